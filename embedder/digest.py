@@ -1,0 +1,128 @@
+"""Files that can be trusted: written whole or not at all, and known by their digest.
+
+Every artifact lists its files as :class:`FileRecord`; :func:`check` compares. Nothing here
+knows what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+
+BLOCK_BYTES = 4 << 20
+"""Size of the blocks of a large file that are checked one by one."""
+
+LARGE_BYTES = 64 << 20
+"""A file of at least this size is large: opening compares its size, a later pass its blocks."""
+
+
+class FileRecord(BaseModel):
+    """What one file of an artifact must be.
+
+    Attributes:
+        bytes: Exact size.
+        sha256: ``sha256:<hex>`` of the whole file.
+        blocks: Of a large file, the digest of each :data:`BLOCK_BYTES` block in order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    blocks: tuple[str, ...] | None = None
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return ``sha256:<hex>`` of ``data``.
+
+    >>> sha256_bytes(b"")[:19]
+    'sha256:e3b0c44298fc'
+    """
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return ``sha256:<hex>`` of the file at ``path``."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record(path: Path) -> FileRecord:
+    """Describe the file at ``path``; a large one gets the digests of its blocks too."""
+    size = path.stat().st_size
+    if size < LARGE_BYTES:
+        return FileRecord(bytes=size, sha256=sha256_file(path))
+    whole = hashlib.sha256()
+    blocks = []
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            whole.update(block)
+            blocks.append(sha256_bytes(block))
+    return FileRecord(bytes=size, sha256=f"sha256:{whole.hexdigest()}", blocks=tuple(blocks))
+
+
+def check(path: Path, expected: FileRecord, *, deep: bool) -> None:
+    """Compare the file at ``path`` with its record.
+
+    Args:
+        path: The file.
+        expected: What it must be.
+        deep: Read large files too; otherwise only their size is compared.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: Its size or digest differs.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise ArtifactMissingError(path) from error
+    if size != expected.bytes:
+        raise ArtifactDamagedError(path, f"it has {size} bytes and should have {expected.bytes}")
+    if not deep and size >= LARGE_BYTES:
+        return
+    found = sha256_file(path)
+    if found != expected.sha256:
+        raise ArtifactDamagedError(path, f"its digest is {found} and should be {expected.sha256}")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that a reader, or a crash, sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Force the entries of ``directory`` itself to disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(directory: Path) -> None:
+    """Force every file below ``directory``, and every folder, to disk."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_dir():
+            sync_directory(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_directory(directory)

@@ -1,0 +1,199 @@
+"""Open an embedder artifact, prove it, and turn pictures into unit vectors.
+
+An embedder with several members is an ensemble: the members' unit vectors are joined and the
+whole is scaled to length 1 again, so its dimension is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.arrays import read_npz, unit_rows
+from embedder.errors import ArtifactDamagedError, DeviceError
+from embedder.manifest import GOLDEN, EmbedderManifest, check_files, read_manifest
+from embedder.preprocess import PictureLimits, decode, to_array
+from embedder.runtimes import (
+    Device,
+    Precision,
+    Runtime,
+    can_run_bf16,
+    open_runtime,
+    resolve_device,
+)
+
+Prepared = tuple[NDArray[np.float32], ...]
+"""One picture, ready for the network: per member ``(3, side, side)``."""
+
+GOLDEN_COSINE: Mapping[Precision, float] = {"f32": 0.9999, "bf16": 0.999}
+"""How near a runtime must come to the vectors that torch gave in float32."""
+
+_log = logging.getLogger(__name__)
+
+
+class Embedder:
+    """A proven embedder. Make one with :meth:`load`.
+
+    Attributes:
+        manifest: What the artifact says of itself.
+        digest: Its identity, ``sha256:<hex>``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``f32`` or ``bf16``, what the networks compute in.
+    """
+
+    def __init__(
+        self,
+        manifest: EmbedderManifest,
+        digest: str,
+        runtimes: Sequence[Runtime],
+        *,
+        device: Literal["cpu", "cuda"],
+        precision: Precision,
+        limits: PictureLimits,
+    ) -> None:
+        self.manifest = manifest
+        self.digest = digest
+        self.device = device
+        self.precision = precision
+        self._runtimes = runtimes
+        self._limits = limits
+        self._preprocesses = [member.preprocess for member in manifest.members]
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        device: Device = "auto",
+        precision: Literal["auto", "f32", "bf16"] = "auto",
+        threads: int = 0,
+        limits: PictureLimits | None = None,
+    ) -> Embedder:
+        """Open the artifact in ``directory``, check its files and prove it on golden vectors.
+
+        Args:
+            directory: The artifact.
+            device: ``auto`` takes an NVIDIA GPU where there is one, else the CPU.
+            precision: ``auto`` takes bfloat16 where the processor has it and the golden
+                vectors still agree, else float32.
+            threads: CPU threads for the network; 0 for one per core.
+            limits: The largest picture that :meth:`prepare` accepts.
+
+        Raises:
+            ArtifactMissingError: A file is missing.
+            ArtifactDamagedError: A file was altered, or the vectors do not agree.
+            ArtifactMismatchError: The artifact has another schema version.
+            DeviceError: The device or precision asked for is not to be had here.
+        """
+        manifest, digest = read_manifest(directory)
+        check_files(directory, manifest)
+        everywhere = all(member.exported for member in manifest.members)
+        where = resolve_device(device if everywhere or device == "cuda" else "cpu")
+        if precision == "bf16" and not can_run_bf16(where):
+            raise DeviceError("this processor has no bfloat16; choose the precision f32 or auto")
+        candidates: tuple[Precision, ...] = ("f32",)
+        if precision != "f32" and can_run_bf16(where):
+            candidates = ("bf16", "f32") if precision == "auto" else ("bf16",)
+        worst = -1.0
+        for candidate in candidates:
+            runtimes = [
+                open_runtime(directory, member, device=where, precision=candidate, threads=threads)
+                for member in manifest.members
+            ]
+            embedder = cls(
+                manifest,
+                digest,
+                runtimes,
+                device=where,
+                precision=candidate,
+                limits=limits or PictureLimits(),
+            )
+            worst = embedder.golden_cosine(directory)
+            if worst >= GOLDEN_COSINE[candidate]:
+                return embedder
+            _log.warning("golden vectors agree only to %.6f in %s", worst, candidate)
+        raise ArtifactDamagedError(
+            directory / GOLDEN,
+            f"the network's vectors agree with the golden ones only to a cosine of {worst:.6f}",
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embedding."""
+        return self.manifest.dimension
+
+    @property
+    def runtime(self) -> str:
+        """The engine: ``openvino`` on a CPU, ``torch_export`` on an NVIDIA GPU."""
+        return "openvino" if self.device == "cpu" else "torch_export"
+
+    def prepare(self, data: bytes) -> Prepared:
+        """Decode and preprocess one picture. Safe to call from many threads.
+
+        Args:
+            data: The file's bytes.
+
+        Raises:
+            PictureError: The picture cannot be used; its ``reason`` says why.
+        """
+        image = decode(data, limits=self._limits, targets=self._preprocesses)
+        return tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
+
+    def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Embed prepared pictures as one batch. Calls from several threads take turns.
+
+        Args:
+            prepared: ``n`` pictures from :meth:`prepare`.
+
+        Returns:
+            ``(n, dimension)`` unit rows, in the same order.
+        """
+        if not prepared:
+            return np.empty((0, self.dimension), np.float32)
+        with self._one_at_a_time:
+            parts = [
+                unit_rows(runtime.run(np.stack([picture[number] for picture in prepared])))
+                for number, runtime in enumerate(self._runtimes)
+            ]
+        return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
+
+    def golden_cosine(self, directory: Path) -> float:
+        """Run the golden pictures and return the worst cosine with their golden vectors.
+
+        Non-finite vectors count as -1.
+
+        Raises:
+            ArtifactDamagedError: ``golden.npz`` does not fit the manifest.
+        """
+        golden = read_npz(directory / GOLDEN)
+        try:
+            pairs = self._golden_pairs(golden)
+        except (KeyError, ValueError) as error:
+            raise ArtifactDamagedError(
+                directory / GOLDEN, "it does not fit the manifest"
+            ) from error
+        cosines = np.concatenate([np.einsum("nd,nd->n", ours, theirs) for ours, theirs in pairs])
+        return float(np.nan_to_num(cosines, nan=-1.0).min())
+
+    def _golden_pairs(
+        self, golden: Mapping[str, NDArray[Any]]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Pair what the networks give with what they should: whole pictures, then crops."""
+        pictures = [golden[f"picture_{i}"].tobytes() for i in range(len(golden["vectors"]))]
+        pairs = [(self.embed([self.prepare(data) for data in pictures]), golden["vectors"])]
+        for number, runtime in enumerate(self._runtimes):
+            crops = golden[f"crops_{number}"].astype(np.float32)
+            if len(crops):
+                pairs.append((unit_rows(runtime.run(crops)), golden[f"crop_vectors_{number}"]))
+        return pairs
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._runtimes = ()

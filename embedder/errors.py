@@ -1,0 +1,171 @@
+"""Every error that Cairn raises on purpose, in one tree.
+
+::
+
+    CairnError                        exit code 1
+    ├── RecipeError                   2   a recipe has faults; all of them at once
+    ├── ArtifactError                 3   a file that Cairn wrote cannot be trusted
+    │   ├── ArtifactMissingError          it is not there
+    │   ├── ArtifactDamagedError          it is there and altered, truncated or unreadable
+    │   └── ArtifactMismatchError         two artifacts do not belong together
+    ├── PictureError                  4   a picture cannot be used
+    │   ├── PictureUndecodableError       damaged, or empty
+    │   ├── PictureFormatError            not one of the formats that are read
+    │   └── PictureTooLargeError          too many bytes or pixels
+    ├── CatalogError                  5   a list or folder of photographs is faulty
+    ├── GalleryError                  6   a gallery cannot be made or opened
+    │   ├── NoGalleryError                nothing is published in the store
+    │   ├── StoreBusyError                another writer is at work
+    │   └── TooManyUnreadableError        more unreadable pictures than allowed
+    ├── TrainingError                 7   a run cannot go on
+    └── DeviceError                   8   the device asked for cannot be used
+
+An error's text is a sentence for the person at the command line; its facts are attributes.
+``ValueError`` stays for a programmer's mistake. Errors of other libraries are translated at
+that library's one door, with ``raise … from``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CairnError(Exception):
+    """Any failure that Cairn foresees. ``exit_code`` is what a command ends with."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a recipe: where (``optimizer.lr``) and what, in words."""
+
+    path: str
+    message: str
+
+
+class RecipeError(CairnError):
+    """A recipe has faults; ``faults`` holds every one of them."""
+
+    exit_code = 2
+
+    def __init__(self, source: str, faults: tuple[Fault, ...]) -> None:
+        self.source = source
+        self.faults = faults
+        lines = "".join(f"\n  {fault.path}: {fault.message}" for fault in faults)
+        super().__init__(f"{source} has {len(faults)} fault{'s'[: len(faults) != 1]}:{lines}")
+
+
+class ArtifactError(CairnError):
+    """A file that Cairn wrote cannot be trusted."""
+
+    exit_code = 3
+
+
+class ArtifactMissingError(ArtifactError):
+    """A file that an artifact needs is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is missing")
+
+
+class ArtifactDamagedError(ArtifactError):
+    """A file of an artifact was altered, truncated or cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} is damaged: {reason}")
+
+
+class ArtifactMismatchError(ArtifactError):
+    """Two artifacts do not belong together."""
+
+    def __init__(self, what: str, *, expected: str, found: str) -> None:
+        self.what = what
+        self.expected = expected
+        self.found = found
+        super().__init__(f"{what}: expected {expected}, found {found}")
+
+
+class PictureError(CairnError):
+    """A picture cannot be used. ``reason`` is our own sentence, fit to be shown to anyone."""
+
+    exit_code = 4
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class PictureUndecodableError(PictureError):
+    """The bytes are empty, truncated or damaged."""
+
+
+class PictureFormatError(PictureError):
+    """The bytes are not a picture of a format that is read."""
+
+
+class PictureTooLargeError(PictureError):
+    """The picture has more bytes or pixels than the limit."""
+
+
+class CatalogError(CairnError):
+    """A list or a folder of photographs is faulty."""
+
+    exit_code = 5
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class GalleryError(CairnError):
+    """A gallery cannot be made or opened."""
+
+    exit_code = 6
+
+
+class NoGalleryError(GalleryError):
+    """Nothing is published in the store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} holds no published gallery; make one with `cairn-index build`")
+
+
+class StoreBusyError(GalleryError):
+    """Another writer holds the store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is being written by another process; wait until it is done")
+
+
+class TooManyUnreadableError(GalleryError):
+    """More pictures could not be read than the limit allows; ``report`` names each."""
+
+    def __init__(self, unreadable: int, total: int, limit: float, report: Path) -> None:
+        self.unreadable = unreadable
+        self.total = total
+        self.limit = limit
+        self.report = report
+        super().__init__(
+            f"{unreadable} of {total} pictures cannot be read, more than the limit of "
+            f"{limit:.1%}; {report} names them"
+        )
+
+
+class TrainingError(CairnError):
+    """A training run cannot go on, or cannot be taken up again."""
+
+    exit_code = 7
+
+
+class DeviceError(CairnError):
+    """The device or precision asked for cannot be used here."""
+
+    exit_code = 8

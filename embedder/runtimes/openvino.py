@@ -1,0 +1,46 @@
+"""The CPU engine: ``model.onnx`` by OpenVINO, in float32 or bfloat16.
+
+Chosen by measurement: on a CPU with bfloat16 it runs at the speed of the matrix units, and it
+gives the same vector whatever the size of the batch.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from embedder.errors import ArtifactDamagedError
+from embedder.runtimes import Precision
+
+
+def can_run_bf16() -> bool:
+    """Tell whether this CPU has bfloat16 instructions."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoRuntime:
+    """One network compiled for this CPU."""
+
+    def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
+        core = openvino.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        try:
+            self._request = core.compile_model(
+                core.read_model(path), "CPU", settings
+            ).create_infer_request()
+        except RuntimeError as error:
+            raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network; see :class:`embedder.runtimes.Runtime`."""
+        (rows,) = self._request.infer([batch], share_inputs=True).values()
+        return np.array(rows, np.float32)

@@ -1,0 +1,125 @@
+"""The NVIDIA engine: ``model.pt2`` by torch, in bfloat16 and channels-last.
+
+The only module of the serving packages that imports torch. ``torch.export.load`` would run
+pickled code that a file brings along, so :func:`refuse_code` reads the archive first and lets
+through only what an export of ours consists of: raw weights, the graph, a few markers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.export.passes import move_to_device_pass
+
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from embedder.runtimes import Precision
+
+_RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
+_CONFIG = re.compile(r"data/(weights|constants)/model_\w+_config\.json")
+_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
+_GRAPH = "models/model.json"
+_MARKERS = {"archive_format", "archive_version", ".data/version", "byteorder"} | {
+    ".data/serialization_id",
+    "version",
+}
+_PLAIN_EXPRESSION = re.compile(r"(?!.*__)[\w\s+*/(),<>=-]*")
+
+
+def refuse_code(path: Path) -> None:
+    """Refuse a ``torch.export`` archive that could run code when it is loaded.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: A member is pickled, a custom object, unknown or doubled, or the
+            graph holds an expression that is more than arithmetic (torch evaluates those).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(set(names)) != len(names):
+                raise ArtifactDamagedError(path, "it has two members of one name")
+            for info in archive.infolist():
+                if fault := _fault(archive, info):
+                    raise ArtifactDamagedError(path, fault)
+    except FileNotFoundError as error:
+        raise ArtifactMissingError(path) from error
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactDamagedError(path, "it is not a torch.export archive") from error
+
+
+def _fault(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
+    """Say why one member must not be loaded; None when it is harmless."""
+    name = info.filename.partition("/")[2]  # the first folder is the archive's own name
+    if name == _SAMPLE_INPUTS:
+        return f"{name} is pickled and could run code" if info.file_size else None
+    if _CONFIG.fullmatch(name):
+        entries = json.loads(archive.read(info))["config"].values()
+        pickled = any(entry["use_pickle"] is not False for entry in entries)
+        return f"{name} names a pickled member that could run code" if pickled else None
+    if name == _GRAPH:
+        expressions = _expressions(json.loads(archive.read(info)))
+        plain = all(_PLAIN_EXPRESSION.fullmatch(expression) for expression in expressions)
+        return None if plain else f"{name} holds an expression that could run code"
+    known = _RAW.fullmatch(name) or name in _MARKERS
+    return None if known else f"{name} is not part of an exported network"
+
+
+def _expressions(node: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """Yield every symbolic expression of a graph, which torch hands to sympy."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"expr_str", "symbol"}:
+                yield str(value)
+            yield from _expressions(value)
+        yield from node.get("range_constraints", {})
+    elif isinstance(node, list):
+        for value in node:
+            yield from _expressions(value)
+
+
+def cuda_answers() -> bool:
+    """Tell whether torch can use an NVIDIA GPU here."""
+    return torch.cuda.is_available()
+
+
+class TorchExportRuntime:
+    """One exported network on a torch device.
+
+    Args:
+        path: The archive; refused before torch sees it if it could run code.
+        precision: ``bf16`` computes convolutions and products in bfloat16.
+        device: ``cuda``; ``cpu`` serves to test this engine where no GPU is.
+    """
+
+    def __init__(self, path: Path, *, precision: Precision, device: Literal["cuda", "cpu"]) -> None:
+        refuse_code(path)
+        self._device = device
+        self._bf16 = precision == "bf16"
+        try:
+            program = move_to_device_pass(torch.export.load(path), device)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactDamagedError(path, "torch cannot read this network") from error
+        module = program.module()
+        # Export asserts every tensor's dtype; under autocast those are rightly bfloat16.
+        for node in list(module.graph.nodes):
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                module.graph.erase_node(node)
+        module.recompile()
+        self._network = module.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network; see :class:`embedder.runtimes.Runtime`."""
+        inputs = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
+        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bf16):
+            rows = self._network(inputs)
+        output: NDArray[np.float32] = rows.float().cpu().numpy()
+        return output

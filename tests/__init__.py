@@ -1,0 +1,1 @@
+"""Tests of Cairn, by package and by kind."""

@@ -1,0 +1,18 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def gldv2_mini() -> Path:
+    """Give the folder of real photographs, or skip where it is absent."""
+    folder = ROOT.parent / "shared" / "data" / "gldv2-mini"
+    if not folder.is_dir():
+        pytest.skip("the real photographs of gldv2-mini are not beside this checkout")
+    return folder
