@@ -1,0 +1,70 @@
+"""``cairn-serve``: parse, put together, serve."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+# Nothing of the program is imported up here: --help must not wait for it.
+
+_FLAGS = (
+    ("store", "DIR", "gallery store, made by cairn-index build"),
+    ("embedder", "DIR", "embedder artifact, made by cairn-train export"),
+    ("host", "ADDRESS", "address to listen on; 0.0.0.0 is all of this machine's (127.0.0.1)"),
+    ("port", "N", "port to listen on; 0 takes a free one (8000)"),
+    ("device", "DEVICE", "auto, cpu or cuda (auto)"),
+    ("precision", "PRECISION", "auto, f32 or bf16 (auto)"),
+    ("threads", "N", "threads for decoding, network and search; 0 is one per core (0)"),
+    ("max-bytes", "N", "largest picture accepted, in bytes of its file (20971520)"),
+    ("max-pixels", "N", "largest picture accepted, width x height (64000000)"),
+    ("stop-seconds", "N", "time for requests in flight to finish at a stop (20)"),
+    ("log-level", "LEVEL", "debug, info, warning or error (info)"),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cairn-serve",
+        description="Answer POST /predict with the landmark that a picture shows.",
+        epilog="Every flag can be given as CAIRN_NAME in the environment instead "
+        "(CAIRN_STORE, CAIRN_MAX_BYTES, ...); the flag wins.",
+        argument_default=argparse.SUPPRESS,
+    )
+    for name, metavar, words in _FLAGS:
+        parser.add_argument(f"--{name}", metavar=metavar, help=words)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the service until it is told to stop; return the exit code."""
+    flags = vars(_parser().parse_args(arguments))
+    from pydantic import ValidationError
+
+    from embedder.errors import CairnError
+    from service.settings import Settings, describe_faults
+
+    try:
+        settings = Settings(**flags)
+    except ValidationError as error:
+        sys.stderr.write(describe_faults(error) + "\n")
+        return 2
+    from service.server import listen, serve
+
+    try:
+        listener = listen(settings)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        sys.stderr.write(f"cairn-serve: cannot listen on {where}: {error.strerror}\n")
+        return 1
+    try:
+        with listener:
+            serve(settings, listener)
+    except CairnError as error:
+        sys.stderr.write(f"cairn-serve: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

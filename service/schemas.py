@@ -1,0 +1,121 @@
+"""The shapes of what the service answers: the contract with its clients.
+
+Nothing here is optional by accident. ``landmark_id``, ``name`` and ``confidence`` are in every
+answer. ``probability`` and ``known`` need a gallery that was calibrated on held-out queries;
+until one is, they are ``null``: the service has no grounds to say either "known" or "unknown",
+and a made-up ``true`` would be believed. A client that wants to reject strangers before that
+compares ``confidence`` with a threshold of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Neighbor(_Shape):
+    """One picture of the gallery near the query.
+
+    Attributes:
+        landmark_id: The landmark it shows.
+        picture: Its id in the gallery.
+        similarity: Its cosine with the query.
+    """
+
+    landmark_id: str
+    picture: str
+    similarity: Cosine
+
+
+class Answer(_Shape):
+    """What the service says about one picture.
+
+    Attributes:
+        landmark_id: Landmark of the nearest picture in the gallery.
+        name: Its name; the id again where the gallery has no name for it.
+        confidence: Cosine between the query and that picture.
+        probability: Chance that the answer is right; ``null`` while the gallery is not calibrated.
+        known: Whether the query shows a landmark of the gallery at all; ``null`` while the
+            gallery is not calibrated.
+        neighbors: The nearest pictures, nearest first; present only when asked for.
+        gallery: Build id of the gallery that answered.
+        embedder: Digest of the embedder that answered.
+    """
+
+    landmark_id: str
+    name: str
+    confidence: Cosine
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    known: bool | None = None
+    neighbors: tuple[Neighbor, ...] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    gallery: str
+    embedder: str
+
+
+class Alive(_Shape):
+    """The process runs its event loop. It says nothing of whether it can answer."""
+
+    status: str = "alive"
+
+
+class Ready(_Shape):
+    """The service can answer, and with what.
+
+    Attributes:
+        gallery: Build id of the gallery.
+        rows: Pictures in the gallery.
+        embedder: Digest of the embedder.
+        device: Where the network runs.
+        runtime: The engine that runs it.
+        precision: Numbers the network computes with here.
+        gallery_precision: Numbers it computed with when the gallery was built.
+    """
+
+    status: str = "ready"
+    gallery: str
+    rows: int
+    embedder: str
+    device: str
+    runtime: str
+    precision: str
+    gallery_precision: str
+
+
+class ParameterFault(_Shape):
+    """One parameter of a request that is wrong: where it stands, and why, in words."""
+
+    where: str
+    message: str
+
+
+class Problem(_Shape):
+    """Why a request was not answered, as RFC 9457 ``application/problem+json``.
+
+    Attributes:
+        type: Always ``about:blank``: ``code`` tells problems apart.
+        title: The phrase of the HTTP status.
+        status: The HTTP status.
+        code: Stable name of the problem, for programs.
+        detail: What is wrong and what to do, for people.
+        request_id: The id under which the service logged the request.
+        faults: For ``bad-parameters``, each of them.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    faults: tuple[ParameterFault, ...] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )

@@ -1,0 +1,82 @@
+"""Everything an operator can choose, read once and handed on.
+
+A setting comes from a flag of ``cairn-serve``, else from the environment with the prefix
+``CAIRN_``, else from its default. Only this module looks at the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "CAIRN_"
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What one service runs with.
+
+    Attributes:
+        store: The gallery store, made by ``cairn-index build``.
+        embedder: The embedder artifact, made by ``cairn-train export``.
+        host: Address to listen on; ``0.0.0.0`` is every one this machine has.
+        port: Port to listen on; 0 takes a free one.
+        device: Where the network runs; ``auto`` is an NVIDIA GPU if there is one.
+        precision: Numbers the network computes with; ``auto`` is bf16 where it agrees.
+        threads: Threads for decoding, for the network and for the search; 0 is one per core.
+        max_bytes: Largest picture accepted, in bytes of its file.
+        max_pixels: Largest picture accepted, width × height.
+        stop_seconds: How long requests in flight may take to finish at a stop.
+        log_level: Least severe message that is logged.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    store: Path
+    embedder: Path
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    max_bytes: PositiveInt = 20 << 20
+    max_pixels: PositiveInt = 64_000_000
+    stop_seconds: PositiveInt = 20
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def decoding_threads(settings: Settings) -> int:
+    """Return how many pictures are decoded at the same time."""
+    return settings.threads or os.cpu_count() or 1
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Say in words, a line each, what is wrong with the settings.
+
+    >>> try:
+    ...     Settings(store="gallery", embedder="network", port=99999)
+    ... except ValidationError as error:
+    ...     print(describe_faults(error))
+    --port (CAIRN_PORT): Input should be less than or equal to 65535
+    """
+    lines = []
+    for fault in error.errors():
+        field = str(fault["loc"][0])
+        lines.append(f"--{field.replace('_', '-')} ({PREFIX}{field.upper()}): {fault['msg']}")
+    return "\n".join(lines)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
+    """Return the variables that look like settings and are none, so a slip is not silent.
+
+    >>> unknown_variables({"CAIRN_PORT": "80", "CAIRN_MAX_BITES": "5", "PATH": "/bin"})
+    ['CAIRN_MAX_BITES']
+    """
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
