@@ -1,0 +1,191 @@
+"""The figures that answers are judged by; pure, and knowing nothing of galleries or files.
+
+Every figure follows its official definition to the tie: two programs that score the same
+answers must print the same number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+DEPTH = 100
+"""How many pictures of a ranking count for :func:`mean_average_precision_at_100`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The one answer given for a query. A query without one abstains.
+
+    Attributes:
+        query_id: The picture asked about.
+        landmark_id: What is claimed to be on it.
+        confidence: Any finite number; larger is surer.
+    """
+
+    query_id: str
+    landmark_id: str
+    confidence: float
+
+
+def gap(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]) -> float:
+    """Score answers by global average precision, as GLDv2 recognition does.
+
+    All answers are sorted together: higher confidence, then smaller query id, then smaller
+    landmark id (which never decides while a query has one answer). With ``M`` the number of
+    queries that show a landmark, ``P(i)`` the precision of the first ``i`` answers and
+    ``rel(i)`` 1 where answer ``i`` is right, else 0::
+
+        GAP = (1 / M) * sum over i of P(i) * rel(i)
+
+    Source: ``GlobalAveragePrecision`` in ``metrics.py`` of the delf project. Answers to
+    queries of no landmark count as wrong and push the later ones down.
+
+    Args:
+        predictions: In any order; at most one per query.
+        truths: By query id, every landmark that it shows; empty for a picture of no landmark.
+            An answer is right if it is among them.
+
+    Returns:
+        In [0, 1]; 0 where nothing was answered.
+
+    Raises:
+        ValueError: No query shows a landmark, or an answer is faulty: of a query that
+            ``truths`` does not know, a second one of a query, or of no finite confidence.
+
+    >>> truths = {"a": ["1"], "b": ["2", "3"], "c": []}
+    >>> answers = [Prediction("a", "1", 0.9), Prediction("b", "3", 0.5), Prediction("c", "1", 0.7)]
+    >>> round(gap(answers, truths), 4)  # (1/1 + 2/3) / 2
+    0.8333
+    """
+    _check(predictions, truths)
+    ranked = sorted(predictions, key=lambda p: (-p.confidence, p.query_id, p.landmark_id))
+    right, total = 0, 0.0
+    for place, answer in enumerate(ranked, start=1):
+        if answer.landmark_id in truths[answer.query_id]:
+            right += 1
+            total += right / place
+    return total / _count_known(truths)
+
+
+def top1_accuracy(
+    predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
+) -> float:
+    """Return the share of the queries that show a landmark which were answered rightly.
+
+    Args:
+        predictions: At most one per query; a query without one counts as answered wrongly.
+        truths: As for :func:`gap`.
+
+    Raises:
+        ValueError: As for :func:`gap`.
+
+    >>> top1_accuracy([Prediction("a", "1", 0.9)], {"a": ["1"], "b": ["2"], "c": []})
+    0.5
+    """
+    _check(predictions, truths)
+    right = sum(p.landmark_id in truths[p.query_id] for p in predictions)
+    return right / _count_known(truths)
+
+
+def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
+    """Return how well a confidence tells pictures of known landmarks from the others.
+
+    The area under the receiver operating characteristic: the chance that a random known
+    picture gets a higher confidence than a random unknown one, a tie counting one half
+    (Mann and Whitney, 1947).
+
+    Args:
+        known: ``(a,)`` confidences of pictures that show a landmark; finite.
+        unknown: ``(b,)`` confidences of pictures that show none; finite.
+
+    Returns:
+        In [0, 1]; 0.5 is chance.
+
+    Raises:
+        ValueError: One of the two is empty, or a confidence is not finite.
+
+    >>> auroc([0.9, 0.5], [0.5, 0.1])
+    0.875
+    """
+    above, below = (np.asarray(scores, np.float64).ravel() for scores in (known, unknown))
+    if not (above.size and below.size):
+        raise ValueError("AUROC needs known and unknown pictures")
+    if not (np.isfinite(above).all() and np.isfinite(below).all()):
+        raise ValueError("a confidence is not finite")
+    ranks = _middle_ranks(np.concatenate([above, below]))[: above.size]
+    wins = ranks.sum() - above.size * (above.size + 1) / 2
+    return float(wins / (above.size * below.size))
+
+
+def mean_average_precision_at_100(
+    rankings: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
+) -> float:
+    """Score rankings of pictures by mean average precision, as GLDv2 retrieval does.
+
+    Only the first 100 places count. A picture ranked a second time is passed over, yet its
+    place still counts. A query's sum of precisions is divided by ``min(relevant, 100)``.
+    Source: ``MeanAveragePrecision`` in ``metrics.py`` of the delf project.
+
+    Args:
+        rankings: By query id, picture ids, best first. A query without one scores 0.
+        relevant: By query id, the pictures that should be found; never none.
+
+    Returns:
+        The mean over all queries of ``relevant``, in [0, 1].
+
+    Raises:
+        ValueError: No queries, a query without relevant pictures, or a ranking of a query
+            that ``relevant`` does not know.
+
+    >>> mean_average_precision_at_100({"q": ["a", "x", "a", "b"]}, {"q": ["a", "b"]})
+    0.75
+    """
+    if not relevant or not all(relevant.values()):
+        raise ValueError("mAP needs queries, and of each the relevant pictures")
+    if strange := rankings.keys() - relevant.keys():
+        raise ValueError(f"{min(strange)} is not among the queries")
+    total = sum(_average_precision(ranking, relevant[q]) for q, ranking in rankings.items())
+    return total / len(relevant)
+
+
+def _average_precision(ranking: Sequence[str], relevant: Collection[str]) -> float:
+    wanted, found, total = set(relevant), 0, 0.0
+    most = min(len(wanted), DEPTH)
+    for place, picture in enumerate(ranking[:DEPTH], start=1):
+        if picture in wanted:
+            wanted.remove(picture)
+            found += 1
+            total += found / place
+    return total / most
+
+
+def _middle_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank from 1, smallest first; equal scores share the mean of their ranks."""
+    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    middle: NDArray[np.float64] = last - (counts - 1) / 2
+    return middle[group]
+
+
+def _count_known(truths: Mapping[str, Collection[str]]) -> int:
+    known = sum(bool(landmarks) for landmarks in truths.values())
+    if not known:
+        raise ValueError("no query shows a landmark")
+    return known
+
+
+def _check(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]) -> None:
+    seen: set[str] = set()
+    for answer in predictions:
+        if answer.query_id not in truths:
+            raise ValueError(f"{answer.query_id} is not among the queries")
+        if answer.query_id in seen:
+            raise ValueError(f"{answer.query_id} is answered twice")
+        if not math.isfinite(answer.confidence):
+            raise ValueError(f"the confidence for {answer.query_id} is not finite")
+        seen.add(answer.query_id)

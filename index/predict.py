@@ -1,0 +1,171 @@
+"""Answer queries with the published gallery, and write the answers as a submission.
+
+The rule is the one that is served: the landmark of the nearest picture, with its cosine as the
+confidence.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedder.digest import write_atomic
+from embedder.embedder import Embedder
+from embedder.errors import CatalogError
+from embedder.photographs import Photograph, Query
+from index.gallery import Gallery
+from index.metrics import Prediction
+from index.ranking import top1
+from index.stream import BATCH_PICTURES, ReadPicture, embed_files, progress_bar
+from index.unreadable import ReportLine, write_report
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gallery says to one query.
+
+    Attributes:
+        picture: The query's file as it was found.
+        prediction: The answer; ``None`` where the file cannot be used.
+        row: The gallery's nearest row; -1 where the file cannot be used.
+    """
+
+    picture: ReadPicture
+    prediction: Prediction | None
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Answers written to files.
+
+    Attributes:
+        path: The csv file of answers.
+        report: The csv file that names the unreadable queries.
+        queries: How many there were.
+        unreadable: How many of them could not be read.
+    """
+
+    path: Path
+    report: Path
+    queries: int
+    unreadable: int
+
+
+def predict(
+    gallery: Gallery,
+    embedder: Embedder,
+    queries: Sequence[Photograph],
+    out: Path,
+    *,
+    batch_pictures: int = BATCH_PICTURES,
+    readers: int = 0,
+) -> Submission:
+    """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
+
+    ``landmarks`` is the landmark id, a space, and the cosine with six decimals; it is empty
+    for a picture that cannot be read, which is named in ``<out>.unreadable.csv`` beside.
+    Both files are written whole or not at all.
+
+    Args:
+        gallery: Searched.
+        embedder: The one that made the gallery.
+        queries: Of distinct ids.
+        out: The file to write; its folder is made.
+        batch_pictures: Pictures that the network gets at once.
+        readers: Threads that read and decode; 0 for one per core.
+
+    Raises:
+        CatalogError: Two queries have the same id, or ``out`` is a folder.
+    """
+    _demand_distinct(queries, out)
+    if out.is_dir():
+        raise CatalogError(out, "it is a folder; name a file for the answers")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "landmarks"))
+    faults = []
+    answers = answer(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
+    for query, given in zip(queries, answers, strict=True):
+        writer.writerow((query.id, format_answer(given.prediction)))
+        if not given.picture.usable:
+            faults.append(ReportLine(query.id, str(query.path), given.picture.fault))
+    report = out.with_name(f"{out.stem}.unreadable.csv")
+    write_report(report, faults)
+    write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
+    if faults:
+        _log.warning("%d queries cannot be read; %s names them", len(faults), report)
+    return Submission(out, report, len(queries), len(faults))
+
+
+def answer(
+    gallery: Gallery,
+    embedder: Embedder,
+    queries: Sequence[Photograph] | Sequence[Query],
+    *,
+    batch_pictures: int = BATCH_PICTURES,
+    readers: int = 0,
+) -> Iterator[Answer]:
+    """Yield the answer to each query, in order, with a progress bar on stderr.
+
+    Args:
+        gallery: Searched.
+        embedder: The one that made the gallery.
+        queries: Pictures to answer.
+        batch_pictures: Pictures that the network gets at once.
+        readers: Threads that read and decode; 0 for one per core.
+    """
+    _compare_runs(gallery, embedder)
+    cuts = range(0, len(queries), batch_pictures)
+    batches = ([query.path for query in queries[cut : cut + batch_pictures]] for cut in cuts)
+    with progress_bar(len(queries), what="answer") as bar:
+        stream = embed_files(batches, embedder, readers=readers)
+        for cut, batch in zip(cuts, stream, strict=True):
+            found = gallery.search(batch.vectors, 1)
+            for place, picture in enumerate(batch.pictures):
+                if not picture.usable:
+                    yield Answer(picture, None, -1)
+                    continue
+                row = int(found.rows[place, 0])
+                best = top1(gallery.catalog.landmarks[[row]], found.similarities[place])
+                landmark_id = gallery.catalog.landmark_id(best.landmark)
+                query_id = queries[cut + place].id
+                yield Answer(picture, Prediction(query_id, landmark_id, best.score), row)
+            bar.update(len(batch.pictures))
+
+
+def format_answer(prediction: Prediction | None) -> str:
+    """Write an answer as a submission has it; empty where there is none.
+
+    >>> format_answer(Prediction("a", "138982", 0.8731))
+    '138982 0.873100'
+    """
+    if prediction is None:
+        return ""
+    return f"{prediction.landmark_id} {prediction.confidence:.6f}"
+
+
+def _compare_runs(gallery: Gallery, embedder: Embedder) -> None:
+    made = (gallery.manifest.embedder.runtime, gallery.manifest.embedder.precision)
+    if made != (embedder.runtime, embedder.precision):
+        _log.warning(
+            "the gallery was embedded with %s in %s, the queries with %s in %s",
+            *made,
+            embedder.runtime,
+            embedder.precision,
+        )
+
+
+def _demand_distinct(queries: Sequence[Photograph], out: Path) -> None:
+    seen: set[str] = set()
+    for query in queries:
+        if query.id in seen:
+            raise CatalogError(out, f"picture {query.id} would have two rows")
+        seen.add(query.id)

@@ -1,0 +1,139 @@
+"""Where galleries are kept: many builds, one of them published, one writer at a time.
+
+::
+
+    STORE/
+      CURRENT              the id of the published build
+      LOCK                 held by the writer, freed by the system however the writer ends
+      builds/<build id>/   a gallery, complete from the moment it has this name
+      builds/.new-*/       one being written; what a killed writer left is swept by the next
+      work/<key>/          pictures embedded so far of builds that are not finished
+
+The store knows nothing of what a gallery is made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedder.digest import sync_directory, sync_tree, write_atomic
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    NoGalleryError,
+    StoreBusyError,
+)
+
+_BUILD_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
+_NEW = ".new-"
+
+
+class Store:
+    """A directory of galleries.
+
+    Args:
+        path: Made by the first writer if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.work = path / "work"
+        self._builds = path / "builds"
+        self._current = path / "CURRENT"
+
+    def current(self) -> str | None:
+        """Return the id of the published build, or ``None`` where nothing is published.
+
+        Raises:
+            ArtifactDamagedError: ``CURRENT`` does not hold a build id.
+        """
+        try:
+            build_id = self._current.read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError as error:
+            raise ArtifactDamagedError(self._current, "it does not name a build") from error
+        if not _BUILD_ID.fullmatch(build_id):
+            raise ArtifactDamagedError(self._current, "it does not name a build")
+        return build_id
+
+    def directory(self, build_id: str | None = None) -> Path:
+        """Return the directory of a build.
+
+        Args:
+            build_id: By default the published one.
+
+        Raises:
+            NoGalleryError: Nothing is published.
+            ArtifactMissingError: There is no such build.
+            ArtifactDamagedError: ``CURRENT`` does not hold a build id.
+        """
+        build_id = build_id or self.current()
+        if build_id is None:
+            raise NoGalleryError(self.path)
+        directory = self._builds / build_id
+        if not (_BUILD_ID.fullmatch(build_id) and directory.is_dir()):
+            raise ArtifactMissingError(directory)
+        return directory
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one writer, and sweep what a killed one left half written.
+
+        Raises:
+            StoreBusyError: Another process is writing.
+        """
+        self._builds.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(exist_ok=True)
+        with (self.path / "LOCK").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreBusyError(self.path) from error
+            for leftover in self._builds.glob(f"{_NEW}*"):
+                shutil.rmtree(leftover)
+            yield
+
+    def new_build_id(self) -> str:
+        """Return an id that no build has: the time, and a random ending."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        while (self._builds / (build_id := f"{now}-{secrets.token_hex(2)}")).exists():
+            pass
+        return build_id
+
+    @contextlib.contextmanager
+    def staging(self, build_id: str) -> Iterator[Path]:
+        """Give a directory to write the build into, which nobody sees until :meth:`publish`.
+
+        What is still in it at the end is deleted.
+        """
+        staged = self._builds / f"{_NEW}{build_id}"
+        staged.mkdir()
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def publish(self, build_id: str) -> Path:
+        """Make the staged build the published one, at once and for good.
+
+        Every byte is on disk before the build gets its name, and the build has its name
+        before ``CURRENT`` names it: after a crash the old or the new gallery is published,
+        whole.
+
+        Returns:
+            The directory of the build.
+        """
+        staged, directory = self._builds / f"{_NEW}{build_id}", self._builds / build_id
+        sync_tree(staged)
+        staged.rename(directory)
+        sync_directory(self._builds)
+        write_atomic(self._current, f"{build_id}\n".encode())
+        return directory
