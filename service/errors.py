@@ -38,6 +38,7 @@ from embedder.errors import (
     TooManyUnreadableError,
     TrainingError,
 )
+from service.lingering import LingeringResponse
 from service.request_id import HEADER, request_id
 from service.schemas import ParameterFault, Problem
 
@@ -63,7 +64,7 @@ class RequestError(Exception):
 
 
 class BodyTooLargeError(RequestError):
-    """The body is larger than a picture may be. Whatever is left of it stays unread."""
+    """The body is larger than a picture may be; the rest of it was not read."""
 
     rule = Rule(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large")
 
@@ -135,7 +136,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_on_anything_else)
 
 
-def _respond(request: Request, failure: _Failure) -> Response:
+def _respond(request: Request, failure: _Failure, kind: type[Response] = Response) -> Response:
     status, code, _ = failure.rule
     problem = Problem(
         title=status.phrase,
@@ -145,7 +146,7 @@ def _respond(request: Request, failure: _Failure) -> Response:
         request_id=request_id(request.scope),
         faults=failure.faults,
     )
-    return Response(
+    return kind(
         problem.model_dump_json(),
         status_code=status,
         headers={**(failure.headers or {}), HEADER: problem.request_id},
@@ -164,10 +165,9 @@ async def _on_cairn_error(request: Request, error: Exception) -> Response:
 
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - Starlette dispatches by type
-    headers = _retry(error.rule)
-    if isinstance(error, BodyTooLargeError):
-        headers = {"Connection": "close"}  # or the rest of the body would have to be read
-    return _respond(request, _Failure(error.rule, error.reason, headers=headers))
+    kind = LingeringResponse if isinstance(error, BodyTooLargeError) else Response
+    failure = _Failure(error.rule, error.reason, headers=_retry(error.rule))
+    return _respond(request, failure, kind)
 
 
 def _retry(rule: Rule) -> dict[str, str] | None:
