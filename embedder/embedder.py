@@ -143,7 +143,10 @@ class Embedder:
         Raises:
             PictureError: The picture cannot be used; its ``reason`` says why.
         """
-        image = decode(data, limits=self._limits, targets=self._preprocesses)
+        return self._prepare(data, self._limits)
+
+    def _prepare(self, data: bytes, limits: PictureLimits) -> Prepared:
+        image = decode(data, limits=limits, targets=self._preprocesses)
         return tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
@@ -186,8 +189,11 @@ class Embedder:
         self, golden: Mapping[str, NDArray[Any]]
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Pair what the networks give with what they should: whole pictures, then crops."""
-        pictures = [golden[f"picture_{i}"].tobytes() for i in range(len(golden["vectors"]))]
-        pairs = [(self.embed([self.prepare(data) for data in pictures]), golden["vectors"])]
+        pictures = [
+            self._prepare(golden[f"picture_{number}"].tobytes(), PictureLimits())
+            for number in range(len(golden["vectors"]))
+        ]
+        pairs = [(self.embed(pictures), golden["vectors"])]
         for number, runtime in enumerate(self._runtimes):
             crops = golden[f"crops_{number}"].astype(np.float32)
             if len(crops):

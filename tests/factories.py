@@ -64,8 +64,9 @@ def tiny_embedder(directory: Path, *, dimension: int = 8, side: int = 32, seed: 
     weights = np.random.default_rng(seed).standard_normal((3 * GRID * GRID, dimension))
     preprocess = Preprocess(side=side)
     onnx.save(_network(weights.astype(np.float32), side), directory / "model.onnx")
-    pictures = [picture_bytes(1000 + number) for number in range(3)]
-    inputs = [to_array(decode(p, limits=PictureLimits()), preprocess) for p in pictures]
+    pictures = [picture_bytes(1000 + number, side=48) for number in range(3)]
+    images = [decode(p, limits=PictureLimits(), targets=[preprocess]) for p in pictures]
+    inputs = [to_array(image, preprocess) for image in images]
     crops = np.stack(inputs[:2]).astype(np.float16)
     golden = {f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)}
     write_npz(

@@ -1,0 +1,107 @@
+"""The command ``cairn-train``: parse, call one function, print one result."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embedder.errors import CairnError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        result = options.run(options)
+    except CairnError as error:
+        sys.stderr.write(f"cairn-train: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("cairn-train: interrupted; go on with --resume\n")
+        return INTERRUPTED
+    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cairn-train", description="Train an embedder from photographs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train as a recipe says")
+    train.add_argument("--recipe", type=Path, required=True, help="YAML file")
+    train.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument("--weights", type=Path, help="safetensors file of the backbone")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's value"
+    )
+    train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    train.set_defaults(run=_train)
+
+    export = commands.add_parser("export", help="write a run's best network as an embedder")
+    export.add_argument("run_folder", type=Path, metavar="RUN")
+    export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
+    export.set_defaults(run=_export)
+
+    draw = commands.add_parser("draw", help="draw a sample set of made-up landmarks")
+    draw.add_argument("--out", type=Path, required=True, help="folder, in the layout of GLDv2")
+    draw.add_argument("--landmarks", type=int, default=12)
+    draw.add_argument("--pictures", type=int, default=24, help="of each landmark")
+    draw.add_argument("--queries", type=int, default=6, help="of each landmark")
+    draw.add_argument("--scenes", type=int, default=24, help="queries of no landmark")
+    draw.add_argument("--side", type=int, default=256, help="pixels")
+    draw.add_argument("--seed", type=int, default=0)
+    draw.set_defaults(run=_draw)
+    return parser
+
+
+# Heavy imports stand inside the commands, so that --help and a typing error answer at once.
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    from embedder.photographs import open_data
+    from trainer.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    photographs = open_data(options.data).gallery(recipe.data.list)
+
+    from trainer.train import train
+
+    report = train(recipe, photographs, options.out, weights=options.weights, resume=options.resume)
+    return {key: value for key, value in report.items() if key != "epochs"}
+
+
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from trainer.export import export
+
+    return {"embedder": str(options.out), "digest": export(options.run_folder, options.out)}
+
+
+def _draw(options: argparse.Namespace) -> dict[str, Any]:
+    from trainer.data.drawn import write_sample_set
+
+    write_sample_set(
+        options.out,
+        landmarks=options.landmarks,
+        pictures=options.pictures,
+        queries=options.queries,
+        scenes=options.scenes,
+        seed=options.seed,
+        side=options.side,
+    )
+    return {"data": str(options.out)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Random variations of a training picture: crop, turn, mirror, light, a blanked square.
+
+Each function takes its randomness from the generator it is given, so a picture's variation is a
+function of seed, epoch and picture alone, whichever process makes it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from embedder.manifest import Preprocess
+from embedder.preprocess import to_square
+from trainer.recipe import AugmentRecipe
+
+
+def augment(
+    image: Image.Image, recipe: AugmentRecipe, target: Preprocess, rng: np.random.Generator
+) -> Image.Image:
+    """Vary one picture.
+
+    Args:
+        image: Mode RGB, upright, any size.
+        recipe: What may happen to it.
+        target: Size, fit and filter of the result.
+        rng: Where the chance comes from.
+
+    Returns:
+        Mode RGB, ``target.side`` square.
+    """
+    image = to_square(_crop(image, recipe, rng), target)
+    if rng.random() < recipe.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if rng.random() < recipe.turn:
+        angle = rng.uniform(-recipe.turn_degrees, recipe.turn_degrees)
+        image = image.rotate(angle, Image.Resampling.BILINEAR)
+    image = _change_light(image, recipe, rng)
+    if rng.random() < recipe.cutout:
+        image = _cut_out(image, recipe.cutout_side, rng)
+    return image
+
+
+def _crop(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
+    if recipe.crop == 1 and recipe.aspect == 1:
+        return image
+    area = rng.uniform(recipe.crop, 1)
+    stretch = math.exp(rng.uniform(-1, 1) * math.log(recipe.aspect) / 2)
+    width = min(image.width, max(1, round(image.width * math.sqrt(area) * stretch)))
+    height = min(image.height, max(1, round(image.height * math.sqrt(area) / stretch)))
+    left = int(rng.integers(0, image.width - width + 1))
+    top = int(rng.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _change_light(
+    image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator
+) -> Image.Image:
+    enhancers = (
+        (ImageEnhance.Brightness, recipe.brightness),
+        (ImageEnhance.Contrast, recipe.contrast),
+        (ImageEnhance.Color, recipe.saturation),
+    )
+    for enhancer, strength in enhancers:
+        factor = rng.uniform(1 - strength, 1 + strength)
+        if strength:
+            image = enhancer(image).enhance(factor)
+    return image
+
+
+def _cut_out(image: Image.Image, part: float, rng: np.random.Generator) -> Image.Image:
+    side = round(image.width * part)
+    left = int(rng.integers(0, image.width - side + 1))
+    top = int(rng.integers(0, image.height - side + 1))
+    image = image.copy()
+    image.paste((124, 116, 104), (left, top, left + side, top + side))
+    return image

@@ -1,0 +1,113 @@
+"""Batches of training pictures, in an order and with variations that can be taken up again.
+
+The order of an epoch is a permutation drawn from (seed, stage, epoch), a picture's variation is
+drawn from (seed, stage, epoch, picture): a run resumed at step *n* sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from embedder.errors import PictureError
+from embedder.manifest import Preprocess
+from embedder.photographs import Photograph
+from embedder.preprocess import PictureLimits, decode, to_array
+from trainer.data.augment import augment
+from trainer.recipe import AugmentRecipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of training pictures.
+
+    Attributes:
+        pictures: ``(n, 3, side, side)`` float32, normalized.
+        labels: ``(n,)`` int64, landmark numbers.
+        unreadable: Ids of pictures that could not be read and are not in the batch.
+    """
+
+    pictures: Tensor
+    labels: Tensor
+    unreadable: list[str]
+
+
+class VariedPictures(Dataset[tuple[np.ndarray | None, int]]):
+    """The training pictures of one epoch, each varied by its own generator.
+
+    Args:
+        photographs: What is learned from.
+        labels: Landmark number of each.
+        target: The network's input.
+        recipe: How pictures are varied.
+        key: (seed, stage, epoch).
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        labels: Sequence[int],
+        target: Preprocess,
+        recipe: AugmentRecipe,
+        key: tuple[int, int, int],
+    ) -> None:
+        self._photographs = photographs
+        self._labels = labels
+        self._target = target
+        self._recipe = recipe
+        self._key = key
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray | None, int]:
+        """Return the varied picture and its landmark; None and its position if unreadable."""
+        try:
+            data = self._photographs[position].path.read_bytes()
+            image = decode(data, limits=PictureLimits(), targets=[self._target])
+        except (PictureError, OSError):
+            return None, position
+        rng = np.random.default_rng((*self._key, position))
+        varied = augment(image, self._recipe, self._target, rng)
+        return to_array(varied, self._target), self._labels[position]
+
+    def collate(self, items: Sequence[tuple[np.ndarray | None, int]]) -> Batch:
+        """Put readable pictures together and name the others."""
+        read = [(array, label) for array, label in items if array is not None]
+        lost = [self._photographs[position].id for array, position in items if array is None]
+        side = self._target.side
+        stacked = np.stack([array for array, _ in read]) if read else np.empty((0, 3, side, side))
+        return Batch(
+            torch.from_numpy(stacked.astype(np.float32, copy=False)),
+            torch.tensor([label for _, label in read], dtype=torch.int64),
+            lost,
+        )
+
+
+def epoch_batches(total: int, batch_size: int, key: tuple[int, int, int]) -> list[list[int]]:
+    """Shuffle ``total`` positions into batches; a smaller last one is left out.
+
+    With fewer positions than ``batch_size`` they all form one batch.
+
+    >>> [len(batch) for batch in epoch_batches(10, 4, (0, 0, 0))]
+    [4, 4]
+    """
+    order = np.random.default_rng(key).permutation(total).tolist()
+    whole = max(1, total // batch_size)
+    return [order[number * batch_size : (number + 1) * batch_size] for number in range(whole)]
+
+
+def load_batches(
+    pictures: VariedPictures, batches: Sequence[Sequence[int]], *, workers: int
+) -> Iterator[Batch]:
+    """Yield the batches in order, made ahead by ``workers`` processes."""
+    loader = DataLoader(
+        pictures,
+        batch_sampler=batches,  # type: ignore[arg-type]  # torch takes any iterable of lists
+        collate_fn=pictures.collate,
+        num_workers=min(workers, len(batches)),
+        generator=torch.Generator(),  # its own: the run's chance is not the loader's to spend
+    )
+    return iter(loader)

@@ -1,0 +1,106 @@
+"""Sub-center ArcFace with a margin for each landmark.
+
+Deng et al., *Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces*, ECCV
+2020; the dynamic margins are those of the third place of Google Landmark Recognition 2020 (Ha et
+al., arXiv:2010.05350).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def dynamic_margins(
+    counts: NDArray[np.int64], *, smallest: float = 0.05, largest: float = 0.5
+) -> NDArray[np.float64]:
+    """Give each landmark a margin, larger the rarer it is.
+
+    ``t = n^(-1/4)``, stretched so that the most frequent landmark gets ``smallest`` and the
+    rarest ``largest``. Landmarks that all have the same size all get ``smallest``.
+
+    Args:
+        counts: ``(C,)``, pictures of each landmark, all positive.
+        smallest: Radians.
+        largest: Radians.
+
+    Returns:
+        ``(C,)`` margins in radians.
+
+    >>> dynamic_margins(np.array([1, 16, 10000])).round(4).tolist()
+    [0.5, 0.25, 0.05]
+    >>> dynamic_margins(np.array([7, 7])).tolist()
+    [0.05, 0.05]
+    """
+    rarity = counts.astype(np.float64) ** -0.25
+    spread = rarity.max() - rarity.min()
+    if spread == 0:
+        return np.full(len(counts), smallest)
+    margins: NDArray[np.float64] = (largest - smallest) * (rarity - rarity.min()) / spread
+    return margins + smallest
+
+
+class SubcenterArcFace(nn.Module):
+    """Cross-entropy over scaled cosines, the true landmark's angle widened by its margin.
+
+    Args:
+        dimension: Length ``d`` of the embeddings.
+        margins: ``(C,)`` radians.
+        centers: Sub-centers ``K`` of each landmark; its cosine is that of the nearest one.
+        scale: What the cosines are multiplied by.
+    """
+
+    margins: Tensor
+
+    def __init__(self, dimension: int, margins: Tensor, *, centers: int, scale: float) -> None:
+        super().__init__()
+        self.centers = centers
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(len(margins) * centers, dimension))
+        nn.init.xavier_normal_(self.weight)
+        self.register_buffer("margins", margins)
+
+    def cosines(self, embeddings: Tensor) -> Tensor:
+        """Return the cosine of each embedding with each landmark's nearest sub-center.
+
+        Args:
+            embeddings: ``(n, d)``, of any length.
+
+        Returns:
+            ``(n, C)`` in [-1, 1]. Row ``c·K + j`` of the weight is sub-center j of landmark c.
+        """
+        rows = functional.linear(
+            functional.normalize(embeddings), functional.normalize(self.weight)
+        )
+        return rows.view(len(rows), -1, self.centers).amax(dim=2)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mean loss.
+
+        Args:
+            embeddings: ``(n, d)``, of any length.
+            labels: ``(n,)``, landmark of each.
+        """
+        logits = widen(self.cosines(embeddings), labels, self.margins[labels])
+        return functional.cross_entropy(self.scale * logits, labels)
+
+
+def widen(cosines: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+    """Replace each true landmark's ``cos θ`` by ``cos(θ + m)``.
+
+    Where ``θ + m`` would pass π, the cosine would rise again; there it goes on as the straight
+    line ``cos θ - m·sin m``. The sine is kept off zero, where its gradient is not finite.
+
+    Args:
+        cosines: ``(n, C)``.
+        labels: ``(n,)``.
+        margins: ``(n,)``, radians, of each true landmark.
+    """
+    true = cosines.gather(1, labels[:, None]).squeeze(1)
+    sines = (1 - true * true).clamp_min(1e-12).sqrt()
+    turned = true * margins.cos() - sines * margins.sin()
+    widened = torch.where(true > -margins.cos(), turned, true - margins * margins.sin())
+    return cosines.scatter(1, labels[:, None], widened[:, None])

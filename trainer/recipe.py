@@ -1,0 +1,291 @@
+"""What a training run is asked to do, written in YAML and checked as a whole.
+
+A recipe is frozen once validated, and the resolved one is stored with the run and in the
+embedder. Every fault is reported at once, with its path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from embedder.errors import Fault, RecipeError
+from embedder.manifest import Preprocess
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataRecipe(_Frozen):
+    """Which photographs are learned from, and which of them are kept back to choose by.
+
+    Attributes:
+        list: The list in a GLDv2 folder, such as ``train.csv``; None takes the clean one if
+            it is there.
+        validation: Part of each landmark's pictures that is kept back.
+        gallery_per_landmark: At validation, how many training pictures of each landmark stand
+            in the gallery; more is slower and nearer to the truth.
+        workers: Processes that decode and augment; 0 does it in the training process.
+        max_unreadable: Part of the pictures that may be unreadable before the run stops.
+    """
+
+    list: str | None = None
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    gallery_per_landmark: int = Field(default=40, ge=1)
+    workers: int = Field(default=2, ge=0)
+    max_unreadable: Fraction = 0.01
+
+
+class AugmentRecipe(_Frozen):
+    """How a training picture is varied. Zero switches a part off.
+
+    Attributes:
+        flip: Probability of a mirrored picture.
+        crop: Smallest part of the area that a random crop keeps; 1 keeps the whole picture.
+        aspect: Largest factor by which a crop's proportions change.
+        turn_degrees: Largest rotation to either side.
+        turn: Probability of a rotation.
+        brightness: Largest relative change of brightness; likewise contrast and saturation.
+        contrast: See ``brightness``.
+        saturation: See ``brightness``.
+        cutout: Probability that a square is blanked.
+        cutout_side: Side of that square as a part of the picture's.
+    """
+
+    flip: Fraction = 0.5
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    aspect: Annotated[float, Field(ge=1, le=4)] = 1.0
+    turn_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    turn: Fraction = 0.0
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+    cutout: Fraction = 0.0
+    cutout_side: Fraction = 0.4
+
+
+class GemRecipe(_Frozen):
+    """Generalized mean: ``p`` = 1 is the average, large ``p`` nears the maximum."""
+
+    kind: Literal["gem"]
+    p: float = Field(default=3.0, ge=1, le=20)
+    trained: bool = True
+
+
+class AverageRecipe(_Frozen):
+    """The mean over all positions."""
+
+    kind: Literal["average"]
+
+
+class NeckRecipe(_Frozen):
+    """From pooled features to the embedding.
+
+    Attributes:
+        dimension: Length of the embedding.
+        after: What follows the linear layer.
+    """
+
+    dimension: int = Field(default=512, ge=2)
+    after: Literal["nothing", "swish", "batchnorm", "batchnorm-prelu"] = "batchnorm"
+
+
+class NetworkRecipe(_Frozen):
+    """The part of the network that is kept.
+
+    Attributes:
+        backbone: Any timm model that gives feature maps.
+        pretrained: ``required`` fails without pretrained weights, ``preferred`` goes on from
+            random ones with a warning, ``none`` never asks. ``--weights`` outranks all three.
+        dropout: Dropped part of the pooled features.
+    """
+
+    backbone: str = Field(min_length=1)
+    pretrained: Literal["required", "preferred", "none"] = "required"
+    pooling: Annotated[GemRecipe | AverageRecipe, Field(discriminator="kind")]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    neck: NeckRecipe = NeckRecipe()
+
+
+class DynamicMargin(_Frozen):
+    """A margin for each landmark, larger the fewer pictures it has."""
+
+    kind: Literal["dynamic"]
+    smallest: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.05
+    largest: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.5
+
+
+class ConstantMargin(_Frozen):
+    """One margin for all, in radians."""
+
+    kind: Literal["constant"]
+    radians: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.3
+
+
+class SubcenterArcFaceRecipe(_Frozen):
+    """Sub-center ArcFace; ``centers`` = 1 is plain ArcFace.
+
+    Attributes:
+        centers: Sub-centers of a landmark; more than one lets noisy labels gather aside.
+        scale: What cosines are multiplied by before the softmax.
+    """
+
+    kind: Literal["subcenter_arcface"]
+    centers: int = Field(default=3, ge=1, le=16)
+    scale: Annotated[float, Field(gt=0, lt=1000)] = 30.0
+    margin: Annotated[DynamicMargin | ConstantMargin, Field(discriminator="kind")]
+
+
+class OneCycle(_Frozen):
+    """Rise linearly for a part of the stage, then fall to zero along a cosine."""
+
+    kind: Literal["one-cycle"]
+    rise: Fraction = 0.15
+
+
+class Cosine(_Frozen):
+    """Start at a part of the full rate for some epochs, then fall along a cosine."""
+
+    kind: Literal["cosine"]
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    warmup_factor: Fraction = 0.1
+
+
+class StageRecipe(_Frozen):
+    """One stretch of training at one picture size.
+
+    Attributes:
+        side: Picture side in pixels.
+        epochs: Passes over the training pictures that the schedule is planned for.
+        stop_at_epoch: Cut the stage short here; None runs it out.
+        batch_size: Pictures per step.
+        lr: Full learning rate of the backbone.
+        head_lr: Full learning rate of pooling, neck and head.
+        frozen_epochs: First epochs in which the backbone stays as it is.
+        schedule: How the rates change over the stage.
+    """
+
+    side: int = Field(ge=16, le=4096)
+    epochs: int = Field(ge=1)
+    stop_at_epoch: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(ge=2)
+    lr: float = Field(gt=0)
+    head_lr: float = Field(gt=0)
+    frozen_epochs: int = Field(default=0, ge=0)
+    schedule: Annotated[OneCycle | Cosine, Field(discriminator="kind")]
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of epochs that are run."""
+        return min(self.epochs, self.stop_at_epoch or self.epochs)
+
+
+class OptimizerRecipe(_Frozen):
+    """The optimizer.
+
+    Attributes:
+        kind: ``adamw`` decouples the weight decay, ``adam`` adds it to the gradient (L2).
+        weight_decay: Not applied to biases, norms and GeM's exponent.
+        clip_norm: Largest norm of the gradient; None lets it be.
+    """
+
+    kind: Literal["adamw", "adam"] = "adamw"
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+
+
+class Recipe(_Frozen):
+    """A whole training run.
+
+    Attributes:
+        name: Of the embedder.
+        seed: Of everything random.
+        precision: ``auto`` computes in bfloat16 where the processor has it.
+        ema: Decay of the moving average of the weights that is validated and exported; 0
+            takes the weights as they are.
+        embed: Preprocessing of pictures to be embedded: travels in the embedder. Training
+            uses its filter, mean and std at the stage's side.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    data: DataRecipe = DataRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    network: NetworkRecipe
+    head: SubcenterArcFaceRecipe
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    stages: tuple[StageRecipe, ...] = Field(min_length=1)
+    embed: Preprocess
+
+    def to_yaml(self) -> str:
+        """Write the resolved recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=value`` with dotted keys, ``stages.0.epochs=2``, applied before
+            validation; values are YAML.
+
+    Raises:
+        RecipeError: Every fault of the file and the overrides.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(str(path), (Fault("file", "there is no such file"),)) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(str(path), (Fault("file", f"it is not YAML: {error}"),)) from error
+    faults = [fault for text in overrides if (fault := _override(content, text))]
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        faults += [
+            Fault(".".join(map(str, fault["loc"])) or "recipe", fault["msg"])
+            for fault in error.errors()
+        ]
+    if faults:
+        raise RecipeError(str(path), tuple(faults))
+    return recipe
+
+
+def _override(content: Any, text: str) -> Fault | None:  # noqa: ANN401 - any YAML value
+    """Set one ``key=value`` in the parsed YAML, in place; tell what is wrong with it."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        return Fault(text, "an override is written key=value")
+    *parents, last = key.split(".")
+    try:
+        for part in parents:
+            content = (
+                content[int(part)] if isinstance(content, list) else content.setdefault(part, {})
+            )
+        parsed = _scalar(value)
+        if isinstance(content, list):
+            content[int(last)] = parsed
+        else:
+            content[last] = parsed
+    except (TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError):
+        return Fault(key, "there is no such place in the recipe")
+    return None
+
+
+def _scalar(value: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Parse a YAML value; unlike YAML 1.1, ``3e-4`` is a number."""
+    try:
+        return float(value) if "e" in value.lower() else yaml.safe_load(value)
+    except ValueError:
+        return yaml.safe_load(value)
