@@ -1,0 +1,93 @@
+"""The figures of a gallery, and the warning that they may be too good."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from embedder.embedder import Embedder
+from embedder.errors import CatalogError
+from embedder.photographs import list_pictures, open_data
+from index.build import build
+from index.evaluate import evaluate
+from index.gallery import Gallery
+from index.metrics import Prediction, auroc, gap, top1_accuracy
+from index.predict import predict
+from index.store import Store
+
+
+@pytest.fixture
+def gallery(embedder: Embedder, gldv2: Path, tmp_path: Path) -> Gallery:
+    """Build and open the gallery of the data folder."""
+    build(Store(tmp_path / "s"), embedder, open_data(gldv2))
+    return Gallery.open(tmp_path / "s", embedder_digest=embedder.digest)
+
+
+def test_figures_are_those_of_the_submission(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """Judging answers and scoring the file that ``predict`` writes give the same."""
+    figures = evaluate(gallery, embedder, open_data(gldv2))
+    out = tmp_path / "o.csv"
+    predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), out)
+    truths = {query.id: query.landmark_ids for query in open_data(gldv2).queries()}
+    answers = []
+    for line in out.read_text().splitlines()[1:]:
+        name, said = line.split(",")
+        answers.append(Prediction(name, said.split()[0], float(said.split()[1])))
+    assert figures.gap == pytest.approx(gap(answers, truths), abs=1e-6)
+    assert figures.top1 == top1_accuracy(answers, truths) == 1.0
+    known, unknown = (
+        [a.confidence for a in answers if bool(truths[a.query_id]) is k] for k in (True, False)
+    )
+    assert figures.auroc == auroc(known, unknown)
+    assert (figures.queries, figures.known, figures.unknown, figures.unreadable) == (4, 3, 1, 0)
+    assert (figures.build_id, figures.embedder) == (gallery.build_id, embedder.digest)
+
+
+def test_unreadable_queries_abstain(gallery: Gallery, embedder: Embedder, gldv2: Path) -> None:
+    """A known query that cannot be read is an answer missed."""
+    (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(b"")
+    figures = evaluate(gallery, embedder, open_data(gldv2))
+    assert (figures.unreadable, figures.known, figures.top1) == (1, 3, pytest.approx(2 / 3))
+
+
+def test_queries_that_are_in_the_gallery_are_named(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same file is found by its content, the same picture re-encoded by its cosine."""
+    original = gldv2 / "train/0/0/0/000abc.jpg"
+    again = io.BytesIO()
+    Image.open(gldv2 / "train/1/2/0/120abc.jpg").save(again, "JPEG", quality=95)
+    (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(original.read_bytes())
+    (gldv2 / "test/b/b/b/bbb0.jpg").write_bytes(again.getvalue())
+    figures = evaluate(gallery, embedder, open_data(gldv2))
+    assert figures.same_content == 1
+    assert "aaa0 is the same file as 000abc" in caplog.text
+    assert figures.near_duplicates >= 1
+    assert "bbb0 is nearly the same as 120abc" in caplog.text
+
+
+def test_one_sort_of_queries_leaves_the_other_figures_out(
+    gallery: Gallery, embedder: Embedder, gldv2: Path
+) -> None:
+    """Without pictures of no landmark there is no AUROC; without known ones, only nothing."""
+    solution = gldv2 / "recognition_solution_v2.1.csv"
+    solution.write_text("id,landmarks,Usage\naaa0,9,Public\n")
+    figures = evaluate(gallery, embedder, open_data(gldv2))
+    assert (figures.gap, figures.top1, figures.auroc) == (1.0, 1.0, None)
+    solution.write_text("id,landmarks,Usage\nddd0,,Public\n")
+    figures = evaluate(gallery, embedder, open_data(gldv2))
+    assert (figures.gap, figures.top1, figures.auroc) == (None, None, None)
+
+
+def test_data_without_labeled_queries_is_refused(
+    gallery: Gallery, embedder: Embedder, gldv2: Path
+) -> None:
+    """There is nothing to judge by."""
+    (gldv2 / "recognition_solution_v2.1.csv").unlink()
+    with pytest.raises(CatalogError, match="no labeled queries"):
+        evaluate(gallery, embedder, open_data(gldv2))
