@@ -23,6 +23,9 @@ from tests.factories import photographs, tiny_embedder, view_bytes
 MAX_BYTES = 300_000
 """Small, so that a test of the limit is quick; still larger than any picture drawn here."""
 
+MAX_PIXELS = 4_000_000
+"""Not the default either, so that a limit that is not handed on is noticed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
@@ -94,7 +97,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
 def service(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Run one service for all tests that only ask it."""
     log = tmp_path_factory.mktemp("service") / "log"
-    with serving(artifacts, log, "--max-bytes", str(MAX_BYTES), "--threads", "2") as running:
+    limits = ("--max-bytes", str(MAX_BYTES), "--max-pixels", str(MAX_PIXELS))
+    with serving(artifacts, log, *limits, "--threads", "2") as running:
         yield running
 
 

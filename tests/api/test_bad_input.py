@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.api.conftest import MAX_PIXELS
 from tests.factories import picture, view_bytes
 
 
@@ -59,7 +60,7 @@ REFUSED = {
     "truncated PNG": (encoded(picture(0), "PNG")[:900], 400, "picture-undecodable"),
     "60,000 x 60,000 PNG header": (png_header(60_000, 60_000), 413, "picture-too-large"),
     "60,000 x 60,000 JPEG header": (jpeg_header(60_000, 60_000), 413, "picture-too-large"),
-    "10,000 x 10,000 PNG header": (png_header(10_000, 10_000), 413, "picture-too-large"),
+    "a little over the limit": (png_header(1000, MAX_PIXELS // 1000 + 1), 413, "picture-too-large"),
 }
 
 

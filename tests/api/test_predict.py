@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +17,7 @@ from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
 from index.gallery import Gallery
 from tests.api.conftest import Artifacts, Running
+from tests.conftest import ROOT
 from tests.factories import view_bytes
 
 ALWAYS = {"landmark_id", "name", "confidence", "probability", "known", "gallery", "embedder"}
@@ -111,6 +116,32 @@ def test_confidence_is_the_cosine_in_full_precision(
         assert answer["landmark_id"] == gallery.catalog.landmark_id(code)
     gallery.close()
     embedder.close()
+
+
+def test_answers_agree_with_a_prediction_over_files(
+    client: httpx.Client, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    """``cairn-index predict`` writes the same landmarks, and confidences within 1e-5."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(20):
+        (pictures / f"{number}.jpg").write_bytes(view_bytes(number % 7, 300 + number))
+    flags = ["--store", artifacts.store, "--embedder", artifacts.embedder]
+    files = ["--pictures", pictures, "--out", tmp_path / "submission.csv"]
+    subprocess.run(
+        [sys.executable, "-m", "index", "predict", *flags, *files],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with (tmp_path / "submission.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 20
+    for row in rows:
+        landmark, confidence = row["landmarks"].split()
+        body = client.post("/predict", content=(pictures / f"{row['id']}.jpg").read_bytes()).json()
+        assert body["landmark_id"] == landmark
+        assert body["confidence"] == pytest.approx(float(confidence), abs=1e-5)
 
 
 @pytest.mark.parametrize("k", [0, 1, 7, 30, 100])

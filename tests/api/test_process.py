@@ -86,6 +86,15 @@ def test_settings_that_are_wrong_are_all_named() -> None:
     ]
 
 
+def test_another_precision_than_the_gallery_s_is_told(artifacts: Artifacts, tmp_path: Path) -> None:
+    """In ``/readyz``, and as a warning in the log; agreement needs no warning."""
+    with serving(artifacts, tmp_path / "log", "--precision", "f32") as running:
+        ready = httpx.get(f"{running.url}/readyz", trust_env=False).json()
+    assert ready["precision"] == "f32"
+    warned = "queries are embedded in f32" in (tmp_path / "log").read_text()
+    assert warned == (ready["gallery_precision"] != "f32")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_requests_in_flight_finish(
     artifacts: Artifacts, tmp_path: Path, number: signal.Signals

@@ -122,6 +122,19 @@ def test_an_endless_body_is_answered_and_cut_off(service: Running) -> None:
     assert time.monotonic() - started < 3 * LINGER_SECONDS
 
 
+def test_a_client_that_sends_before_it_listens_still_gets_the_answer(service: Running) -> None:
+    """Its connection is not broken under it while it sends a little more than it may."""
+    size = 3 * MAX_BYTES
+    with connect(service) as link:
+        link.sendall(
+            f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode()
+        )
+        for _ in range(20):
+            link.sendall(bytes(size // 20))
+            time.sleep(0.02)
+        assert receive(link).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_client_that_leaves_while_sending_does_no_harm(
     client: httpx.Client, service: Running
 ) -> None:
