@@ -88,11 +88,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` named."""
+    """Put back what :func:`optimizer_tensors` named.
+
+    Each moment takes the memory layout of its parameter: fused optimizers walk both side by side.
+    """
     content = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)  # noqa: PLW2901 - relaid
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**content, "state": state})
 

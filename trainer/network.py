@@ -110,7 +110,7 @@ class EmbeddingNetwork(nn.Module):
 
 def _width(backbone: nn.Module) -> int:
     """Return the number of feature maps that a timm backbone without a classifier gives."""
-    width = backbone.num_features
+    width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     if not isinstance(width, int):
         raise TypeError(f"timm gives {width!r} as the number of features")
     return width

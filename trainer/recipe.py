@@ -211,6 +211,7 @@ class Recipe(_Frozen):
         precision: ``auto`` computes in bfloat16 where the processor has it.
         ema: Decay of the moving average of the weights that is validated and exported; 0
             takes the weights as they are.
+        save_seconds: Longest time between two checkpoints; one is also written after each epoch.
         embed: Preprocessing of pictures to be embedded: travels in the embedder. Training
             uses its filter, mean and std at the stage's side.
     """
@@ -219,6 +220,7 @@ class Recipe(_Frozen):
     seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "f32", "bf16"] = "auto"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    save_seconds: Annotated[float, Field(ge=0, le=60)] = 45.0
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     network: NetworkRecipe

@@ -36,7 +36,6 @@ from trainer.recipe import Recipe, StageRecipe
 from trainer.schedule import rate_factor
 from trainer.state import TrainingState
 
-SECONDS_BETWEEN_SAVES = 45.0
 GOLDEN_CROPS = 4
 
 _log = logging.getLogger(__name__)
@@ -144,7 +143,7 @@ def _run_epoch(lab: Laboratory, state: TrainingState, stage: StageRecipe) -> flo
             total += _step(lab, state, batch.pictures, batch.labels)
             steps += 1
         progress.step += 1
-        if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+        if time.monotonic() - saved > lab.recipe.save_seconds:
             bar.set_postfix(loss=f"{_finite(lab, total / max(steps, 1)):.3f}")
             state.save(lab.out / "last.safetensors", lab.digest)
             saved = time.monotonic()

@@ -1,0 +1,184 @@
+"""A run learns, chooses by the served rule, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embedder.embedder import Embedder
+from embedder.errors import ArtifactMissingError, TrainingError
+from embedder.photographs import Photograph, open_data
+from tests.factories import photographs, view_bytes
+from tests.recipes import tiny_recipe
+from trainer import checkpoint
+from trainer.__main__ import main
+from trainer.export import export
+from trainer.recipe import Recipe, load_recipe
+from trainer.train import train
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Photograph]:
+    """Draw photographs of four landmarks."""
+    return open_data(photographs(tmp_path_factory.mktemp("data"), landmarks=4, views=7)).gallery()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    """Give the smallest recipe, saving only at the ends of epochs."""
+    return load_recipe(tiny_recipe(tmp_path / "tiny.yaml"), ["save_seconds=60"])
+
+
+@pytest.fixture(scope="module")
+def run(pictures: list[Photograph], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train once for the tests that only look at a finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    train(load_recipe(tiny_recipe(folder / "tiny.yaml")), pictures, folder / "run")
+    return folder / "run"
+
+
+def test_a_run_leaves_its_files_and_report(run: Path) -> None:
+    """Recipe, checkpoints and a report with one entry per epoch are there."""
+    assert {path.name for path in run.iterdir()} == {
+        "recipe.yaml",
+        "crops.npz",
+        "last.safetensors",
+        "best.safetensors",
+        "report.json",
+    }
+    report = json.loads((run / "report.json").read_text())
+    assert [(entry["stage"], entry["epoch"]) for entry in report["epochs"]] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+    ]
+    assert report["validation_gap"] == max(entry["validation_gap"] for entry in report["epochs"])
+
+
+def test_the_loss_falls(pictures: list[Photograph], recipe: Recipe, tmp_path: Path) -> None:
+    """A few epochs on a few pictures bring the loss down."""
+    stage = recipe.stages[0].model_copy(update={"epochs": 6, "frozen_epochs": 0})
+    report = train(recipe.model_copy(update={"stages": (stage,)}), pictures, tmp_path / "run")
+    losses = [entry["loss"] for entry in report["epochs"]]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_frozen_epoch_leaves_the_backbone_alone(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """In a frozen epoch neck and head learn; the backbone, with its statistics, stays."""
+    stage = recipe.stages[0].model_copy(update={"epochs": 2, "stop_at_epoch": 1})
+    tensors = []
+    for name, frozen in (("frozen", 1), ("more", 1), ("free", 0)):
+        stages = (stage.model_copy(update={"frozen_epochs": frozen}),)
+        changed = {"stages": stages, "seed": 3 if name == "more" else 0}
+        train(recipe.model_copy(update=changed), pictures, tmp_path / name)
+        tensors.append(checkpoint.load(tmp_path / name / "last.safetensors")[0])
+    key = "network.backbone.conv_stem.weight"
+    statistics = "network.backbone.bn1.running_mean"
+    assert not tensors[0][statistics].any()
+    assert tensors[2][statistics].any()
+    assert not tensors[0][key].equal(tensors[2][key])
+
+
+def test_a_folder_with_a_run_is_not_overwritten(
+    run: Path, pictures: list[Photograph], recipe: Recipe
+) -> None:
+    """Without --resume a second run in the same folder is refused."""
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train(recipe, pictures, run)
+
+
+def test_a_run_is_not_resumed_with_another_recipe(
+    run: Path, pictures: list[Photograph], recipe: Recipe
+) -> None:
+    """A checkpoint belongs to its recipe and pictures."""
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(recipe.model_copy(update={"seed": 9}), pictures, run, resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Path, pictures: list[Photograph]) -> None:
+    """A finished run is reported again, not trained further."""
+    before = (run / "last.safetensors").read_bytes()
+    report = train(load_recipe(run / "recipe.yaml"), pictures, run, resume=True)
+    assert report == json.loads((run / "report.json").read_text())
+    assert (run / "last.safetensors").read_bytes() == before
+
+
+def test_one_landmark_is_too_few(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """There must be something to tell apart."""
+    alone = [p for p in pictures if p.landmark_id == pictures[0].landmark_id]
+    with pytest.raises(TrainingError, match="7 photographs of 1 landmarks"):
+        train(recipe, alone, tmp_path / "run")
+
+
+def test_too_many_unreadable_pictures_stop_the_run(recipe: Recipe, tmp_path: Path) -> None:
+    """Above the limit the run stops and a file names the pictures."""
+    damaged = open_data(photographs(tmp_path / "data", landmarks=3, views=6)).gallery()
+    for photograph in damaged[::2]:
+        photograph.path.write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"cannot be read.*unreadable\.txt"):
+        train(recipe, damaged, tmp_path / "run")
+    named = (tmp_path / "run" / "unreadable.txt").read_text().split()
+    assert named
+    assert set(named) <= {photograph.id for photograph in damaged[::2]}
+
+
+def test_a_few_unreadable_pictures_are_counted(recipe: Recipe, tmp_path: Path) -> None:
+    """Below the limit the run goes on and the report counts them."""
+    damaged = open_data(photographs(tmp_path / "data", landmarks=3, views=6)).gallery()
+    damaged[3].path.write_bytes(b"no picture")
+    lenient = recipe.data.model_copy(update={"max_unreadable": 0.2, "validation": 0.0})
+    report = train(recipe.model_copy(update={"data": lenient}), damaged, tmp_path / "run")
+    assert report["unreadable"] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """Absurd rates end in an error that says what to try."""
+    stage = recipe.stages[0].model_copy(update={"lr": 1e30, "head_lr": 1e30, "frozen_epochs": 0})
+    with pytest.raises(TrainingError, match=r"not finite.*Lower the learning rates"):
+        train(recipe.model_copy(update={"stages": (stage,)}), pictures, tmp_path / "run")
+
+
+def test_an_exported_embedder_is_the_trained_network(run: Path, tmp_path: Path) -> None:
+    """The artifact opens, proves its golden vectors and embeds pictures; twice the same."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert export(run, first) == export(run, second)
+    embedder = Embedder.load(first, precision="f32")
+    assert embedder.dimension == 16
+    assert embedder.golden_cosine(first) > 0.9999
+    assert embedder.embed([embedder.prepare(view_bytes(1, 99))]).shape == (1, 16)
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
+    """A folder without a best network is refused by the file's name."""
+    with pytest.raises(ArtifactMissingError, match=r"recipe\.yaml"):
+        export(tmp_path, tmp_path / "embedder")
+
+
+def test_other_files_are_not_overwritten_by_an_export(run: Path, tmp_path: Path) -> None:
+    """A folder that is no embedder is never replaced."""
+    precious = tmp_path / "photos"
+    precious.mkdir()
+    (precious / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(TrainingError, match="holds other files"):
+        export(run, precious)
+    assert (precious / "holiday.jpg").exists()
+
+
+def test_the_command_reports_faults_with_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A faulty recipe ends with exit code 2 and every fault on stderr."""
+    recipe = tiny_recipe(tmp_path / "tiny.yaml")
+    arguments = ["train", "--recipe", str(recipe), "--data", str(tmp_path), "--out", "x"]
+    assert main([*arguments, "--set", "stages.0.epochs=0", "--set", "name="]) == 2
+    errors = capsys.readouterr().err
+    assert "stages.0.epochs" in errors
+    assert "name" in errors
