@@ -104,6 +104,42 @@ def test_ties_go_to_the_smaller_row(tmp_path: Path, copies: int, k: int) -> None
     assert found.rows.tolist() == brute_force(rows, queries, k).rows.tolist()
 
 
+class LastOfEquals:
+    """An index that, of rows exactly as near, keeps the last ones: FAISS promises no order."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self.rows = rows
+        self.ntotal, self.d = rows.shape
+
+    def search(
+        self, x: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Order rows by similarity, then by number downwards."""
+        similarities = np.einsum("nd,md->nm", x, self.rows)
+        numbers = np.broadcast_to(np.arange(self.ntotal), similarities.shape)
+        order = np.lexsort((-numbers, -similarities))[:, :k]
+        return np.take_along_axis(similarities, order, 1), order
+
+
+@pytest.mark.parametrize("copies", [7, 8, 9, 63, 64, 65, 400])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_tie_longer_than_was_looked_at_is_followed_to_its_end(
+    tmp_path: Path, copies: int, k: int
+) -> None:
+    """The smaller row wins even where the index returned only larger ones at first."""
+    rows = random_rows(400)
+    spots = np.sort(np.random.default_rng(2).permutation(400)[:copies])
+    rows[spots] = rows[spots[0]]
+    publish(tmp_path, rows)
+    opened = Gallery.open(tmp_path, embedder_digest=None)
+    stubborn = Gallery(opened.directory, opened.manifest, opened.catalog, LastOfEquals(rows), 0)
+    queries = np.vstack([random_rows(2, seed=3), rows[spots[:1]]])
+    found = stubborn.search(queries, k)
+    assert found.rows[2].tolist() == spots[:k].tolist()
+    assert found.rows.shape == found.similarities.shape == (3, k)
+    assert found.similarities[2].tolist() == pytest.approx([1.0] * k)
+
+
 def test_similarities_are_clamped(tmp_path: Path) -> None:
     """Rounding to fp16 makes some self-similarities exceed 1; none is reported so."""
     rows = random_rows(2000, dimension=64)
