@@ -126,8 +126,8 @@ def test_answers_agree_with_a_prediction_over_files(
     pictures.mkdir()
     for number in range(20):
         (pictures / f"{number}.jpg").write_bytes(view_bytes(number % 7, 300 + number))
-    flags = ["--store", artifacts.store, "--embedder", artifacts.embedder]
-    files = ["--pictures", pictures, "--out", tmp_path / "submission.csv"]
+    flags = ["--store", str(artifacts.store), "--embedder", str(artifacts.embedder)]
+    files = ["--pictures", str(pictures), "--out", str(tmp_path / "submission.csv")]
     subprocess.run(
         [sys.executable, "-m", "index", "predict", *flags, *files],
         cwd=ROOT,
