@@ -1,0 +1,95 @@
+# What a developer and CI run, in the same words. `make` alone lists it.
+#
+#   make demo                     the whole chain on a drawn sample set, and a running service
+#   make demo DATA=my/photos      the same with your photographs, one folder per landmark
+#   make test                     all set-up, then the tests
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+
+# The demo's own choices: DATA, RECIPE, WEIGHTS (a safetensors file of the backbone), PORT.
+DEMO    := .demo
+DATA    ?= $(DEMO)/data
+RECIPE  ?= trainer/recipes/$(if $(filter $(DEMO)/data,$(DATA)),demo,photos).yaml
+WEIGHTS ?=
+PORT    ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-stop test test-all check format format-check lint types imports lock docker
+
+help:  ## list these verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
+
+# Set-up: once, and again only when what is locked or declared has changed.
+
+setup: $(VENV)/.installed  ## make .venv with all that tests and benchmarks need
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Cairn needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one, for example: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The demo: every stage is a command that could be typed.
+
+demo: setup demo-stop  ## train, index, serve and ask, in five minutes (DATA=my/photos for yours)
+	rm -rf $(DEMO)/run $(DEMO)/embedder $(DEMO)/store
+ifeq ($(DATA),$(DEMO)/data)
+	rm -rf $(DEMO)/data
+	$(BIN)/cairn-train draw --out $(DATA)
+endif
+	$(BIN)/cairn-train train --recipe $(RECIPE) --data "$(DATA)" --out $(DEMO)/run $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+	$(BIN)/cairn-train export $(DEMO)/run --out $(DEMO)/embedder
+	$(BIN)/cairn-index build --embedder $(DEMO)/embedder --data "$(DATA)" --store $(DEMO)/store
+	@if [ -f "$(DATA)/recognition_solution_v2.1.csv" ]; then set -x; \
+	  $(BIN)/cairn-index evaluate --store $(DEMO)/store --embedder $(DEMO)/embedder --data "$(DATA)"; fi
+	$(BIN)/python demo.py start --store $(DEMO)/store --embedder $(DEMO)/embedder --data "$(DATA)" --state $(DEMO) --port $(PORT)
+
+demo-stop:  ## stop the demo's service
+	@$(PYTHON) demo.py stop --state $(DEMO)
+
+# Tests and checks.
+
+test: setup  ## the tests but for the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## every test
+	$(BIN)/python -m pytest
+
+check: lint types imports format-check  ## everything but the tests
+
+format: setup  ## put imports and code into shape
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+format-check: setup
+	$(BIN)/ruff format --check .
+
+lint: setup  ## ruff
+	$(BIN)/ruff check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+	$(BIN)/mypy demo.py
+
+imports: setup  ## the import directions, with import-linter
+	$(BIN)/lint-imports
+
+# Releases.
+
+# Keeps the versions that are locked already; UPGRADE=--upgrade takes the newest.
+LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header --quiet --constraint requirements/constraints.txt $(UPGRADE)
+
+lock: setup  ## write requirements/*.txt anew from pyproject.toml
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install uv
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra service --constraint requirements/dev.txt --output-file requirements/service.txt
+
+docker:  ## build the service's image
+	docker build -f docker/service.Dockerfile -t cairn-service .
