@@ -34,16 +34,6 @@ from urllib.parse import unquote
 
 from embedder.errors import CatalogError
 
-__all__ = [
-    "PICTURE_SUFFIXES",
-    "Photograph",
-    "PhotographSet",
-    "Query",
-    "landmark_order",
-    "list_pictures",
-    "open_data",
-]
-
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 
 _CLEAN_LIST, _TRAIN_LIST, _INDEX_LIST = "train_clean.csv", "train.csv", "index.csv"

@@ -14,8 +14,6 @@ import numpy as np
 from trainer.data.drawn.skins import Palette, Skin, draw_skin
 from trainer.data.drawn.solids import Passage, Place, Solid, block, dome, drum
 
-__all__ = ["PLANS", "Landmark", "build"]
-
 _FACADES = ("windows", "arcade", "gothic", "bands", "lattice", "columns")
 
 

@@ -16,8 +16,6 @@ from PIL import Image
 from trainer.data.drawn.skins import Skin
 from trainer.data.drawn.solids import ROUND, Ellipsoid, Passage, Solid
 
-__all__ = ["Camera", "Canvas", "Light", "View", "look", "paint", "shadows"]
-
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.intp]
 Vectors = NDArray[np.float64]

@@ -23,8 +23,6 @@ from trainer.data.drawn.surroundings import (
     stand,
 )
 
-__all__ = ["draw_landmark", "draw_scene", "landmark_name"]
-
 _FINE = 1.25
 _ASPECTS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3)
 _UNKNOWN = 1 << 40

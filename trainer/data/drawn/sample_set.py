@@ -12,8 +12,6 @@ from tqdm import tqdm
 
 from trainer.data.drawn.pictures import draw_landmark, draw_scene, landmark_name
 
-__all__ = ["write_sample_set"]
-
 _CATEGORY = "http://commons.wikimedia.org/wiki/Category:"
 _LANDMARKS_OF_GLDV2 = 203_094
 

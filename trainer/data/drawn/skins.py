@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["Color", "Palette", "Skin", "draw_skin", "noise", "shade"]
-
 Color = tuple[int, int, int]
 
 SIDE = 128

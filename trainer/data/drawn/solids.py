@@ -12,8 +12,6 @@ from math import cos, pi, sin
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROUND", "Ellipsoid", "Passage", "Place", "Solid", "block", "dome", "drum"]
-
 ROUND = 12
 Vectors = NDArray[np.float64]
 

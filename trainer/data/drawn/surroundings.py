@@ -16,8 +16,6 @@ from trainer.data.drawn.camera import Camera, Light, shadows
 from trainer.data.drawn.skins import Color, noise, shade
 from trainer.data.drawn.solids import Solid
 
-__all__ = ["Weather", "backdrop", "choose_weather", "overlay", "stand"]
-
 _STEP = 3
 _SHADOW_STEP = 2
 
