@@ -16,7 +16,8 @@ from tests.contract.modules import MODULES, PACKAGES, Module
 VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "core", "manager", "misc"}
 FACES = [module for module in MODULES if "__all__" in module.source]
 SUPPRESSION = re.compile(
-    r"#\s*(?:noqa|type: ignore)\b(?P<codes>: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|\[[a-z, -]+\])?(?P<reason>.*)"
+    r"#\s*(?:noqa|type: ignore)\b"
+    r"(?P<codes>: ?[A-Z]+\d+(?:, ?[A-Z]+\d+)*|\[[a-z, -]+\])?(?P<reason>.*)"
 )
 
 
