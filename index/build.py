@@ -86,30 +86,41 @@ def build(
     Raises:
         StoreBusyError: Another process writes to the store.
         TooManyUnreadableError: Too many pictures cannot be read; what was published stays.
-        GalleryError: None of the pictures can be read, or a file cannot be written.
+        GalleryError: None of the pictures can be read, or the store cannot be written.
         CatalogError: The list is missing or faulty.
     """
-    recipe = recipe or BuildRecipe()
-    with store.writing():
-        name = recipe.list_name or _default_list(data)
-        photographs = _photographs(data, name)
-        listed = ListReference(
-            data=str(data.directory.resolve()),
-            name=name,
-            digest=_list_digest(photographs),
-            pictures=len(photographs),
-        )
-        maker = EmbedderReference(
-            name=embedder.manifest.name,
-            digest=embedder.digest,
-            runtime=embedder.runtime,
-            precision=embedder.precision,
-        )
-        directory = store.work / _journal_name(listed, maker)
-        journal = Journal(directory, photographs, dimension=embedder.dimension)
-        unreadable = _embed_missing(journal, embedder, recipe)
-        manifest = _publish(store, journal, data, unreadable, (listed, maker))
-        journal.discard()
+    try:
+        with store.writing():
+            return _build(store, embedder, data, recipe or BuildRecipe())
+    except OSError as error:
+        raise GalleryError(
+            f"{error.filename or store.path} cannot be written: {error.strerror or error}; "
+            "what was published is unchanged, and the same build goes on when this is mended"
+        ) from error
+
+
+def _build(
+    store: Store, embedder: Embedder, data: PhotographSet, recipe: BuildRecipe
+) -> GalleryManifest:
+    name = recipe.list_name or _default_list(data)
+    photographs = _photographs(data, name)
+    listed = ListReference(
+        data=str(data.directory.resolve()),
+        name=name,
+        digest=_list_digest(photographs),
+        pictures=len(photographs),
+    )
+    maker = EmbedderReference(
+        name=embedder.manifest.name,
+        digest=embedder.digest,
+        runtime=embedder.runtime,
+        precision=embedder.precision,
+    )
+    directory = store.work / _journal_name(listed, maker)
+    journal = Journal(directory, photographs, dimension=embedder.dimension)
+    unreadable = _embed_missing(journal, embedder, recipe)
+    manifest = _publish(store, journal, data, unreadable, (listed, maker))
+    journal.discard()
     return manifest
 
 

@@ -131,13 +131,13 @@ def _find_duplicates(
         and given.prediction.confidence >= NEAR_DUPLICATE_COSINE
     }
     found = []
-    for suspects, how in ((same, "the same file as"), (near, "nearly the same as")):
+    for suspects, how in ((same, "the same file as"), (near, "very near to")):
         words = [
             f"{queries[place].id} is {how} {gallery.catalog.picture_id(row)}"
             for place, row in sorted(suspects.items())
         ]
         if words:
             named = ", ".join(words[:_NAMED]) + (", …" if len(words) > _NAMED else "")
-            _log.warning("%d queries are in the gallery: %s", len(words), named)
+            _log.warning("%d queries seem to be in the gallery: %s", len(words), named)
         found.append(words)
     return found[0], found[1]

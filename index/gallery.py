@@ -20,7 +20,6 @@ from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMismatchError,
     ArtifactMissingError,
-    GalleryError,
 )
 from index.catalog import CATALOG, Catalog
 from index.manifest import GalleryManifest, check_files, read_manifest
@@ -211,7 +210,7 @@ def write_vectors(path: Path, dimension: int, blocks: Iterable[NDArray[np.float3
 
     Raises:
         ValueError: A block is not finite.
-        GalleryError: The file cannot be written.
+        OSError: The file cannot be written.
     """
     vectors = faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
@@ -220,10 +219,9 @@ def write_vectors(path: Path, dimension: int, blocks: Iterable[NDArray[np.float3
         if not np.isfinite(block).all():
             raise ValueError("a vector is not finite")
         vectors.add(np.ascontiguousarray(block, np.float32))
-    try:
-        faiss.write_index(vectors, str(path))
-    except RuntimeError as error:
-        raise GalleryError(f"{path} cannot be written; is the disk full?") from error
+    with path.open("wb") as file:  # our own file: FAISS's says nothing when closing it fails
+        writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
+        faiss.write_index(vectors, writer)
     return int(vectors.ntotal)
 
 

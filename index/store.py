@@ -97,8 +97,10 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StoreBusyError(self.path) from error
-            for leftover in self._builds.glob(f"{_NEW}*"):
-                shutil.rmtree(leftover)
+            for build in self._builds.glob(f"{_NEW}*"):
+                shutil.rmtree(build)
+            for pointer in self.path.glob(f".{self._current.name}.*"):
+                pointer.unlink()
             yield
 
     def new_build_id(self) -> str:

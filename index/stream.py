@@ -40,7 +40,8 @@ class ReadPicture:
     """A picture file as it was found.
 
     Attributes:
-        sha256: Digest of its content, 32 bytes; zeros where it could not be opened.
+        sha256: Digest of its content, 32 bytes, or of its beginning where it is too large to be
+            read; zeros where it could not be opened.
         bytes: Its size; -1 where it is not there.
         mtime_ns: When it was last changed; -1 where it is not there.
         fault: Why it cannot be used, in words; empty where it can.
@@ -91,13 +92,10 @@ def embed_files(
 
         source = iter(batches)
         waiting = deque(start(batch) for batch in islice(source, _AHEAD))
-        try:
-            while waiting:
-                results = [future.result() for future in waiting.popleft()]
-                waiting.extend(start(batch) for batch in islice(source, 1))
-                yield _embed(results, embedder)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            results = [future.result() for future in waiting.popleft()]
+            waiting.extend(start(batch) for batch in islice(source, 1))
+            yield _embed(results, embedder)
 
 
 def find_file(path: Path) -> tuple[int, int]:

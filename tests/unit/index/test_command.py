@@ -71,11 +71,18 @@ def test_errors_are_a_sentence_and_an_exit_code(
 def test_trouble_of_the_system_is_a_sentence(
     embedder_directory: Path, gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A store that is a file cannot be written; no traceback says so."""
-    (tmp_path / "s").write_text("a file")
-    asked = ("build", "--store", tmp_path / "s", "--embedder", embedder_directory, "--data", gldv2)
-    assert main([str(word) for word in asked]) == 1
-    assert str(tmp_path / "s") in capsys.readouterr().err
+    """A store or an answer where a file is in the way: no traceback says so."""
+    (tmp_path / "file").write_text("a file")
+    store = ("--store", tmp_path / "file", "--embedder", embedder_directory)
+    assert main([str(word) for word in ("build", *store, "--data", gldv2)]) == 6
+    assert f"{tmp_path / 'file'}" in (said := capsys.readouterr().err)
+    assert "what was published is unchanged" in said
+    store = ("--store", tmp_path / "s", "--embedder", embedder_directory)
+    assert main([str(word) for word in ("build", *store, "--data", gldv2)]) == 0
+    out = ("--pictures", gldv2 / "test", "--out", tmp_path / "file" / "o.csv")
+    capsys.readouterr()
+    assert main([str(word) for word in ("predict", *store, *out)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("cairn-index: ")
 
 
 @pytest.mark.parametrize(

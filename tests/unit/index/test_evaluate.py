@@ -79,7 +79,7 @@ def test_queries_that_are_in_the_gallery_are_named(
     assert figures.same_content == 1
     assert "aaa0 is the same file as 000abc" in caplog.text
     assert figures.near_duplicates == 1
-    assert "bbb0 is nearly the same as 120abc" in caplog.text
+    assert "bbb0 is very near to 120abc" in caplog.text
 
 
 def test_one_sort_of_queries_leaves_the_other_figures_out(

@@ -47,11 +47,18 @@ def test_a_build_that_fails_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
-    """Staging folders of the dead are deleted; builds are not."""
+    """Staging folders and pointers of the dead are deleted; builds are not."""
     store = Store(tmp_path)
     published = put(store, "1")
     (tmp_path / "builds" / ".new-dead").mkdir()
+    (tmp_path / ".CURRENT.dead").touch()
     with store.writing():
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "CURRENT",
+            "LOCK",
+            "builds",
+            "work",
+        ]
         assert [path.name for path in (tmp_path / "builds").iterdir()] == [published]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder, Prepared
+from embedder.preprocess import PictureLimits
 from index.stream import embed_files, find_file
 from tests.factories import picture_bytes
 
@@ -51,7 +53,7 @@ def test_what_is_no_picture_comes_out_with_a_reason(
     folder.mkdir()
     with huge.open("wb") as file:
         file.write(paths[0].read_bytes())
-        file.truncate(3 << 30)  # takes no room on the disk, and would not fit into memory twice
+        file.truncate(64 << 20)
     asked = [folder, paths[0], huge, absent, paths[1]]
     (batch,) = embed_files([asked], embedder)
     assert [picture.usable for picture in batch.pictures] == [False, True, False, False, True]
@@ -59,7 +61,9 @@ def test_what_is_no_picture_comes_out_with_a_reason(
     assert "directory" in faults[0]
     assert "at most" in faults[2]
     assert "No such file" in faults[3]
-    assert (batch.pictures[2].bytes, batch.pictures[3].bytes) == (3 << 30, -1)
+    assert (batch.pictures[2].bytes, batch.pictures[3].bytes) == (64 << 20, -1)
+    beginning = huge.read_bytes()[: PictureLimits().max_bytes + 1]
+    assert batch.pictures[2].sha256 == hashlib.sha256(beginning).digest()
     assert not batch.vectors[[0, 2, 3]].any()
     np.testing.assert_allclose(batch.vectors[4], embed_alone(embedder, paths[1]), atol=1e-6)
 
