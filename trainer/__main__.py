@@ -1,4 +1,8 @@
-"""The command ``cairn-train``: parse, call one function, print one result."""
+"""The command ``cairn-train``: parse, call one function, print its result.
+
+The result goes to stdout as one line of JSON, everything else to stderr. Heavy libraries are
+imported after the arguments are parsed, so that ``--help`` is instant.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedder.errors import CairnError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of it loads
+    from embedder.errors import CairnError
+
     try:
-        result = options.run(options)
+        result = options.command(options)
     except CairnError as error:
-        sys.stderr.write(f"cairn-train: {error}\n")
+        print(f"cairn-train: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return error.exit_code
+    except OSError as error:
+        print(f"cairn-train: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("cairn-train: interrupted; go on with --resume\n")
-        return INTERRUPTED
-    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+        again = "; go on with --resume" if options.command is _train else ""
+        print(f"cairn-train: interrupted{again}", file=sys.stderr)  # noqa: T201 (as above)
+        return _INTERRUPTED
+    print(json.dumps(result))  # noqa: T201 (the result)
     return 0
 
 
@@ -47,12 +55,12 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's value"
     )
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    train.set_defaults(run=_train)
+    train.set_defaults(command=_train)
 
     export = commands.add_parser("export", help="write a run's best network as an embedder")
     export.add_argument("run_folder", type=Path, metavar="RUN")
     export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
-    export.set_defaults(run=_export)
+    export.set_defaults(command=_export)
 
     draw = commands.add_parser("draw", help="draw a sample set of made-up landmarks")
     draw.add_argument("--out", type=Path, required=True, help="folder, in the layout of GLDv2")
@@ -62,11 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--scenes", type=int, default=24, help="queries of no landmark")
     draw.add_argument("--side", type=int, default=256, help="pixels")
     draw.add_argument("--seed", type=int, default=0)
-    draw.set_defaults(run=_draw)
+    draw.set_defaults(command=_draw)
     return parser
-
-
-# Heavy imports stand inside the commands, so that --help and a typing error answer at once.
 
 
 def _train(options: argparse.Namespace) -> dict[str, Any]:

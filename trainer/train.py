@@ -34,6 +34,7 @@ from trainer.heads import make_head
 from trainer.network import EmbeddingNetwork
 from trainer.recipe import Recipe, StageRecipe
 from trainer.schedule import rate_factor
+from trainer.settle import settled
 from trainer.state import TrainingState
 
 GOLDEN_CROPS = 4
@@ -100,11 +101,12 @@ def train(
         stage = recipe.stages[progress.stage]
         started = time.monotonic()
         loss = _run_epoch(lab, state, stage)
-        score = _validate(lab, state)
+        kept = settled(state.averaged)
+        score = _validate(lab, kept)
         if score >= progress.best_score:
             progress.best_score = score
-            network = {f"network.{k}": t for k, t in state.averaged.state_dict().items()}
-            checkpoint.save(out / "best.safetensors", network, {"recipe": lab.digest})
+            tensors = {f"network.{name}": t for name, t in kept.state_dict().items()}
+            checkpoint.save(out / "best.safetensors", tensors, {"recipe": lab.digest})
         _note_epoch(state, loss, score, time.monotonic() - started)
         at_end = progress.epoch + 1 == stage.last_epoch
         state.progress = Progress(
@@ -232,11 +234,10 @@ def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingSt
     return state
 
 
-def _validate(lab: Laboratory, state: TrainingState) -> float:
-    """Score the network by the served rule on the pictures kept back."""
-    state.averaged.eval()
+def _validate(lab: Laboratory, network: EmbeddingNetwork) -> float:
+    """Score a network by the served rule on the pictures kept back."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
-    return served_gap(state.averaged, gallery, lab.kept_back, lab.recipe.embed, bf16=lab.bf16)
+    return served_gap(network, gallery, lab.kept_back, lab.recipe.embed, bf16=lab.bf16)
 
 
 def _note_epoch(state: TrainingState, loss: float, score: float, seconds: float) -> None:
