@@ -107,6 +107,18 @@ def test_names_are_decoded_from_the_categories(gldv2: Path) -> None:
     assert open_data(gldv2).names() == {"9": "Hawa Mahal", "10": "Sé, Porto"}
 
 
+def test_a_list_written_by_a_spreadsheet_is_read(gldv2: Path) -> None:
+    """A byte order mark, Windows line ends and quotes around everything do no harm."""
+    (gldv2 / "mine.csv").write_bytes(b'\xef\xbb\xbf"landmark_id","images"\r\n"9","aaa1 bbb1"\r\n')
+    (gldv2 / "rows.csv").write_bytes(b'\xef\xbb\xbf"id","landmark_id"\r\n"aaa1","9"\r\n')
+    data = open_data(gldv2)
+    assert [(p.id, p.landmark_id) for p in data.gallery("mine.csv")] == [
+        ("aaa1", "9"),
+        ("bbb1", "9"),
+    ]
+    assert [(p.id, p.landmark_id) for p in data.gallery("rows.csv")] == [("aaa1", "9")]
+
+
 def test_a_landmark_of_ten_thousand_pictures_is_read(gldv2: Path) -> None:
     """The longest rows of GLDv2 pass the field limit of Python's csv module."""
     ids = " ".join(f"{number:016x}" for number in range(10_000))

@@ -16,6 +16,7 @@ from embedder.photographs import open_data
 from trainer.data.drawn import draw_landmark, draw_scene, write_sample_set
 from trainer.data.drawn.architecture import PLANS, build
 from trainer.data.drawn.camera import Canvas, Light, View, look, paint
+from trainer.data.drawn.sample_set import landmark_categories
 from trainer.data.drawn.skins import KINDS, Palette, draw_skin
 from trainer.data.drawn.solids import Passage, Place, Solid, block, dome, drum
 
@@ -57,6 +58,20 @@ def test_a_picture_is_the_same_in_another_process() -> None:
 def test_seed_landmark_and_picture_each_matter(other: tuple[int, int, int]) -> None:
     """Changing any of the three numbers gives another picture."""
     assert draw_landmark(*other, 64).tobytes() != draw_landmark(0, 0, 0, 64).tobytes()
+
+
+def test_another_seed_has_other_landmarks() -> None:
+    """The materials of a landmark come from the seed too, not only its turn among the plans."""
+    materials = {seed: {build(seed, n).skins[0].top for n in range(12)} for seed in (0, 1)}
+    assert len(materials[0] & materials[1]) < 3
+
+
+def test_no_two_landmarks_of_a_set_have_one_name() -> None:
+    """Among some hundreds, places are called alike; their categories are not."""
+    names = Counter(build(0, number).name for number in range(400))
+    assert max(names.values()) > 1
+    addresses = [address for _, address in landmark_categories(0, 400)]
+    assert len(set(addresses)) == 400
 
 
 def test_every_plan_and_kind_of_scene_can_be_drawn() -> None:

@@ -59,7 +59,7 @@ def write_sample_set(  # noqa: PLR0913 (the sizes of a set, each by its name)
         progress.update()
     progress.close()
     _write_lists(directory, sorted(train), sorted(test))
-    names = _names(seed, landmarks)
+    names = landmark_categories(seed, landmarks)
     _write(directory / "train_label_to_category.csv", ("landmark_id", "category"), names)
 
 
@@ -82,8 +82,8 @@ def _write_lists(
     _write(directory / "train.csv", ("id", "url", "landmark_id"), rows)
 
 
-def _names(seed: int, landmarks: int) -> list[tuple[str, str]]:
-    """Give the address of every landmark's category, no two alike."""
+def landmark_categories(seed: int, landmarks: int) -> list[tuple[str, str]]:
+    """Give id and category of every landmark, the latter as an address, no two alike."""
     taken: set[str] = set()
     rows = []
     for landmark in range(landmarks):
