@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -90,6 +91,41 @@ def check(path: Path, expected: FileRecord, *, deep: bool) -> None:
     found = sha256_file(path)
     if found != expected.sha256:
         raise ArtifactDamagedError(path, f"its digest is {found} and should be {expected.sha256}")
+
+
+def check_blocks(path: Path, expected: FileRecord) -> Iterator[int]:
+    """Compare a file with its record block by block, so that it can be done beside other work.
+
+    A mapped file may be altered while it is in use, and every byte of a large one takes seconds
+    to read: whoever runs this decides after each block when to go on, or to stop.
+
+    Args:
+        path: The file.
+        expected: What it must be; without digests of blocks the whole file is one block.
+
+    Yields:
+        How many bytes of the file have been found right so far.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: Its size or a block differs; the place of the block is named.
+    """
+    if expected.blocks is None:
+        check(path, expected, deep=True)
+        yield expected.bytes
+        return
+    check(path, expected, deep=False)
+    done = 0
+    with path.open("rb") as file:
+        for digest in expected.blocks:
+            block = file.read(BLOCK_BYTES)
+            if (found := sha256_bytes(block)) != digest:
+                place = f"the block at byte {done}"
+                raise ArtifactDamagedError(
+                    path, f"the digest of {place} is {found} and should be {digest}"
+                )
+            done += len(block)
+            yield done
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -45,6 +45,7 @@ class Embedder:
         digest: Its identity, ``sha256:<hex>``.
         device: ``cpu`` or ``cuda``.
         precision: ``f32`` or ``bf16``, what the networks compute in.
+        limits: The largest picture that :meth:`prepare` accepts.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Embedder:
         self.device = device
         self.precision = precision
         self._runtimes = runtimes
-        self._limits = limits
+        self.limits = limits
         self._preprocesses = [member.preprocess for member in manifest.members]
         self._one_at_a_time = threading.Lock()
 
@@ -143,7 +144,7 @@ class Embedder:
         Raises:
             PictureError: The picture cannot be used; its ``reason`` says why.
         """
-        return self._prepare(data, self._limits)
+        return self._prepare(data, self.limits)
 
     def _prepare(self, data: bytes, limits: PictureLimits) -> Prepared:
         image = decode(data, limits=limits, targets=self._preprocesses)

@@ -9,7 +9,7 @@ Nothing here knows of vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ ROWS = pa.schema(
         pa.field("sha256", pa.binary(32), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("source", pa.int16(), nullable=False),
     ]
 )
 NAMES = pa.schema(
@@ -52,10 +53,11 @@ class CatalogRow:
     Attributes:
         picture_id: Unique in the gallery.
         landmark_id: What it shows.
-        path: Its file, relative to the data folder where it lies below it.
+        path: Its file, relative to the data folder of its source where it lies below it.
         sha256: Digest of the file's content, 32 bytes.
         bytes: Size of the file.
         mtime_ns: When the file was last changed, in nanoseconds since 1970.
+        source: Which of the gallery's lists named it: its place in the manifest's ``sources``.
     """
 
     picture_id: str
@@ -64,6 +66,7 @@ class CatalogRow:
     sha256: bytes
     bytes: int
     mtime_ns: int
+    source: int = 0
 
 
 class Catalog:
@@ -118,6 +121,15 @@ class Catalog:
         """Return all that is known of the picture in ``row``."""
         values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
         return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
+
+    def rows(self) -> Iterator[CatalogRow]:
+        """Yield all that is known of every picture, row by row."""
+        landmark_ids = self._names["landmark_id"].to_pylist()
+        for batch in self._rows.to_batches(_BATCH_ROWS):
+            columns = batch.to_pydict()
+            codes = columns.pop("landmark")
+            for code, *values in zip(codes, *columns.values(), strict=True):
+                yield CatalogRow(values[0], landmark_ids[code], *values[1:])
 
     def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
         """Find the rows whose files are byte for byte among ``contents``.

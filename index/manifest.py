@@ -13,7 +13,7 @@ from embedder.digest import FileRecord, check, write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -39,7 +39,7 @@ class EmbedderReference(_Frozen):
 
 
 class ListReference(_Frozen):
-    """The photographs that were asked for.
+    """A list of photographs that was asked for: one source of a gallery.
 
     Attributes:
         data: The data folder, absolute; paths in the catalog are relative to it.
@@ -67,12 +67,13 @@ class GalleryManifest(_Frozen):
         landmarks: How many landmarks they show.
         dimension: Length of a vector.
         embedder: What made the vectors.
-        list: What was asked for.
+        list: What was asked for when it was first built.
+        added: What was added since, in that order.
         unreadable: How many pictures of the list are left out because they cannot be read.
         files: Record of every other file of the gallery.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     build_id: str
     created: datetime
     kind: Literal["exact"] = "exact"
@@ -82,8 +83,14 @@ class GalleryManifest(_Frozen):
     dimension: int = Field(ge=1)
     embedder: EmbedderReference
     list: ListReference
+    added: tuple[ListReference, ...] = ()
     unreadable: int = Field(ge=0)
     files: dict[str, FileRecord]
+
+    @property
+    def sources(self) -> tuple[ListReference, ...]:
+        """Every list that was asked for; the catalog names them by their place here."""
+        return (self.list, *self.added)
 
 
 def write_manifest(directory: Path, manifest: GalleryManifest) -> None:

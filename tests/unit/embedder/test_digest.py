@@ -80,3 +80,57 @@ def test_a_failed_write_leaves_the_old_file(
         digest.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a file of four blocks, the last one short, in a world where that is large."""
+    monkeypatch.setattr(digest, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(digest, "LARGE_BYTES", 8)
+    path = tmp_path / "large"
+    path.write_bytes(b"0123456789abcd")
+    return path
+
+
+def test_a_large_file_is_checked_block_by_block(blocks: Path) -> None:
+    """After each block the caller learns how far it is, and may stop."""
+    checking = digest.check_blocks(blocks, digest.record(blocks))
+    assert next(checking) == 4
+    assert list(checking) == [8, 12, 14]
+
+
+def test_a_small_file_is_one_block(tmp_path: Path) -> None:
+    """It has no digests of blocks, so its own is compared."""
+    path = tmp_path / "small"
+    path.write_bytes(b"abc")
+    expected = digest.record(path)
+    assert list(digest.check_blocks(path, expected)) == [3]
+    path.write_bytes(b"abd")
+    with pytest.raises(ArtifactDamagedError, match=str(path)):
+        list(digest.check_blocks(path, expected))
+
+
+@pytest.mark.parametrize("place", [0, 5, 13])
+def test_a_flipped_bit_is_found_in_its_block(blocks: Path, place: int) -> None:
+    """The blocks before it pass, and the error names the file and the place."""
+    expected = digest.record(blocks)
+    data = bytearray(blocks.read_bytes())
+    data[place] ^= 1
+    blocks.write_bytes(data)
+    begin = place - place % 4
+    checking = digest.check_blocks(blocks, expected)
+    assert [next(checking) for _ in range(begin // 4)] == list(range(4, begin + 1, 4))
+    with pytest.raises(ArtifactDamagedError, match=f"{blocks}.* at byte {begin} "):
+        next(checking)
+
+
+def test_a_large_file_of_another_size_is_refused_at_once(blocks: Path) -> None:
+    """A truncated file, a lengthened one and an absent one do not get as far as a block."""
+    expected = digest.record(blocks)
+    for data in (b"0123456789abc", b"0123456789abcde"):
+        blocks.write_bytes(data)
+        with pytest.raises(ArtifactDamagedError, match="bytes"):
+            next(digest.check_blocks(blocks, expected))
+    blocks.unlink()
+    with pytest.raises(ArtifactMissingError):
+        next(digest.check_blocks(blocks, expected))

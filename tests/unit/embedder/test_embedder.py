@@ -89,6 +89,7 @@ def test_views_of_one_thing_are_nearer_than_others(artifact: Path) -> None:
 def test_the_limits_are_kept(artifact: Path) -> None:
     """Limits given at loading hold for every picture."""
     embedder = Embedder.load(artifact, limits=PictureLimits(max_pixels=100))
+    assert embedder.limits.max_pixels == 100
     with pytest.raises(PictureTooLargeError):
         embedder.prepare(picture_bytes(1))
 

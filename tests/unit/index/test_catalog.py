@@ -16,7 +16,7 @@ NAMES = {"9": "Hawa Mahal", "absent": "Nowhere"}
 def row(landmark_id: str, picture_id: str) -> CatalogRow:
     """Make a row whose content is told by its picture id."""
     content = picture_id.encode().ljust(32, b".")
-    return CatalogRow(picture_id, landmark_id, f"train/{picture_id}.jpg", content, 7, 11)
+    return CatalogRow(picture_id, landmark_id, f"train/{picture_id}.jpg", content, 7, 11, 2)
 
 
 ROWS = [row("9", "b"), row("9", "c"), row("10", "a"), row("Äthna", "0")]
@@ -35,6 +35,7 @@ def catalog(tmp_path: Path) -> Catalog:
 def test_rows_come_back_as_they_were_written(catalog: Catalog) -> None:
     """Every column survives the file."""
     assert [catalog.row(number) for number in range(len(catalog))] == ROWS
+    assert list(catalog.rows()) == ROWS
 
 
 def test_codes_follow_the_order_of_landmarks(catalog: Catalog) -> None:

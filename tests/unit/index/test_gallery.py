@@ -261,12 +261,12 @@ def test_a_catalog_one_row_short_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
     """An old program does not guess at a new layout."""
     path = publish(tmp_path, random_rows(9)) / MANIFEST
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
     with pytest.raises(ArtifactMismatchError, match="schema version"):
         Gallery.open(tmp_path, embedder_digest=DIGEST)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 2}', "\x00"])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     """Whatever stands in the file, it is named and not guessed at."""
     path = publish(tmp_path, random_rows(9)) / MANIFEST
