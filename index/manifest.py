@@ -54,6 +54,26 @@ class ListReference(_Frozen):
     pictures: int = Field(ge=1)
 
 
+class Recall(_Frozen):
+    """How the answers of a gallery compare with the exact ones, measured when it was built.
+
+    Each query is a picture of the gallery that may not find itself. The exact answer is that of
+    a matrix product over the same fp16 vectors.
+
+    Attributes:
+        queries: How many were asked.
+        recall_at_1: The share whose first row is the exact one. Rows of a large class are
+            nearly tied, so this may be low where the next two are perfect.
+        class_agreement: The share whose first row shows the landmark of the exact one.
+        worst_cosine_gap: By how much the similarity of the first row falls short, at worst.
+    """
+
+    queries: int = Field(ge=1)
+    recall_at_1: float = Field(ge=0, le=1)
+    class_agreement: float = Field(ge=0, le=1)
+    worst_cosine_gap: float = Field(ge=0)
+
+
 class GalleryManifest(_Frozen):
     """The identity card of a gallery.
 
@@ -61,9 +81,15 @@ class GalleryManifest(_Frozen):
         schema_version: Layout of this file; another version is refused.
         build_id: The name of its directory in the store.
         created: When it was published.
-        kind: ``exact``: every vector in fp16, all of them compared.
+        kind: ``exact``: every vector in fp16, all of them compared. ``fastscan``: all of
+            them compared by 4-bit codes, the best ones in fp16. ``factory``: a first look of
+            the user's choice, the best ones in fp16.
         factory: The same in FAISS's words.
-        rows: How many vectors.
+        k_factor: Where there is a first look: how many of its best rows get the second one
+            when the nearest row is asked for.
+        recall: Its answers against the exact ones; ``None`` where that was not measured.
+        rows: How many vectors its files hold.
+        removed: How many of these rows were removed since and are never an answer.
         landmarks: How many landmarks they show.
         dimension: Length of a vector.
         embedder: What made the vectors.
@@ -76,9 +102,12 @@ class GalleryManifest(_Frozen):
     schema_version: Literal[2] = 2
     build_id: str
     created: datetime
-    kind: Literal["exact"] = "exact"
-    factory: Literal["SQfp16"] = "SQfp16"
+    kind: Literal["exact", "fastscan", "factory"] = "exact"
+    factory: str = "SQfp16"
+    k_factor: int | None = Field(default=None, ge=1)
+    recall: Recall | None = None
     rows: int = Field(ge=1)
+    removed: int = Field(default=0, ge=0)
     landmarks: int = Field(ge=1)
     dimension: int = Field(ge=1)
     embedder: EmbedderReference
