@@ -16,7 +16,7 @@ WEIGHTS ?=
 PORT    ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-heads check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -79,6 +79,11 @@ types: setup  ## mypy, strict
 
 imports: setup  ## the import directions, with import-linter
 	$(BIN)/lint-imports
+
+# Benchmarks: each ends with one line of JSON.
+
+bench-heads: setup  ## time and memory of the heads at 81,313 landmarks, beside another library's
+	$(BIN)/python benchmarks/heads.py
 
 # Releases.
 

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from embedder.errors import Fault, RecipeError
 from embedder.manifest import Preprocess
+
+SCALE_LIMIT = 1000
+"""Cosines times this or more leave the softmax nothing to learn from."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -130,18 +140,107 @@ class ConstantMargin(_Frozen):
     radians: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.3
 
 
-class SubcenterArcFaceRecipe(_Frozen):
+def _trainable(scale: float) -> float:
+    """Refuse a scale at which nothing can be learned."""
+    if scale >= SCALE_LIMIT:
+        raise ValueError(
+            f"a scale of {scale:g} cannot be trained: from {SCALE_LIMIT} up the softmax is all or "
+            "nothing, so each picture's gradient is 0 or as large as the scale; 20 to 80 is usual"
+        )
+    return scale
+
+
+Scale = Annotated[float, Field(gt=0), AfterValidator(_trainable)]
+Margin = Annotated[DynamicMargin | ConstantMargin, Field(discriminator="kind")]
+
+
+class _HeadRecipe(_Frozen):
+    """What all heads share.
+
+    Attributes:
+        class_weights: ``rarity`` weighs each picture's loss by ``1 / log(1 + n)``, n pictures
+            of its landmark; ``even`` weighs all alike.
+        sample: Part of the landmarks over which each step computes its softmax, the batch's own
+            among them; less than 1 is faster with very many landmarks.
+    """
+
+    class_weights: Literal["even", "rarity"] = "even"
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class SubcenterArcFaceRecipe(_HeadRecipe):
     """Sub-center ArcFace; ``centers`` = 1 is plain ArcFace.
 
     Attributes:
         centers: Sub-centers of a landmark; more than one lets noisy labels gather aside.
         scale: What cosines are multiplied by before the softmax.
+        margin: By how much a true landmark's angle is widened.
     """
 
     kind: Literal["subcenter_arcface"]
     centers: int = Field(default=3, ge=1, le=16)
-    scale: Annotated[float, Field(gt=0, lt=1000)] = 30.0
-    margin: Annotated[DynamicMargin | ConstantMargin, Field(discriminator="kind")]
+    scale: Scale = 30.0
+    margin: Margin
+
+
+class ArcFaceRecipe(_HeadRecipe):
+    """ArcFace: one center for each landmark.
+
+    Attributes:
+        scale: What cosines are multiplied by before the softmax.
+        margin: By how much a true landmark's angle is widened.
+    """
+
+    kind: Literal["arcface"]
+    scale: Scale = 30.0
+    margin: Margin
+
+
+class CosFaceRecipe(_HeadRecipe):
+    """CosFace: a true landmark's cosine is made smaller.
+
+    Attributes:
+        scale: What cosines are multiplied by before the softmax.
+        margin: What is taken off the true cosine.
+    """
+
+    kind: Literal["cosface"]
+    scale: Scale = 30.0
+    margin: Fraction = 0.35
+
+
+class AdaCosRecipe(_HeadRecipe):
+    """AdaCos: no margin, and a scale that is computed.
+
+    Attributes:
+        variant: ``fixed`` by the number of landmarks, ``semi`` also by the batch's angles,
+            ``dynamic`` also by its cosines with wrong landmarks.
+    """
+
+    kind: Literal["adacos"]
+    variant: Literal["fixed", "semi", "dynamic"]
+
+    @model_validator(mode="after")
+    def _sees_all(self) -> AdaCosRecipe:
+        if self.variant == "dynamic" and self.sample < 1:
+            raise ValueError("the variant dynamic sums over all landmarks: sample must be 1")
+        return self
+
+
+class SoftmaxRecipe(_HeadRecipe):
+    """A plain linear classifier with bias.
+
+    Attributes:
+        relu: Cut negative features off before it.
+        dropout: Dropped part of the features.
+    """
+
+    kind: Literal["softmax"]
+    relu: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+HeadRecipe = SubcenterArcFaceRecipe | ArcFaceRecipe | CosFaceRecipe | AdaCosRecipe | SoftmaxRecipe
 
 
 class OneCycle(_Frozen):
@@ -224,7 +323,7 @@ class Recipe(_Frozen):
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     network: NetworkRecipe
-    head: SubcenterArcFaceRecipe
+    head: Annotated[HeadRecipe, Field(discriminator="kind")]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     stages: tuple[StageRecipe, ...] = Field(min_length=1)
     embed: Preprocess

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
+
+from trainer.heads.head import CosineHead
 
 
 def dynamic_margins(
@@ -43,49 +44,37 @@ def dynamic_margins(
     return margins + smallest
 
 
-class SubcenterArcFace(nn.Module):
-    """Cross-entropy over scaled cosines, the true landmark's angle widened by its margin.
+class SubcenterArcFace(CosineHead):
+    """Scaled cosines, the true landmark's angle widened by its margin; with ``K`` = 1, ArcFace.
 
     Args:
         dimension: Length ``d`` of the embeddings.
         margins: ``(C,)`` radians.
         centers: Sub-centers ``K`` of each landmark; its cosine is that of the nearest one.
         scale: What the cosines are multiplied by.
+        weights: See :class:`~trainer.heads.head.Head`.
+        sample: See :class:`~trainer.heads.head.Head`.
     """
 
     margins: Tensor
 
-    def __init__(self, dimension: int, margins: Tensor, *, centers: int, scale: float) -> None:
-        super().__init__()
-        self.centers = centers
+    def __init__(
+        self,
+        dimension: int,
+        margins: Tensor,
+        *,
+        centers: int,
+        scale: float,
+        weights: Tensor | None = None,
+        sample: float = 1.0,
+    ) -> None:
+        super().__init__(dimension, len(margins), centers=centers, weights=weights, sample=sample)
         self.scale = scale
-        self.weight = nn.Parameter(torch.empty(len(margins) * centers, dimension))
-        nn.init.xavier_normal_(self.weight)
         self.register_buffer("margins", margins)
 
-    def cosines(self, embeddings: Tensor) -> Tensor:
-        """Return the cosine of each embedding with each landmark's nearest sub-center.
-
-        Args:
-            embeddings: ``(n, d)``, of any length.
-
-        Returns:
-            ``(n, C)`` in [-1, 1]. Row ``c·K + j`` of the weight is sub-center j of landmark c.
-        """
-        rows = functional.linear(
-            functional.normalize(embeddings), functional.normalize(self.weight)
-        )
-        return rows.view(len(rows), -1, self.centers).amax(dim=2)
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Compute the mean loss.
-
-        Args:
-            embeddings: ``(n, d)``, of any length.
-            labels: ``(n,)``, landmark of each.
-        """
-        logits = widen(self.cosines(embeddings), labels, self.margins[labels])
-        return functional.cross_entropy(self.scale * logits, labels)
+    def logits(self, scores: Tensor, labels: Tensor, places: Tensor) -> Tensor:
+        """Widen the true angles, then scale."""
+        return self.scale * widen(scores, places, self.margins[labels])
 
 
 def widen(cosines: Tensor, labels: Tensor, margins: Tensor) -> Tensor:

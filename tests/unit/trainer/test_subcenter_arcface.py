@@ -118,7 +118,7 @@ def test_the_nearest_center_counts() -> None:
     head = SubcenterArcFace(2, torch.zeros(2), centers=2, scale=1.0)
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
-    cosines = head.cosines(torch.tensor([[0.0, 3.0]]))
+    cosines = head.scores(torch.tensor([[0.0, 3.0]]), None)
     assert cosines.tolist() == [[1.0, 0.0]]
 
 
