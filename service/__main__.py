@@ -15,11 +15,17 @@ _FLAGS = (
     ("port", "N", "port to listen on; 0 takes a free one (8000)"),
     ("device", "DEVICE", "auto, cpu or cuda (auto)"),
     ("precision", "PRECISION", "auto, f32 or bf16 (auto)"),
-    ("threads", "N", "threads for decoding, network and search; 0 is one per core (0)"),
+    ("threads", "N", "cores for decoding, network and search; 0 is all there are for it (0)"),
     ("max-bytes", "N", "largest picture accepted, in bytes of its file (20971520)"),
     ("max-pixels", "N", "largest picture accepted, width x height (64000000)"),
+    ("held-bytes", "N", "bytes of pictures held in memory at the same time (536870912)"),
+    ("batch-pictures", "N", "most pictures that pass the network together (16)"),
+    ("waiting-pictures", "N", "pictures that may wait before more are refused (64)"),
+    ("deadline-seconds", "S", "time for the answer to a picture (10.0)"),
+    ("receive-seconds", "S", "time for a client to send its request (60.0)"),
     ("stop-seconds", "N", "time for requests in flight to finish at a stop (20)"),
     ("log-level", "LEVEL", "debug, info, warning or error (info)"),
+    ("log-format", "FORMAT", "json, text, or auto: text on a terminal (auto)"),
 )
 
 

@@ -9,6 +9,7 @@ log gets the particulars, under the same request id.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -39,7 +40,7 @@ from embedder.errors import (
     TrainingError,
 )
 from service.lingering import LingeringResponse
-from service.request_id import HEADER, request_id
+from service.request_id import HEADER, is_received, request_id
 from service.schemas import ParameterFault, Problem
 
 log = logging.getLogger(__name__)
@@ -81,10 +82,78 @@ class FieldError(RequestError):
     rule = Rule(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-form")
 
 
+class RequestTimeoutError(RequestError):
+    """The client took too long to send its body."""
+
+    rule = Rule(HTTPStatus.REQUEST_TIMEOUT, "request-timeout")
+
+
+class KeyRefusedError(RequestError):
+    """The request brings no key where one is needed, or one that is not known."""
+
+    rule = Rule(HTTPStatus.UNAUTHORIZED, "key-refused")
+
+
+class AdminOffError(RequestError):
+    """Nobody may give this order, since no key for it is configured."""
+
+    rule = Rule(HTTPStatus.FORBIDDEN, "admin-off")
+
+
+class UnknownIdError(RequestError):
+    """The gallery holds nothing under this id."""
+
+    rule = Rule(HTTPStatus.NOT_FOUND, "unknown-id")
+
+
+class ReloadRefusedError(RequestError):
+    """What is published cannot be served; what was served before still is."""
+
+    rule = Rule(HTTPStatus.CONFLICT, "reload-refused")
+
+
 class NotReadyError(RequestError):
     """No gallery is open."""
 
     rule = Rule(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready")
+
+
+class DeadlineError(RequestError):
+    """The picture was not answered in time."""
+
+    rule = Rule(HTTPStatus.GATEWAY_TIMEOUT, "deadline")
+
+
+class BusyError(RequestError):
+    """There is more to do than can be done; ``wait_seconds`` is a guess at when that is over."""
+
+    def __init__(self, reason: str, wait_seconds: float = 0) -> None:
+        self.wait_seconds = wait_seconds
+        super().__init__(reason)
+
+
+class OverloadedError(BusyError):
+    """The lines are full."""
+
+    rule = Rule(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded")
+
+
+class TooManyRequestsError(BusyError):
+    """The lines are full, of this client's pictures more than of others'."""
+
+    rule = Rule(HTTPStatus.TOO_MANY_REQUESTS, "too-many-pictures")
+
+
+class OutOfMemoryError(BusyError):
+    """The memory that is left does not hold this picture; at another time it may."""
+
+    rule = Rule(HTTPStatus.SERVICE_UNAVAILABLE, "out-of-memory")
+
+
+class StoppingError(BusyError):
+    """The service is about to end."""
+
+    rule = Rule(HTTPStatus.SERVICE_UNAVAILABLE, "stopping")
 
 
 _OURS = Rule(
@@ -136,19 +205,46 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_on_anything_else)
 
 
-def _respond(request: Request, failure: _Failure, kind: type[Response] = Response) -> Response:
+def problem_of(error: CairnError | RequestError, identity: str) -> Problem:
+    """Word the failure of one picture, for an answer that tells of several.
+
+    Args:
+        error: What happened.
+        identity: The id of the request.
+    """
+    if isinstance(error, RequestError):
+        return _word(_Failure(error.rule, error.reason), identity)
+    rule = _rule_of(error)
+    if isinstance(error, PictureError):
+        return _word(_Failure(rule, error.reason), identity)
+    log.error("%s", error, exc_info=error, extra={"request_id": identity})
+    return _word(_Failure(rule, rule.detail), identity)
+
+
+def _rule_of(error: CairnError) -> Rule:
+    return next(RULES[kind] for kind in type(error).__mro__ if kind in RULES)
+
+
+def _word(failure: _Failure, identity: str) -> Problem:
     status, code, _ = failure.rule
-    problem = Problem(
+    return Problem(
         title=status.phrase,
         status=status,
         code=code,
         detail=failure.detail,
-        request_id=request_id(request.scope),
+        request_id=identity,
         faults=failure.faults,
     )
+
+
+def _respond(request: Request, failure: _Failure) -> Response:
+    """Answer with a problem; where the client may still be sending, let it notice that."""
+    problem = _word(failure, request_id(request.scope))
+    request.scope["cairn.outcome"] = problem.code
+    kind = Response if is_received(request.scope) else LingeringResponse
     return kind(
         problem.model_dump_json(),
-        status_code=status,
+        status_code=problem.status,
         headers={**(failure.headers or {}), HEADER: problem.request_id},
         media_type="application/problem+json",
     )
@@ -156,22 +252,34 @@ def _respond(request: Request, failure: _Failure, kind: type[Response] = Respons
 
 async def _on_cairn_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CairnError)  # noqa: S101 - Starlette dispatches by type
-    rule = next(RULES[kind] for kind in type(error).__mro__ if kind in RULES)
+    rule = _rule_of(error)
     if isinstance(error, PictureError):
         return _respond(request, _Failure(rule, error.reason))
-    log.error("request %s: %s", request_id(request.scope), error, exc_info=error)
+    log.error("%s", error, exc_info=error, extra={"request_id": request_id(request.scope)})
     return _respond(request, _Failure(rule, rule.detail, headers=_retry(rule)))
 
 
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - Starlette dispatches by type
-    kind = LingeringResponse if isinstance(error, BodyTooLargeError) else Response
-    failure = _Failure(error.rule, error.reason, headers=_retry(error.rule))
-    return _respond(request, failure, kind)
+    headers = _retry(error.rule)
+    if isinstance(error, BusyError):
+        headers = {"Retry-After": str(retry_after(error.wait_seconds))}
+    if isinstance(error, KeyRefusedError):
+        headers = {"WWW-Authenticate": "X-API-Key"}
+    return _respond(request, _Failure(error.rule, error.reason, headers=headers))
 
 
 def _retry(rule: Rule) -> dict[str, str] | None:
     return {"Retry-After": "5"} if rule.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+
+
+def retry_after(seconds: float) -> int:
+    """Return the whole seconds after which to come again, from a guess at when it makes sense.
+
+    >>> retry_after(0.2), retry_after(2.1), retry_after(500)
+    (1, 3, 60)
+    """
+    return max(1, min(60, math.ceil(seconds)))
 
 
 async def _on_bad_parameters(request: Request, error: Exception) -> Response:

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
+from service.batching import Batcher
+from service.disconnects import unless_left
 from service.errors import NotReadyError
-from service.recognizer import Recognizer
+from service.metrics import CONTENT_TYPE
 from service.schemas import Alive, Answer, Problem, Ready
-from service.settings import Settings
-from service.uploads import FIELD, read_picture
+from service.uploads import FIELD, Intake
 
 router = APIRouter()
 
 
-def _recognizer(request: Request) -> Recognizer:
-    recognizer: Recognizer | None = request.app.state.recognizer
-    if recognizer is None:
+def _batcher(request: Request) -> Batcher:
+    batcher: Batcher | None = request.app.state.batcher
+    if batcher is None:
         raise NotReadyError("no gallery is open")
-    return recognizer
+    return batcher
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
 
 
-OpenRecognizer = Annotated[Recognizer, Depends(_recognizer)]
-InjectedSettings = Annotated[Settings, Depends(_settings)]
+def _client(request: Request) -> str:
+    """Say who asks, as far as turns are concerned."""
+    return request.client.host if request.client else ""
+
+
+OpenBatcher = Annotated[Batcher, Depends(_batcher)]
+InjectedIntake = Annotated[Intake, Depends(_intake)]
+Asking = Annotated[str, Depends(_client)]
 
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
@@ -55,17 +63,21 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 @router.post(
     "/predict",
     openapi_extra={"requestBody": _BODY},
-    responses=_problems(400, 413, 415, 422, 500, 503),
+    responses=_problems(400, 408, 413, 415, 422, 429, 500, 503, 504),
 )
 async def predict(
     request: Request,
-    recognizer: OpenRecognizer,
-    settings: InjectedSettings,
+    batcher: OpenBatcher,
+    intake: InjectedIntake,
+    client: Asking,
     k: Annotated[int | None, Query(ge=0, le=100, description="neighbors to return")] = None,
 ) -> Answer:
     """Name the landmark of one picture (JPEG, PNG, WebP or GIF)."""
-    picture = await read_picture(request, max_bytes=settings.max_bytes)
-    return await recognizer.recognize(picture, k)
+    request.scope["cairn.asks_of_picture"] = True
+    batcher.refuse_if_full(client)
+    with intake.begin(request) as reading:
+        picture = await reading.picture()
+        return await unless_left(request, batcher.answer(picture, k, client=client))
 
 
 @router.get("/healthz")
@@ -75,6 +87,12 @@ async def healthz() -> Alive:
 
 
 @router.get("/readyz", responses=_problems(503))
-async def readyz(recognizer: OpenRecognizer) -> Ready:
+async def readyz(batcher: OpenBatcher) -> Ready:
     """Say whether the service can answer, and with what."""
-    return recognizer.describe()
+    return batcher.recognizer.describe()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Tell Prometheus how the service does."""
+    return Response(request.app.state.metrics.expose(), media_type=CONTENT_TYPE)

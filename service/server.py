@@ -12,7 +12,9 @@ import sys
 import uvicorn
 
 from service.app import create_app
+from service.logs import set_up_logging
 from service.settings import Settings, unknown_variables
+from service.slow_clients import protocol_for
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +48,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     Raises:
         CairnError: An artifact is missing, damaged or foreign, or the device is not to be had.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         log.warning("the environment variable %s is no setting of this service", name)
     app = create_app(settings)
@@ -60,6 +58,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=False,  # RequestIdMiddleware logs a line per request, with its id
         server_header=False,
+        http=protocol_for(settings.receive_seconds),
         timeout_graceful_shutdown=settings.stop_seconds,
     )
     server = _AnnouncingServer(config)

@@ -6,17 +6,28 @@ A setting comes from a flag of ``cairn-serve``, else from the environment with t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CAIRN_"
 
 PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def power_of_two(number: int) -> int:
+    """Return ``number`` if it is a power of two.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if number & (number - 1):
+        raise ValueError("Input should be a power of two")
+    return number
 
 
 class Settings(BaseSettings):
@@ -29,11 +40,18 @@ class Settings(BaseSettings):
         port: Port to listen on; 0 takes a free one.
         device: Where the network runs; ``auto`` is an NVIDIA GPU if there is one.
         precision: Numbers the network computes with; ``auto`` is bf16 where it agrees.
-        threads: Threads for decoding, for the network and for the search; 0 is one per core.
+        threads: Cores for decoding, the network and the search together; 0 is all that this
+            process may use.
         max_bytes: Largest picture accepted, in bytes of its file.
         max_pixels: Largest picture accepted, width × height.
+        held_bytes: What the pictures of all requests under way may come to in memory.
+        batch_pictures: Most pictures that pass the network together.
+        waiting_pictures: Pictures that may wait; one more is refused with 429 or 503.
+        deadline_seconds: How long a picture may wait for its answer.
+        receive_seconds: How long a client may take to send a request.
         stop_seconds: How long requests in flight may take to finish at a stop.
         log_level: Least severe message that is logged.
+        log_format: ``auto`` is text on a terminal and JSON elsewhere.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -47,13 +65,14 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0)] = 0
     max_bytes: PositiveInt = 20 << 20
     max_pixels: PositiveInt = 64_000_000
+    held_bytes: PositiveInt = 512 << 20
+    batch_pictures: Annotated[int, Field(gt=0, le=256), AfterValidator(power_of_two)] = 16
+    waiting_pictures: PositiveInt = 64
+    deadline_seconds: PositiveFloat = 10.0
+    receive_seconds: PositiveFloat = 60.0
     stop_seconds: PositiveInt = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-def decoding_threads(settings: Settings) -> int:
-    """Return how many pictures are decoded at the same time."""
-    return settings.threads or os.cpu_count() or 1
+    log_format: Literal["auto", "json", "text"] = "auto"
 
 
 def describe_faults(error: ValidationError) -> str:

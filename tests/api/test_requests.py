@@ -144,7 +144,7 @@ def test_a_client_that_leaves_while_sending_does_no_harm(
         with connect(service) as link:
             link.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\nhalf")
     deadline = time.monotonic() + 10
-    while service.log.read_text()[before:].count("/predict") < 5:
+    while service.log.read_text()[before:].count('"path": "/predict"') < 5:
         assert time.monotonic() < deadline, service.log.read_text()[before:]
         time.sleep(0.05)
     assert "Traceback" not in service.log.read_text()[before:]
@@ -214,7 +214,7 @@ def test_a_request_id_comes_back(client: httpx.Client, service: Running, path: s
     answer = client.get(path, headers={"x-request-id": identity})
     assert answer.headers["x-request-id"] == identity
     deadline = time.monotonic() + 10
-    while f" {identity} GET {path} " not in service.log.read_text():
+    while f'"{identity} GET {path} ' not in service.log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

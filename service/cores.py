@@ -1,0 +1,84 @@
+"""How many cores there are for this process, and how one number divides them.
+
+``os.cpu_count`` counts the machine's. A container may be allowed fewer, by the set of cores it is
+bound to or by a quota of time on them; threads beyond that only get in each other's way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """How the cores are divided.
+
+    They are divided in time rather than in space: each stage may use all of them, and what keeps
+    the stages apart is :class:`~service.batching.Batcher`, which runs the network and the search
+    one after the other, and preferably when the decoding pauses. A fixed share would lie idle
+    whenever its stage has nothing to do.
+
+    Attributes:
+        decoders: Pictures decoded at the same time; each of them keeps one core busy.
+        network: Threads of one run of the network.
+        search: Threads of one search.
+    """
+
+    decoders: int
+    network: int
+    search: int
+
+
+def divide_cores(threads: int) -> Cores:
+    """Divide ``threads`` cores; 0 stands for all that this process may use."""
+    total = threads or available_cores()
+    return Cores(decoders=total, network=total, search=total)
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may keep busy, at least 1.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted.
+    """
+    bound = len(os.sched_getaffinity(0))
+    return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the quotas that hold for this process, in cores: of its control group and above."""
+    for directory in _control_groups(root):
+        for quota_file, period_file in (
+            ("cpu.max", "cpu.max"),
+            ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
+        ):
+            quota = _number(directory / quota_file, 0)
+            period = _number(directory / period_file, -1)
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        inner = Path(path.lstrip("/"))
+        yield from (mount / above for above in (inner, *inner.parents))
+
+
+def _number(path: Path, place: int) -> float:
+    """Return one number of a file; 0 where it is absent or says ``max``."""
+    try:
+        return float(path.read_text(encoding="utf-8").split()[place])
+    except (OSError, ValueError, IndexError):
+        return 0.0

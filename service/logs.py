@@ -1,0 +1,52 @@
+"""How the log looks: a JSON object per line for machines, or a plain line for a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+_FACTS = ("request_id", "method", "path", "status", "milliseconds", "client")
+
+
+def set_up_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
+    """Log to stderr.
+
+    Args:
+        level: Least severe message that is logged.
+        form: ``auto`` is text on a terminal and JSON elsewhere.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json" or (form == "auto" and not sys.stderr.isatty()):
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    r"""One JSON object per record, on one line whatever the record holds.
+
+    >>> record = logging.makeLogRecord({"msg": "two\nlines", "name": "cairn", "request_id": "a1"})
+    >>> record.created, record.levelname = 0.0, "INFO"
+    >>> print(JsonFormatter().format(record))  # doctest: +NORMALIZE_WHITESPACE
+    {"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "logger": "cairn",
+     "message": "two\nlines", "request_id": "a1"}
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Word a record."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: vars(record)[name] for name in _FACTS if vars(record).get(name)}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
