@@ -56,10 +56,10 @@ def test_help_tells_the_defaults() -> None:
 def test_an_unknown_setting_is_refused() -> None:
     """By name, as an argument; nothing is silently ignored."""
     with pytest.raises(ValidationError, match="colour"):
-        Settings(colour="blue")  # type: ignore[call-arg]
+        Settings(colour="blue")  # type: ignore[call-arg] # that is the point
 
 
 def test_settings_cannot_be_changed_later() -> None:
     """They are read once and handed on."""
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().port = 1  # type: ignore[misc]
+        Settings().port = 1  # type: ignore[misc] # that is the point
