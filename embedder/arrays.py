@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,18 @@ from numpy.typing import NDArray
 
 from embedder.digest import write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+
+_NPZ_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,  # a plain npy
+    KeyError,
+    EOFError,
+    MemoryError,  # a header that promises more than there is
+    NotImplementedError,  # a compression that zipfile does not know
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def unit_rows(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -49,5 +62,5 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except _NPZ_FAULTS as error:
         raise ArtifactDamagedError(path, "it is not an npz file of plain arrays") from error

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.arrays import read_npz, unit_rows
-from embedder.errors import ArtifactDamagedError, DeviceError
+from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
 from embedder.manifest import GOLDEN, EmbedderManifest, check_files, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes import (
@@ -120,6 +120,11 @@ class Embedder:
             if worst >= GOLDEN_COSINE[candidate]:
                 return embedder
             _log.warning("golden vectors agree only to %.6f in %s", worst, candidate)
+        if precision == "bf16":
+            raise DeviceError(
+                f"in bf16 the golden vectors agree only to a cosine of {worst:.6f}; "
+                "choose the precision f32 or auto"
+            )
         raise ArtifactDamagedError(
             directory / GOLDEN,
             f"the network's vectors agree with the golden ones only to a cosine of {worst:.6f}",
@@ -178,13 +183,14 @@ class Embedder:
         """
         golden = read_npz(directory / GOLDEN)
         try:
-            pairs = self._golden_pairs(golden)
-        except (KeyError, ValueError) as error:
+            cosines = np.concatenate(
+                [np.einsum("nd,nd->n", *pair) for pair in self._golden_pairs(golden)]
+            )
+            return float(np.nan_to_num(cosines, nan=-1.0).min())
+        except (KeyError, ValueError, TypeError, PictureError) as error:
             raise ArtifactDamagedError(
                 directory / GOLDEN, "it does not fit the manifest"
             ) from error
-        cosines = np.concatenate([np.einsum("nd,nd->n", ours, theirs) for ours, theirs in pairs])
-        return float(np.nan_to_num(cosines, nan=-1.0).min())
 
     def _golden_pairs(
         self, golden: Mapping[str, NDArray[Any]]

@@ -276,11 +276,13 @@ class _FolderSet(PhotographSet):
 
     def queries(self) -> list[Query]:
         stems = Counter(os.path.splitext(name)[0] for name in self.files)  # noqa: PTH122 (keeps "/")
+        taken = set(self.files)
         found = []
         for name, landmark in self._labeled():
             stem = os.path.splitext(name)[0]  # noqa: PTH122 (a path of text, not of this system)
             shown = () if landmark is None else (landmark,)
-            found.append(Query(stem if stems[stem] == 1 else name, self.directory / name, shown))
+            unique = stems[stem] == 1 and stem not in taken
+            found.append(Query(stem if unique else name, self.directory / name, shown))
         return sorted(found, key=lambda query: query.id)
 
     def names(self) -> dict[str, str]:

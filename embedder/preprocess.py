@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from embedder.errors import PictureFormatError, PictureTooLargeError, PictureUnd
 from embedder.manifest import Fit, Interpolation, Preprocess
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+
+_MAX_SCANS = 100
+"""Scans of a progressive JPEG; cameras and editors write about ten, each costs a full pass."""
 
 _DECODER_FAULTS = (
     OSError,
@@ -96,6 +100,7 @@ def decode(
         )
     try:
         image = _open(data)
+        _check_scans(image, data)
         _check_pixels(image.width, image.height, limits)
         if targets:
             sizes = [resized_size(image.width, image.height, target) for target in targets]
@@ -142,6 +147,15 @@ def _name_format(data: bytes) -> str:
     return ""
 
 
+def _check_scans(image: Image.Image, data: bytes) -> None:
+    """Refuse a JPEG of a few bytes that would be decoded for minutes.
+
+    Inside a scan the byte after ``FF`` is 00 or a restart marker, so ``FF DA`` begins a scan.
+    """
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise PictureUndecodableError("the JPEG picture has far more scans than any camera writes")
+
+
 def _check_pixels(width: int, height: int, limits: PictureLimits) -> None:
     if width * height > limits.max_pixels:
         raise PictureTooLargeError(
@@ -167,9 +181,23 @@ def _flatten(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
+
+
+def read_file(path: Path, limits: PictureLimits) -> bytes:
+    """Read a picture's file, but no more than one byte above the limit.
+
+    Raises:
+        PictureUndecodableError: The file cannot be read; the reason says why.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except OSError as error:
+        raise PictureUndecodableError(error.strerror or "the file cannot be read") from error
 
 
 def resized_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:

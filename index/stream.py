@@ -122,9 +122,8 @@ def _read(path: Path, embedder: Embedder) -> tuple[ReadPicture, Prepared | None]
             status = os.fstat(file.fileno())
             data = file.read(_READ_BYTES)
     except OSError as error:
-        size, mtime_ns = find_file(path)
-        fault = error.strerror or "it cannot be read"
-        return ReadPicture(bytes(32), size, mtime_ns, fault), None
+        # No size and time are noted: mended permissions change neither, and it is to be read again.
+        return ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"), None
     digest = hashlib.sha256(data).digest()
     try:
         prepared, fault = embedder.prepare(data), ""

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
 from embedder.photographs import Photograph
-from embedder.preprocess import PictureLimits, decode, to_array
+from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from index.gallery import nearest
 from index.metrics import Prediction, gap
 from trainer.network import EmbeddingNetwork
+
+_LIMITS = PictureLimits()
 
 
 def served_gap(
@@ -115,7 +117,7 @@ def _batches(
 
 def _prepare(path: Path, preprocess: Preprocess) -> NDArray[np.float32] | None:
     try:
-        image = decode(path.read_bytes(), limits=PictureLimits(), targets=[preprocess])
-    except (PictureError, OSError):
+        image = decode(read_file(path, _LIMITS), limits=_LIMITS, targets=[preprocess])
+    except PictureError:
         return None
     return to_array(image, preprocess)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ def train(
         loss = _run_epoch(lab, state, stage)
         kept = settled(state.averaged)
         score = _validate(lab, kept)
-        if score >= progress.best_score:
-            progress.best_score = score
+        if score >= progress.best_score - _standard_error(progress.best_score, len(lab.kept_back)):
+            progress.best_score = max(score, progress.best_score)
             tensors = {f"network.{name}": t for name, t in kept.state_dict().items()}
             checkpoint.save(out / "best.safetensors", tensors, {"recipe": lab.digest})
         _note_epoch(state, loss, score, time.monotonic() - started)
@@ -238,6 +239,16 @@ def _validate(lab: Laboratory, network: EmbeddingNetwork) -> float:
     """Score a network by the served rule on the pictures kept back."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
     return served_gap(network, gallery, lab.kept_back, lab.recipe.embed, bf16=lab.bf16)
+
+
+def _standard_error(score: float, queries: int) -> float:
+    """Return by how much a score of so many queries is uncertain.
+
+    A later network within one standard error of the best one replaces it: by chance alone either
+    could have scored higher, and the later one has learned longer (the rule of one standard error
+    of Breiman et al., *Classification and Regression Trees*, 1984).
+    """
+    return math.sqrt(max(0.0, score * (1 - score)) / max(queries, 1))
 
 
 def _note_epoch(state: TrainingState, loss: float, score: float, seconds: float) -> None:

@@ -31,7 +31,9 @@ _MARKERS = {"archive_format", "archive_version", ".data/version", "byteorder"} |
     ".data/serialization_id",
     "version",
 }
-_SYMPY = {"Symbol", "Integer", "Add", "Mul", "Pow", "Max", "Min", "Mod", "FloorDiv", "CleanDiv"} | {
+_OPERATOR = re.compile(r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|_operator\.\w+")
+_MAX_GRAPH_BYTES = 64 << 20
+_SYMPY = {"Symbol", "Integer", "Add", "Mul", "Max", "Min", "Mod", "FloorDiv", "CleanDiv"} | {
     "Eq",
     "Ne",
     "Ge",
@@ -91,11 +93,33 @@ def _fault(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
         pickled = any(entry["use_pickle"] is not False for entry in entries)
         return f"{name} names a pickled member that could run code" if pickled else None
     if name == _GRAPH:
-        expressions = _expressions(json.loads(archive.read(info)))
-        plain = all(_is_arithmetic(expression) for expression in expressions)
-        return None if plain else f"{name} holds an expression that could run code"
+        return _graph_fault(name, archive, info)
     known = _RAW.fullmatch(name) or name in _MARKERS
     return None if known else f"{name} is not part of an exported network"
+
+
+def _graph_fault(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
+    if info.file_size > _MAX_GRAPH_BYTES:
+        return f"{name} is far larger than the graph of a network"
+    graph = json.loads(archive.read(info))
+    if graph.get("guards_code"):
+        return f"{name} holds guards, which are code"
+    if unknown := next((t for t in _targets(graph) if not _OPERATOR.fullmatch(t)), None):
+        return f"{name} calls {unknown}, which is not an operator of a network"
+    plain = all(_is_arithmetic(expression) for expression in _expressions(graph))
+    return None if plain else f"{name} holds an expression that could run code"
+
+
+def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """Yield the operator that each node of a graph calls."""
+    if isinstance(node, dict):
+        if isinstance(node.get("target"), str):
+            yield node["target"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
 
 
 def _expressions(node: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
@@ -132,6 +156,8 @@ def _is_plain(node: ast.AST, *, called: bool) -> bool:
         return isinstance(node.func, ast.Name)
     if isinstance(node, ast.Name):
         return node.id in _SYMPY if called else re.fullmatch(r"[su]\d+", node.id) is not None
+    if isinstance(node, ast.Pow):
+        return False  # sizes need none, and 9**9**9 is never done
     if isinstance(node, ast.Constant):
         return not isinstance(node.value, str) or re.fullmatch(r"[su]\d+", node.value) is not None
     return isinstance(node, _ARITHMETIC)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from embedder.manifest import Preprocess
+from embedder.manifest import Fit, Preprocess
 from embedder.preprocess import to_square
 from trainer.recipe import AugmentRecipe
 
@@ -30,7 +30,7 @@ def augment(
     Returns:
         Mode RGB, ``target.side`` square.
     """
-    image = to_square(_crop(image, recipe, rng), target)
+    image = to_square(_crop(image, recipe, target, rng), target)
     if rng.random() < recipe.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < recipe.turn:
@@ -42,13 +42,21 @@ def augment(
     return image
 
 
-def _crop(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
+def _crop(
+    image: Image.Image, recipe: AugmentRecipe, target: Preprocess, rng: np.random.Generator
+) -> Image.Image:
+    """Cut a random part out, a near square unless the picture is to be squashed whole.
+
+    Training sees what embedding will see: proportions are kept where ``fit`` keeps them.
+    """
     if recipe.crop == 1 and recipe.aspect == 1:
         return image
-    area = rng.uniform(recipe.crop, 1)
+    side = math.sqrt(image.width * image.height * rng.uniform(recipe.crop, 1))
     stretch = math.exp(rng.uniform(-1, 1) * math.log(recipe.aspect) / 2)
-    width = min(image.width, max(1, round(image.width * math.sqrt(area) * stretch)))
-    height = min(image.height, max(1, round(image.height * math.sqrt(area) / stretch)))
+    if target.fit is Fit.SQUASH:
+        stretch *= math.sqrt(image.width / image.height)
+    width = min(image.width, max(1, round(side * stretch)))
+    height = min(image.height, max(1, round(side / stretch)))
     left = int(rng.integers(0, image.width - width + 1))
     top = int(rng.integers(0, image.height - height + 1))
     return image.crop((left, top, left + width, top + height))

@@ -6,6 +6,7 @@ drawn from (seed, stage, epoch, picture): a run resumed at step *n* sees what it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
 from embedder.photographs import Photograph
-from embedder.preprocess import PictureLimits, decode, to_array
+from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from trainer.data.augment import augment
 from trainer.recipe import AugmentRecipe
+
+_LIMITS = PictureLimits()
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,18 @@ class VariedPictures(Dataset[tuple[np.ndarray | None, int]]):
         self._photographs = photographs
         self._labels = labels
         self._target = target
+        # A crop is enlarged again: decode as much as the smallest of them needs.
+        enlarged = min(4096, math.ceil(target.side / math.sqrt(recipe.crop)))
+        self._decoded = target.model_copy(update={"side": enlarged})
         self._recipe = recipe
         self._key = key
 
     def __getitem__(self, position: int) -> tuple[np.ndarray | None, int]:
         """Return the varied picture and its landmark; None and its position if unreadable."""
         try:
-            data = self._photographs[position].path.read_bytes()
-            image = decode(data, limits=PictureLimits(), targets=[self._target])
-        except (PictureError, OSError):
+            data = read_file(self._photographs[position].path, _LIMITS)
+            image = decode(data, limits=_LIMITS, targets=[self._decoded])
+        except PictureError:
             return None, position
         rng = np.random.default_rng((*self._key, position))
         varied = augment(image, self._recipe, self._target, rng)
