@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 START_SECONDS = 120
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _start(options: argparse.Namespace) -> int:
     _stop(options.state)
-    picture, truth = _picture_of(options.data)
+    pictures = _pictures_of(options.data)
     port = _free_port(options.port)
     address = f"http://127.0.0.1:{port}"
     options.state.mkdir(parents=True, exist_ok=True)
@@ -69,12 +71,17 @@ def _start(options: argparse.Namespace) -> int:
         _say("\n".join(log.read_text(errors="replace").splitlines()[-15:]))
         _stop(options.state)
         return 1
-    answer = _ask(address, picture)
+    asked = ((picture, shown, _ask(address, picture)) for picture, shown in pictures)
+    picture, truth, answer = next((one for one in asked if one[2]), (None, "", None))
+    if answer is None:
+        _say("None of the pictures could be read, so none was asked about.")
+        _stop(options.state)
+        return 1
     _say(f"\nAsked about   {picture}")
     _say(f"It shows      {truth}")
     _say(f"The answer    {json.dumps(answer, ensure_ascii=False)}")
     _say(f"The service   {address}/predict   (its log: {log})")
-    _say(f"Ask yourself  curl --data-binary @{picture} {address}/predict")
+    _say(f"Ask yourself  curl --data-binary {shlex.quote(f'@{picture}')} {address}/predict")
     _say("Stop it       make demo-stop")
     return 0
 
@@ -109,10 +116,10 @@ def _is_service(pid: int) -> bool:
     return "cairn-serve" in answer.stdout
 
 
-def _picture_of(data: Path) -> tuple[Path, str]:
-    """Choose a picture to ask about, and say what it shows.
+def _pictures_of(data: Path) -> Iterator[tuple[Path, str]]:
+    """Yield pictures to ask about, and what they show, until one of them can be read.
 
-    The first labeled query that is not in the gallery itself, else the gallery's last picture.
+    Labeled queries that are not in the gallery itself first, then the gallery from its end.
     """
     from embedder.photographs import open_data
 
@@ -122,10 +129,11 @@ def _picture_of(data: Path) -> tuple[Path, str]:
         for query in photographs.queries():
             if query.landmark_ids:
                 landmark = query.landmark_ids[0]
-                return query.path, f"{names.get(landmark, '?')} ({landmark})"
-    last = photographs.gallery()[-1]
-    landmark = last.landmark_id or "?"
-    return last.path, f"{names.get(landmark, '?')} ({landmark}), a picture of the gallery itself"
+                yield query.path, f"{names.get(landmark, '?')} ({landmark})"
+    for photograph in reversed(photographs.gallery()):
+        landmark = photograph.landmark_id or "?"
+        shown = f"{names.get(landmark, '?')} ({landmark}), a picture of the gallery itself"
+        yield photograph.path, shown
 
 
 def _free_port(wanted: int) -> int:
@@ -154,14 +162,20 @@ def _wait_until_ready(service: subprocess.Popen[bytes], address: str) -> bool:
     return False
 
 
-def _ask(address: str, picture: Path) -> object:
+def _ask(address: str, picture: Path) -> object | None:
+    """Post a picture; return the answer, or None for a picture that the service refuses."""
     request = urllib.request.Request(  # noqa: S310 (our own http)
         f"{address}/predict",
         data=picture.read_bytes(),
         headers={"Content-Type": "application/octet-stream"},
     )
-    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 (as above)
-        return json.load(response)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 (as above)
+            answer: object = json.load(response)
+    except urllib.error.HTTPError as error:
+        _say(f"{picture} was refused: {json.load(error).get('detail')}")
+        return None
+    return answer
 
 
 def _say(text: str) -> None:

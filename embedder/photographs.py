@@ -495,7 +495,16 @@ def _walk(top: Path) -> list[str]:
         visit(str(top), "", frozenset())
     except OSError as error:
         raise CatalogError(Path(error.filename or top), error.strerror or "unreadable") from error
+    _demand_text(top, found)
     return sorted(found)
+
+
+def _demand_text(top: Path, names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise CatalogError(top, f"the name of {name!r} is not text in UTF-8") from error
 
 
 def _is_picture(name: str) -> bool:

@@ -30,12 +30,14 @@ class Progress:
         stage: Number of the current stage.
         epoch: Number of the current epoch in the stage.
         step: Steps done in the epoch.
+        loss_total: Sum of their losses.
         best_score: Best validation GAP so far; negative before the first validation.
     """
 
     stage: int = 0
     epoch: int = 0
     step: int = 0
+    loss_total: float = 0.0
     best_score: float = -1.0
 
 
@@ -64,7 +66,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

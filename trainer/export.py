@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import shutil
 import tempfile
@@ -17,10 +18,17 @@ from torch.export import Dim
 
 from embedder.arrays import read_npz, write_npz
 from embedder.digest import record, sync_tree
-from embedder.embedder import Embedder
-from embedder.errors import ArtifactMissingError, TrainingError
-from embedder.manifest import EmbedderManifest, Member, Preprocess, write_manifest
+from embedder.embedder import GOLDEN_COSINE, Embedder
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    TrainingError,
+)
+from embedder.manifest import EmbedderManifest, Member, Preprocess, read_manifest, write_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
+from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer import checkpoint
 from trainer.data.drawn import draw_landmark, draw_scene
 from trainer.network import EmbeddingNetwork
@@ -51,22 +59,47 @@ def export(run: Path, out: Path) -> str:
     tensors, facts = checkpoint.load(_existing(run / "best.safetensors"))
     plain = recipe.network.model_copy(update={"pretrained": "none"})
     network = EmbeddingNetwork(plain)
-    network.load_state_dict(checkpoint.part(tensors, "network"))
+    try:
+        network.load_state_dict(checkpoint.part(tensors, "network"))
+    except RuntimeError as error:
+        raise ArtifactMismatchError(
+            f"network of {run}", expected="that of its recipe.yaml", found="another one"
+        ) from error
     crops = read_npz(_existing(run / "crops.npz"))["crops"]
-    if out.exists() and not (out / "manifest.json").exists() and any(out.iterdir()):
-        raise TrainingError(f"{out} holds other files; choose a new folder for the embedder")
+    _refuse_other_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "embedder"
         made.mkdir()
         shutil.copy(run / "recipe.yaml", made)
-        if (run / "report.json").exists():
-            shutil.copy(run / "report.json", made)
+        _copy_report(run / "report.json", made)
         digest = _write(made, network.eval(), recipe, crops, {"run": facts["recipe"]})
         if out.exists():
-            shutil.rmtree(out)
+            out.replace(Path(temporary) / "old")
         made.replace(out)
     return digest
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Let only an embedder be replaced, or an empty folder."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        read_manifest(out)
+    except ArtifactError as error:
+        raise TrainingError(
+            f"{out} holds other files; choose a new folder for the embedder"
+        ) from error
+
+
+def _copy_report(report: Path, made: Path) -> None:
+    """Copy a run's report without its times: equal trainings export equal embedders."""
+    if not report.is_file():
+        return
+    facts = json.loads(report.read_text())
+    for part in (facts, *facts["epochs"]):
+        part.pop("seconds", None)
+    (made / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _write(
@@ -168,10 +201,32 @@ def _jpeg(number: int) -> bytes:
 
 
 def _prove(made: Path) -> None:
-    """Run the artifact as a service would, in float32, and compare with torch's vectors."""
+    """Run both networks of the artifact, in float32, and compare with torch's vectors.
+
+    Raises:
+        ArtifactDamagedError: One of them does not agree.
+    """
     embedder = Embedder.load(made, device="cpu", precision="f32")
-    _log.info("golden vectors agree to a cosine of %.7f in f32", embedder.golden_cosine(made))
-    embedder.close()
+    _log.info("OpenVINO: golden vectors agree to %.7f in f32", embedder.golden_cosine(made))
+    runtimes = [
+        TorchExportRuntime(made / member.exported, precision="f32", device="cpu")
+        for member in embedder.manifest.members
+        if member.exported
+    ]
+    exported = Embedder(
+        embedder.manifest,
+        embedder.digest,
+        runtimes,
+        device="cpu",
+        precision="f32",
+        limits=PictureLimits(),
+    )
+    agreed = exported.golden_cosine(made)
+    _log.info("torch.export: golden vectors agree to %.7f in f32", agreed)
+    if agreed < GOLDEN_COSINE["f32"]:
+        raise ArtifactDamagedError(
+            made / "model.pt2", f"its vectors agree with torch's only to a cosine of {agreed:.6f}"
+        )
 
 
 def _existing(path: Path) -> Path:

@@ -132,6 +132,12 @@ class DynamicMargin(_Frozen):
     smallest: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.05
     largest: Annotated[float, Field(ge=0, le=math.pi / 2)] = 0.5
 
+    @model_validator(mode="after")
+    def _grows(self) -> DynamicMargin:
+        if self.smallest > self.largest:
+            raise ValueError("the smallest margin is larger than the largest")
+        return self
+
 
 class ConstantMargin(_Frozen):
     """One margin for all, in radians."""

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from embedder.arrays import write_npz
 from embedder.digest import sha256_bytes, sha256_file, write_atomic
-from embedder.errors import TrainingError
+from embedder.errors import DeviceError, TrainingError
 from embedder.photographs import Photograph
 from embedder.runtimes import can_run_bf16
 from trainer import checkpoint
@@ -39,6 +39,8 @@ from trainer.settle import settled
 from trainer.state import TrainingState
 
 GOLDEN_CROPS = 4
+FEW_PICTURES = 5
+"""So many pictures of a small set may be unreadable, whatever share of it they are."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ def train(
         TrainingError: The folder is taken, there is too little to learn from, too many pictures
             are unreadable, or the loss is not finite.
         RecipeError: The network cannot be made.
+        DeviceError: bfloat16 was asked for and the processor has none.
     """
     lab = _set_up(recipe, photographs, out, weights)
     state = _start(lab, weights, resume=resume)
@@ -129,7 +132,7 @@ def _run_epoch(lab: Laboratory, state: TrainingState, stage: StageRecipe) -> flo
     frozen = progress.epoch < stage.frozen_epochs
     state.network.train()
     state.network.backbone.requires_grad_(not frozen).train(not frozen)
-    total, steps = torch.zeros((), device=lab.device), 0
+    total = torch.tensor(progress.loss_total, device=lab.device)
     saved = time.monotonic()
     bar = tqdm(
         load_batches(pictures, batches[progress.step :], workers=lab.recipe.data.workers),
@@ -144,13 +147,13 @@ def _run_epoch(lab: Laboratory, state: TrainingState, stage: StageRecipe) -> flo
         state.set_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
         if len(batch.labels) > 1:
             total += _step(lab, state, batch.pictures, batch.labels)
-            steps += 1
         progress.step += 1
         if time.monotonic() - saved > lab.recipe.save_seconds:
-            bar.set_postfix(loss=f"{_finite(lab, total / max(steps, 1)):.3f}")
+            progress.loss_total = _finite(lab, total)
+            bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
             state.save(lab.out / "last.safetensors", lab.digest)
             saved = time.monotonic()
-    return _finite(lab, total / max(steps, 1))
+    return _finite(lab, total) / max(progress.step, 1)
 
 
 def _step(lab: Laboratory, state: TrainingState, pictures: Tensor, labels: Tensor) -> Tensor:
@@ -181,7 +184,10 @@ def _set_up(
             f"{len(known)} photographs of {len(landmarks)} landmarks are too few to learn from"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = recipe.precision != "f32" and can_run_bf16("cuda" if device.type == "cuda" else "cpu")
+    able = can_run_bf16("cuda" if device.type == "cuda" else "cpu")
+    if recipe.precision == "bf16" and not able:
+        raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
+    bf16 = able and recipe.precision != "f32"
     number = {landmark: n for n, landmark in enumerate(landmarks)}
     decisive = [recipe.to_yaml(), sha256_file(weights) if weights and weights.is_file() else ""]
     decisive += [f"{photograph.id} {photograph.landmark_id}" for photograph in known]
@@ -247,6 +253,9 @@ def _standard_error(score: float, queries: int) -> float:
     A later network within one standard error of the best one replaces it: by chance alone either
     could have scored higher, and the later one has learned longer (the rule of one standard error
     of Breiman et al., *Classification and Regression Trees*, 1984).
+
+    >>> round(_standard_error(0.9, 100), 4)
+    0.03
     """
     return math.sqrt(max(0.0, score * (1 - score)) / max(queries, 1))
 
@@ -272,7 +281,8 @@ def _note_unreadable(lab: Laboratory, state: TrainingState, ids: list[str]) -> N
     state.unreadable.update(ids)
     report = lab.out / "unreadable.txt"
     write_atomic(report, "".join(f"{name}\n" for name in sorted(state.unreadable)).encode())
-    if len(state.unreadable) > lab.recipe.data.max_unreadable * len(lab.learned):
+    share = lab.recipe.data.max_unreadable
+    if len(state.unreadable) > (max(share * len(lab.learned), FEW_PICTURES) if share else 0):
         raise TrainingError(
             f"{len(state.unreadable)} of {len(lab.learned)} pictures cannot be read, more than "
             f"data.max_unreadable allows; {report} names them"

@@ -154,3 +154,29 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         refuse_code(path)
     with pytest.raises(ArtifactMissingError, match="other"):
         refuse_code(tmp_path / "other.pt2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"guards_code": []', '"guards_code": ["print(1)"]', "guards"),
+        ("torch.ops.aten.linear.default", "torch.ops.aten.from_file.default", "from_file"),
+        ("torch.ops.aten.linear.default", "os.system", r"os\.system"),
+        ('"expr_str": "', '"expr_str": "9**9**9 + ', "expression"),
+    ],
+)
+def test_a_graph_that_does_more_than_compute_is_refused(
+    archive: Path, tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    """Guards are code, operators are torch's arithmetic alone, sizes need no powers."""
+    with zipfile.ZipFile(archive) as file:
+        root = file.namelist()[0].partition("/")[0]
+        graph = file.read(f"{root}/models/model.json").decode()
+    assert old in graph
+    planted = rewrite(
+        archive,
+        tmp_path / "planted.pt2",
+        {"models/model.json": graph.replace(old, new, 1).encode()},
+    )
+    with pytest.raises(ArtifactDamagedError, match=words):
+        refuse_code(planted)

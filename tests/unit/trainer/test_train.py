@@ -146,10 +146,18 @@ def test_a_loss_that_is_not_finite_stops_with_advice(
         train(recipe.model_copy(update={"stages": (stage,)}), pictures, tmp_path / "run")
 
 
+def test_equal_trainings_export_equal_embedders(
+    run: Path, pictures: list[Photograph], tmp_path: Path
+) -> None:
+    """The identity of an embedder is its content: no time and no folder is part of it."""
+    train(load_recipe(run / "recipe.yaml"), pictures, tmp_path / "again")
+    assert export(run, tmp_path / "first") == export(tmp_path / "again", tmp_path / "second")
+
+
 def test_an_exported_embedder_is_the_trained_network(run: Path, tmp_path: Path) -> None:
-    """The artifact opens, proves its golden vectors and embeds pictures; twice the same."""
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert export(run, first) == export(run, second)
+    """The artifact opens, proves its golden vectors and embeds pictures; it can be replaced."""
+    first = tmp_path / "first"
+    assert export(run, first) == export(run, first)
     embedder = Embedder.load(first, precision="f32")
     assert embedder.dimension == 16
     assert embedder.golden_cosine(first) > 0.9999
@@ -167,6 +175,7 @@ def test_other_files_are_not_overwritten_by_an_export(run: Path, tmp_path: Path)
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "holiday.jpg").write_bytes(b"x")
+    (precious / "manifest.json").write_text('{"name": "a web page"}')
     with pytest.raises(TrainingError, match="holds other files"):
         export(run, precious)
     assert (precious / "holiday.jpg").exists()
