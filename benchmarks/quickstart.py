@@ -23,7 +23,9 @@ FIGURES = ("gap", "top1", "auroc")
 
 def run(module: str, *arguments: str) -> dict[str, Any]:
     """Run one command of Cairn and return its result."""
-    print("$", f"cairn-{module}", *arguments, file=sys.stderr)
+    print(
+        "$", {"trainer": "cairn-train", "index": "cairn-index"}[module], *arguments, file=sys.stderr
+    )
     command = [sys.executable, "-m", module, *arguments]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
     result: dict[str, Any] = json.loads(finished.stdout)

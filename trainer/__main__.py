@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of it loads
+    for talkative in ("faiss", "onnx_ir", "onnxscript", "httpx"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     from embedder.errors import CairnError
 
     try:
