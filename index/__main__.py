@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
+    from index.build import BuildRecipe
     from index.gallery import Gallery
+    from index.manifest import GalleryManifest
+    from index.rebuild import EmbedderChoice
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _INTERRUPTED = 130
 _BATCH_PICTURES = 16  # that of index.stream, which is too heavy to ask before --help
+_SAMPLE = 64  # that of index.verify, likewise
+_KEEP, _IDLE_HOURS = 3, 24.0  # those of index.history, likewise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cairn-index: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return 1
     except KeyboardInterrupt:
-        again = "; the same command goes on from here" if asked.command is _build else ""
+        again = "; the same command goes on from here" if asked.resumes else ""
         print(f"cairn-index: interrupted{again}", file=sys.stderr)  # noqa: T201 (as above)
         return _INTERRUPTED
     print(json.dumps(result))  # noqa: T201 (the result)
@@ -54,19 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
     build = _add(commands, "build", _build, "embed photographs and publish them as a gallery")
     _add_data(build)
-    build.add_argument(
-        "--list",
-        metavar="NAME",
-        help="list of the data folder that is the gallery "
-        "(default: train_clean.csv, else train.csv, else index.csv)",
-    )
-    build.add_argument(
-        "--max-unreadable",
-        type=_share,
-        metavar="SHARE",
-        help="stop when more than this share "
-        "of the pictures cannot be read (default: 0.01, or 5 pictures if that is more)",
-    )
+    _add_gallery(build, "train_clean.csv, else train.csv, else index.csv")
+    _add_life(commands)
 
     predict = _add(commands, "predict", _predict, "answer pictures and write a submission")
     predict.add_argument(
@@ -85,19 +81,104 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_life(commands: _Commands) -> None:
+    """Add the commands of a gallery that grows and changes."""
+    rebuild = _add(
+        commands, "rebuild", _rebuild, "bring the gallery up to date, embedding only what changed"
+    )
+    rebuild.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="where the photographs are now, once for each folder of the gallery, in the order "
+        "in which they were added (default: where they were)",
+    )
+    _add_gallery(rebuild, "the gallery's own")
+    rebuild.add_argument(
+        "--hash",
+        action="store_true",
+        help="read every file: find pictures that changed and kept their size and time",
+    )
+
+    add = _add(commands, "add", _extend, "add a folder of photographs to the gallery")
+    _add_data(add)
+    _add_gallery(add, "train_clean.csv, else train.csv, else index.csv")
+
+    remove = _add_plain(commands, "remove", _remove, "take pictures or landmarks out for good")
+    remove.add_argument("--pictures", nargs="+", default=[], metavar="ID", help="their ids")
+    remove.add_argument("--landmarks", nargs="+", default=[], metavar="ID", help="their ids")
+
+    _add_plain(commands, "list", _list, "show the builds of a store")
+
+    verify = _add_plain(commands, "verify", _verify, "prove a build: bytes, counts and vectors")
+    verify.add_argument(
+        "--embedder",
+        type=Path,
+        metavar="DIR",
+        help="embed a sample again and compare (default: only read and count)",
+    )
+    _add_running(verify)
+    verify.add_argument(
+        "--sample",
+        type=_positive,
+        default=_SAMPLE,
+        metavar="N",
+        help="pictures that are embedded again (default: %(default)s)",
+    )
+    rollback = _add_plain(commands, "rollback", _rollback, "publish an earlier build again")
+    for parser, default in ((verify, "the published one"), (rollback, "the one before")):
+        parser.add_argument("--build", metavar="ID", help=f"which build (default: {default})")
+
+    clean = _add_plain(commands, "gc", _clean, "delete old builds and abandoned work")
+    clean.add_argument(
+        "--keep",
+        type=_positive,
+        default=_KEEP,
+        metavar="N",
+        help="newest builds that stay, beside the published one (default: %(default)s)",
+    )
+    clean.add_argument(
+        "--idle-hours",
+        type=float,
+        default=_IDLE_HOURS,
+        metavar="H",
+        help="an unfinished build is abandoned after so long (default: %(default)s)",
+    )
+
+
 def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    command: Callable[[argparse.Namespace], object],
-    summary: str,
+    commands: _Commands, name: str, command: Callable[[argparse.Namespace], object], summary: str
 ) -> argparse.ArgumentParser:
-    """Add a command with what all of them take: a store, an embedder, and how to run it."""
-    parser = commands.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(command=command)
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="galleries")
+    """Add a command with what most of them take: a store, an embedder, and how to run it."""
+    parser = _add_plain(commands, name, command, summary)
+    parser.set_defaults(resumes=command in (_build, _rebuild, _extend))
     parser.add_argument(
         "--embedder", type=Path, required=True, metavar="DIR", help="the embedder artifact"
     )
+    _add_running(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=_BATCH_PICTURES,
+        metavar="N",
+        help="pictures that the network gets at once (default: %(default)s)",
+    )
+    return parser
+
+
+def _add_plain(
+    commands: _Commands, name: str, command: Callable[[argparse.Namespace], object], summary: str
+) -> argparse.ArgumentParser:
+    """Add a command with what all of them take: a store."""
+    parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(command=command, resumes=False)
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="galleries")
+    return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
@@ -117,14 +198,21 @@ def _add(
         metavar="N",
         help="CPU threads for the network, decoding and search (default: one per core)",
     )
+
+
+def _add_gallery(parser: argparse.ArgumentParser, default_list: str) -> None:
     parser.add_argument(
-        "--batch-size",
-        type=_positive,
-        default=_BATCH_PICTURES,
-        metavar="N",
-        help="pictures that the network gets at once (default: %(default)s)",
+        "--list",
+        metavar="NAME",
+        help=f"list of the data folder that is the gallery (default: {default_list})",
     )
-    return parser
+    parser.add_argument(
+        "--max-unreadable",
+        type=_share,
+        metavar="SHARE",
+        help="stop when more than this share "
+        "of the pictures cannot be read (default: 0.01, or 5 pictures if that is more)",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -160,19 +248,111 @@ def _positive(text: str) -> int:
 
 def _build(asked: argparse.Namespace) -> dict[str, object]:
     from embedder.photographs import open_data
-    from index.build import BuildRecipe, build
+    from index.build import build
     from index.store import Store
 
-    data, store = open_data(asked.data), Store(asked.store)
-    recipe = BuildRecipe(asked.list, asked.max_unreadable, asked.batch_size, asked.threads)
+    data = open_data(asked.data)
     with closing(_load_embedder(asked)) as embedder:
-        manifest = build(store, embedder, data, recipe)
-    shown = {"build_id", "kind", "rows", "landmarks", "dimension", "unreadable"}
+        return _describe(asked, build(Store(asked.store), embedder, data, _recipe(asked)))
+
+
+def _rebuild(asked: argparse.Namespace) -> dict[str, object]:
+    from index.rebuild import rebuild
+    from index.store import Store
+
+    manifest = rebuild(
+        Store(asked.store),
+        _choose_embedder(asked),
+        _recipe(asked),
+        data=asked.data,
+        by_content=asked.hash,
+    )
+    return _describe(asked, manifest)
+
+
+def _extend(asked: argparse.Namespace) -> dict[str, object]:
+    from embedder.photographs import open_data
+    from index.rebuild import add
+    from index.store import Store
+
+    data = open_data(asked.data)
+    manifest = add(Store(asked.store), _choose_embedder(asked), data, _recipe(asked))
+    return _describe(asked, manifest)
+
+
+def _remove(asked: argparse.Namespace) -> dict[str, object]:
+    from index.remove import remove
+    from index.store import Store
+
+    manifest = remove(Store(asked.store), pictures=asked.pictures, landmarks=asked.landmarks)
+    return _describe(asked, manifest)
+
+
+def _list(asked: argparse.Namespace) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from index.history import list_builds
+    from index.store import Store
+
+    builds = list_builds(Store(asked.store))
+    return {
+        "current": next((build.build_id for build in builds if build.current), None),
+        "builds": [
+            {**asdict(build), "created": build.created and build.created.isoformat()}
+            for build in builds
+        ],
+    }
+
+
+def _verify(asked: argparse.Namespace) -> dict[str, object]:
+    from contextlib import nullcontext
+    from dataclasses import asdict
+
+    from index.store import Store
+    from index.verify import verify
+
+    with closing(_load_embedder(asked)) if asked.embedder else nullcontext() as embedder:
+        found = verify(Store(asked.store), embedder, build_id=asked.build, sample=asked.sample)
+    return asdict(found)
+
+
+def _rollback(asked: argparse.Namespace) -> dict[str, object]:
+    from index.history import roll_back
+    from index.store import Store
+
+    return _describe(asked, roll_back(Store(asked.store), asked.build))
+
+
+def _clean(asked: argparse.Namespace) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from index.history import clean
+    from index.store import Store
+
+    return asdict(clean(Store(asked.store), keep=asked.keep, idle_hours=asked.idle_hours))
+
+
+def _recipe(asked: argparse.Namespace) -> BuildRecipe:
+    from index.build import BuildRecipe
+
+    return BuildRecipe(asked.list, asked.max_unreadable, asked.batch_size, asked.threads)
+
+
+def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
+    from index.rebuild import EmbedderChoice
+
+    return EmbedderChoice(asked.embedder, asked.device, asked.precision, asked.threads)
+
+
+def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str, object]:
+    from index.store import Store
+
+    shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension", "unreadable"}
     return {
         **manifest.model_dump(mode="json", include=shown),
         "list": manifest.list.name,
         "embedder": manifest.embedder.digest,
-        "gallery": str(store.directory(manifest.build_id)),
+        "gallery": str(Store(asked.store).directory(manifest.build_id)),
     }
 
 

@@ -3,6 +3,8 @@
 A build may be killed anywhere. Embedded pictures are kept in a journal (:mod:`index.journal`)
 named after everything that decides the vectors, and the next build of the same list with the
 same embedder goes on from there; readers see the old gallery until the new one is complete.
+What an earlier gallery holds already need not be embedded again (:mod:`index.reuse`): the rows
+are put together from both, and the files are the same as if all had been embedded.
 """
 
 from __future__ import annotations
@@ -10,7 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,23 +27,33 @@ from numpy.typing import NDArray
 
 from embedder.digest import record
 from embedder.embedder import Embedder
-from embedder.errors import CatalogError, GalleryError
+from embedder.errors import GalleryError
 from embedder.photographs import Photograph, PhotographSet
 from index.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
 from index.gallery import VECTORS, Gallery, write_vectors
 from index.journal import SHARD_PICTURES, Journal, Shard
-from index.manifest import EmbedderReference, GalleryManifest, ListReference, write_manifest
+from index.lists import Wanted, list_digest, open_source, put_together
+from index.manifest import EmbedderReference, GalleryManifest, write_manifest
+from index.removed import REMOVED, write_removed
+from index.reuse import Reuse, known_contents, reuse_nothing
+from index.stages import WRITE, Stages
 from index.store import Store
-from index.stream import BATCH_PICTURES, embed_files, progress_bar
-from index.unreadable import Unreadable, write_report
+from index.stream import (
+    BATCH_PICTURES,
+    Known,
+    ReadPicture,
+    embed_files,
+    progress_bar,
+    reader_count,
+)
+from index.unreadable import ReportLine, Unreadable, write_report
 
 REPORT = "unreadable.csv"
 """Lists the pictures that a gallery lacks because they cannot be read, and why."""
 
-DEFAULT_LISTS = ("train_clean.csv", "train.csv", "index.csv")
-"""The gallery of a GLDv2 folder, unless another list is asked for: the first that is there."""
-
 _MAX_UNREADABLE, _FEW_PICTURES = 0.01, 5
+_BLOCK_ROWS = 4096
+_WAITING_SHARDS = 2
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +64,7 @@ class BuildRecipe:
 
     Attributes:
         list_name: Which list of the data folder is the gallery; by default the first of
-            :data:`DEFAULT_LISTS`.
+            :data:`index.lists.DEFAULT_LISTS`.
         max_unreadable: The share of pictures that may be unreadable, in [0, 1]. By default
             one in a hundred, or five pictures if that is more.
         batch_pictures: Pictures that the network gets at once.
@@ -64,6 +81,32 @@ class BuildRecipe:
         if self.max_unreadable is not None:
             return self.max_unreadable
         return max(_MAX_UNREADABLE, _FEW_PICTURES / total)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How vectors are made: by which embedder, run how.
+
+    Attributes:
+        reference: What a manifest says of it.
+        dimension: Length of a vector.
+        open: Opens the embedder; asked only where a picture has to be embedded.
+    """
+
+    reference: EmbedderReference
+    dimension: int
+    open: Callable[[], AbstractContextManager[Embedder]]
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> Run:
+        """Return the run of an open embedder, which stays open."""
+        reference = EmbedderReference(
+            name=embedder.manifest.name,
+            digest=embedder.digest,
+            runtime=embedder.runtime,
+            precision=embedder.precision,
+        )
+        return cls(reference, embedder.dimension, lambda: nullcontext(embedder))
 
 
 def build(
@@ -89,82 +132,57 @@ def build(
         GalleryError: None of the pictures can be read, or the store cannot be written.
         CatalogError: The list is missing or faulty.
     """
-    try:
-        with store.writing():
-            return _build(store, embedder, data, recipe or BuildRecipe())
-    except OSError as error:
-        raise GalleryError(
-            f"{error.filename or store.path} cannot be written: {error.strerror or error}; "
-            "what was published is unchanged, and the same build goes on when this is mended"
-        ) from error
+    recipe = recipe or BuildRecipe()
+    with store.writing():
+        wanted = put_together([open_source(data, recipe.list_name)])
+        return write_gallery(store, wanted, reuse_nothing(wanted), Run.of(embedder), recipe)
 
 
-def _build(
-    store: Store, embedder: Embedder, data: PhotographSet, recipe: BuildRecipe
+def write_gallery(
+    store: Store,
+    wanted: Wanted,
+    reuse: Reuse,
+    run: Run,
+    recipe: BuildRecipe,
+    reported: Sequence[ReportLine] = (),
 ) -> GalleryManifest:
-    name = recipe.list_name or _default_list(data)
-    photographs = _photographs(data, name)
-    listed = ListReference(
-        data=str(data.directory.resolve()),
-        name=name,
-        digest=_list_digest(photographs),
-        pictures=len(photographs),
-    )
-    maker = EmbedderReference(
-        name=embedder.manifest.name,
-        digest=embedder.digest,
-        runtime=embedder.runtime,
-        precision=embedder.precision,
-    )
-    directory = store.work / _journal_name(listed, maker)
-    journal = Journal(directory, photographs, dimension=embedder.dimension)
-    unreadable = _embed_missing(journal, embedder, recipe)
-    manifest = _publish(store, journal, data, unreadable, (listed, maker))
+    """Embed what is new, write the gallery and publish it, unless the published one is the same.
+
+    Args:
+        store: Where the gallery goes; the caller is its writer.
+        wanted: The photographs.
+        reuse: Which of them are taken over from the published gallery.
+        run: Embeds the others.
+        recipe: How.
+        reported: Unreadable pictures that are known already, and not among ``wanted``.
+
+    Returns:
+        The manifest of the gallery that is now published.
+    """
+    photographs = [wanted.photographs[place] for place in reuse.new()]
+    directory = store.work / _journal_name(wanted, photographs, run)
+    journal = Journal(directory, photographs, dimension=run.dimension)
+    unreadable = Unreadable(len(wanted), recipe.limit(len(wanted)), directory / REPORT)
+    _embed_missing(journal, unreadable, run, recipe, reuse)
+    if unreadable.count == len(wanted):
+        raise GalleryError(f"none of the pictures can be read; {unreadable.write()} names them")
+    pieces = _Pieces(wanted, reuse, journal, run, [*reported, *unreadable.lines()])
+    manifest = _publish(store, pieces)
     journal.discard()
     return manifest
 
 
-def _default_list(data: PhotographSet) -> str:
-    if data.layout == "folders":
-        return "folders"
-    for name in DEFAULT_LISTS:
-        if (data.directory / name).is_file():
-            return name
-    raise CatalogError(data.directory, f"it holds none of {', '.join(DEFAULT_LISTS)}")
-
-
-def _photographs(data: PhotographSet, name: str) -> list[Photograph]:
-    """List the photographs that can be answers: those whose landmark is known."""
-    listed = data.gallery(None if name == "folders" else name)
-    photographs = [photograph for photograph in listed if photograph.landmark_id is not None]
-    if not photographs:
-        raise CatalogError(data.directory, f"no picture of {name} has a landmark")
-    if left_out := len(listed) - len(photographs):
-        _log.warning("%d pictures of %s show no known landmark; left out", left_out, name)
-    return photographs
-
-
-def _list_digest(photographs: Sequence[Photograph]) -> str:
-    """Digest the ids and landmarks of a list, in its order."""
-    digest = hashlib.sha256()
-    for photograph in photographs:
-        try:
-            digest.update(f"{photograph.id}\0{photograph.landmark_id}\n".encode())
-        except UnicodeEncodeError as error:
-            raise CatalogError(photograph.path, "its name is not text in UTF-8") from error
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _journal_name(listed: ListReference, maker: EmbedderReference) -> str:
+def _journal_name(wanted: Wanted, photographs: Sequence[Photograph], run: Run) -> str:
     """Name a journal after all that decides what is in it."""
-    facts = [listed.data, listed.digest, SHARD_PICTURES, maker.model_dump()]
+    folders = [source.reference.data for source in wanted.sources]
+    facts = [folders, list_digest(photographs), SHARD_PICTURES, run.reference.model_dump()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _embed_missing(journal: Journal, embedder: Embedder, recipe: BuildRecipe) -> Unreadable:
+def _embed_missing(
+    journal: Journal, unreadable: Unreadable, run: Run, recipe: BuildRecipe, reuse: Reuse
+) -> None:
     """Complete the journal, and count the pictures that cannot be read."""
-    total = len(journal.listed)
-    unreadable = Unreadable(total, recipe.limit(total), journal.directory / REPORT)
     missing: list[int] = []
     for number in range(len(journal)):
         shard = journal.read_current(number)
@@ -172,98 +190,182 @@ def _embed_missing(journal: Journal, embedder: Embedder, recipe: BuildRecipe) ->
             missing.append(number)
         else:
             unreadable.add(number, shard)
+    total = len(journal.listed)
     left = sum(len(journal.photographs(number)) for number in missing)
     if left < total:
         _log.info(
             "%d of %d pictures were embedded before; going on from there", total - left, total
         )
-    with progress_bar(total, done=total - left, what="embed") as bar:
-        for number, shard in _embed_shards(journal, missing, embedder, recipe):
-            journal.write(number, shard)
+    if not missing:
+        return
+    known = known_contents(reuse.gallery) if reuse.gallery else None
+    stages = Stages(reader_count(recipe.readers))
+    with (
+        run.open() as embedder,
+        progress_bar(total, done=total - left, what="embed") as bar,
+        ThreadPoolExecutor(1, "writer") as writer,
+    ):
+        waiting: deque[Future[None]] = deque()
+        stream = _Embedding(journal, embedder, recipe, known, stages)
+        for number, shard in stream.shards(missing):
+            waiting.append(writer.submit(_write_shard, journal, number, shard, stages))
+            if len(waiting) > _WAITING_SHARDS:
+                waiting.popleft().result()
             unreadable.add(number, shard)
+            bar.set_postfix_str(str(stages), refresh=False)
             bar.update(len(shard.pictures))
-    return unreadable
+        for written in waiting:
+            written.result()
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in stages.shares().items())
+    _log.info("%d pictures embedded; busy: %s; %s", left, shares, stages)
 
 
-def _embed_shards(
-    journal: Journal, numbers: Sequence[int], embedder: Embedder, recipe: BuildRecipe
-) -> Iterator[tuple[int, Shard]]:
-    """Embed shards one after the other; no batch spans two of them."""
-    size = recipe.batch_pictures
-    cuts = {number: range(0, len(journal.photographs(number)), size) for number in numbers}
-    stream = embed_files(
-        (
-            [photograph.path for photograph in journal.photographs(number)[start : start + size]]
-            for number in numbers
-            for start in cuts[number]
-        ),
-        embedder,
-        readers=recipe.readers,
-    )
-    for number in numbers:
-        batches = [next(stream) for _ in cuts[number]]
-        pictures = [picture for batch in batches for picture in batch.pictures]
-        vectors = np.concatenate([batch.vectors for batch in batches])
-        yield number, Shard(journal.photographs(number), pictures, vectors)
+def _write_shard(journal: Journal, number: int, shard: Shard, stages: Stages) -> None:
+    with stages.busy(WRITE):
+        journal.write(number, shard)
 
 
-def _publish(
-    store: Store,
-    journal: Journal,
-    data: PhotographSet,
-    unreadable: Unreadable,
-    made_of: tuple[ListReference, EmbedderReference],
-) -> GalleryManifest:
-    """Write the gallery from the complete journal, look at it once more, and publish it."""
-    listed, maker = made_of
-    if unreadable.count == listed.pictures:
-        raise GalleryError(f"none of the pictures can be read; {unreadable.write()} names them")
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """The shards of a journal as they are embedded."""
+
+    journal: Journal
+    embedder: Embedder
+    recipe: BuildRecipe
+    known: Known | None
+    stages: Stages
+
+    def shards(self, numbers: Sequence[int]) -> Iterator[tuple[int, Shard]]:
+        """Embed shards one after the other; no batch spans two of them."""
+        journal, size = self.journal, self.recipe.batch_pictures
+        cuts = {number: range(0, len(journal.photographs(number)), size) for number in numbers}
+        stream = embed_files(
+            (
+                [p.path for p in journal.photographs(number)[start : start + size]]
+                for number in numbers
+                for start in cuts[number]
+            ),
+            self.embedder,
+            readers=self.recipe.readers,
+            known=self.known,
+            stages=self.stages,
+        )
+        for number in numbers:
+            batches = [next(stream) for _ in cuts[number]]
+            pictures = [picture for batch in batches for picture in batch.pictures]
+            vectors = np.concatenate([batch.vectors for batch in batches])
+            yield number, Shard(journal.photographs(number), pictures, vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """All that a gallery is put together from."""
+
+    wanted: Wanted
+    reuse: Reuse
+    journal: Journal
+    run: Run
+    unreadable: Sequence[ReportLine]
+
+
+def _publish(store: Store, pieces: _Pieces) -> GalleryManifest:
+    """Write the gallery, look at it once more, and publish it if it is new."""
+    wanted, published = pieces.wanted, pieces.reuse.gallery
     build_id = store.new_build_id()
     with store.staging(build_id) as staged:
-        with CatalogWriter(staged, data.names()) as catalog:
-            blocks = _store_rows(journal, catalog, data.directory)
-            rows = write_vectors(staged / VECTORS, journal.dimension, blocks)
-        write_report(staged / REPORT, unreadable.lines())
+        with CatalogWriter(staged, wanted.names()) as catalog:
+            rows = _write_rows(staged, pieces, catalog)
+        names = [VECTORS, CATALOG, LANDMARKS, REPORT]
+        write_report(staged / REPORT, pieces.unreadable)
+        if wanted.removed:
+            write_removed(staged, wanted.removed, [])
+            names.append(REMOVED)
+        first, *added = (source.reference for source in wanted.sources)
         manifest = GalleryManifest(
             build_id=build_id,
             created=datetime.now(UTC).replace(microsecond=0),
             rows=rows,
             landmarks=catalog.landmark_count,
-            dimension=journal.dimension,
-            embedder=maker,
-            list=listed,
-            unreadable=unreadable.count,
-            files={name: record(staged / name) for name in (VECTORS, CATALOG, LANDMARKS, REPORT)},
+            dimension=pieces.run.dimension,
+            embedder=pieces.run.reference,
+            list=first,
+            added=tuple(added),
+            unreadable=len(pieces.unreadable),
+            files={name: record(staged / name) for name in names},
         )
+        if published is not None and says_the_same(manifest, published.manifest):
+            _log.info("nothing has changed; %s stays published", published.build_id)
+            return published.manifest
         write_manifest(staged, manifest)
-        Gallery.open_directory(staged, embedder_digest=maker.digest).close()
+        Gallery.open_directory(staged, embedder_digest=pieces.run.reference.digest).close()
         directory = store.publish(build_id)
-    if unreadable.count:
-        _log.warning(
-            "%d pictures cannot be read; %s names them", unreadable.count, directory / REPORT
-        )
+    if pieces.unreadable:
+        count = len(pieces.unreadable)
+        _log.warning("%d pictures cannot be read; %s names them", count, directory / REPORT)
     return manifest
 
 
-def _store_rows(
-    journal: Journal, catalog: CatalogWriter, root: Path
-) -> Iterator[NDArray[np.float32]]:
-    """Write the usable pictures of each shard to the catalog and yield their vectors."""
+def says_the_same(one: GalleryManifest, other: GalleryManifest) -> bool:
+    """Tell whether two galleries are the same but for their names and times."""
+    names = {"build_id", "created"}
+    return one.model_dump(exclude=names) == other.model_dump(exclude=names)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file that is never written again a second name, or copy it where that cannot be.
+
+    The two builds then share its bytes on disk: what damages one damages the other, which is
+    found in both by their digests.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_rows(staged: Path, pieces: _Pieces, catalog: CatalogWriter) -> int:
+    """Write catalog and vectors; vectors that are all the published ones are linked."""
+    blocks = _rows(pieces, catalog)
+    if pieces.reuse.gallery is None or not pieces.reuse.is_whole():
+        return write_vectors(staged / VECTORS, pieces.run.dimension, blocks)
+    link(pieces.reuse.gallery.directory / VECTORS, staged / VECTORS)
+    return sum(len(block) for block in blocks)
+
+
+def _rows(pieces: _Pieces, catalog: CatalogWriter) -> Iterator[NDArray[np.float32]]:
+    """Write the usable pictures to the catalog and yield their vectors, block by block.
+
+    Vectors are rounded to what a gallery stores, so that all that is made of them is the same
+    whether they come from the network or from an earlier gallery.
+    """
+    wanted, reuse, fresh = pieces.wanted, pieces.reuse, _fresh(pieces.journal)
+    for begin in range(0, len(wanted), _BLOCK_ROWS):
+        rows = reuse.rows[begin : begin + _BLOCK_ROWS]
+        pictures = list(reuse.pictures[begin : begin + _BLOCK_ROWS])
+        vectors = np.zeros((len(rows), pieces.run.dimension), np.float32)
+        if reuse.gallery is not None:
+            vectors[rows >= 0] = reuse.gallery.vectors(rows[rows >= 0])
+        for place in np.flatnonzero(rows < 0):
+            pictures[place], vectors[place] = next(fresh)
+        usable = {place: found for place, found in enumerate(pictures) if found and found.usable}
+        catalog.add([_row(wanted, begin + place, found) for place, found in usable.items()])
+        yield vectors[list(usable)].astype(np.float16).astype(np.float32)
+
+
+def _fresh(journal: Journal) -> Iterator[tuple[ReadPicture, NDArray[np.float32]]]:
     for number in range(len(journal)):
         shard = journal.read(number)
-        usable = [place for place, picture in enumerate(shard.pictures) if picture.usable]
-        catalog.add([_row(shard, place, root) for place in usable])
-        yield shard.vectors[usable]
+        yield from zip(shard.pictures, shard.vectors, strict=True)
 
 
-def _row(shard: Shard, place: int, root: Path) -> CatalogRow:
-    photograph, picture = shard.photographs[place], shard.pictures[place]
-    inside = photograph.path.is_relative_to(root)
+def _row(wanted: Wanted, place: int, picture: ReadPicture) -> CatalogRow:
+    photograph = wanted.photographs[place]
     return CatalogRow(
         picture_id=photograph.id,
         landmark_id=photograph.landmark_id or "",
-        path=(photograph.path.relative_to(root) if inside else photograph.path).as_posix(),
+        path=wanted.path(place),
         sha256=picture.sha256,
         bytes=picture.bytes,
         mtime_ns=picture.mtime_ns,
+        source=wanted.origins[place],
     )

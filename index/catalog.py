@@ -9,7 +9,7 @@ Nothing here knows of vectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -122,14 +122,10 @@ class Catalog:
         values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
         return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
 
-    def rows(self) -> Iterator[CatalogRow]:
-        """Yield all that is known of every picture, row by row."""
-        landmark_ids = self._names["landmark_id"].to_pylist()
-        for batch in self._rows.to_batches(_BATCH_ROWS):
-            columns = batch.to_pydict()
-            codes = columns.pop("landmark")
-            for code, *values in zip(codes, *columns.values(), strict=True):
-                yield CatalogRow(values[0], landmark_ids[code], *values[1:])
+    def column(self, name: str) -> list[Any]:
+        """Return one column of :data:`ROWS`, row by row."""
+        values: list[Any] = self._rows[name].to_pylist()
+        return values
 
     def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
         """Find the rows whose files are byte for byte among ``contents``.

@@ -54,6 +54,8 @@ class _Vectors(Protocol):
         self, x: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
+    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
 
 class Gallery:
     """An open gallery. Safe to search from several threads.
@@ -170,6 +172,24 @@ class Gallery:
         if self._vectors is None:
             raise ValueError("the gallery is closed")
         return _search(self._vectors, queries, k, self._threads)
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of ``rows`` as they are stored, in fp16.
+
+        Args:
+            rows: ``(n,)`` row numbers.
+
+        Returns:
+            ``(n, d)`` rows, of length 1 as far as fp16 can tell.
+
+        Raises:
+            ValueError: The gallery is closed.
+        """
+        if self._vectors is None:
+            raise ValueError("the gallery is closed")
+        if not len(rows):
+            return np.empty((0, self._vectors.d), np.float32)
+        return self._vectors.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
 
     def close(self) -> None:
         """Let go of the mapped vectors; the gallery cannot be searched afterwards."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from embedder.digest import write_atomic
 from embedder.embedder import Embedder
@@ -22,6 +24,8 @@ from index.metrics import Prediction
 from index.ranking import top1
 from index.stream import BATCH_PICTURES, ReadPicture, embed_files, progress_bar
 from index.unreadable import ReportLine, write_report
+
+_AMBIGUOUS = re.compile(r"[\s%]")
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +73,9 @@ def predict(
 ) -> Submission:
     """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
 
-    ``landmarks`` is the landmark id, a space, and the cosine with six decimals; it is empty
-    for a picture that cannot be read, which is named in ``<out>.unreadable.csv`` beside.
+    ``landmarks`` is the landmark id, a space, and the cosine with six decimals (see
+    :func:`format_answer`); it is empty for a picture that cannot be read, which is named in
+    ``<out>.unreadable.csv`` beside.
     Both files are written whole or not at all.
 
     Args:
@@ -144,12 +149,18 @@ def answer(
 def format_answer(prediction: Prediction | None) -> str:
     """Write an answer as a submission has it; empty where there is none.
 
+    Judges take a submission apart at its spaces, and ids that are folder names may hold some:
+    white space and ``%`` in an id are percent-encoded. Numbers stay as they are.
+
     >>> format_answer(Prediction("a", "138982", 0.8731))
     '138982 0.873100'
+    >>> format_answer(Prediction("a", "Hawa Mahal", 0.8731))
+    'Hawa%20Mahal 0.873100'
     """
     if prediction is None:
         return ""
-    return f"{prediction.landmark_id} {prediction.confidence:.6f}"
+    landmark_id = _AMBIGUOUS.sub(lambda found: quote(found[0]), prediction.landmark_id)
+    return f"{landmark_id} {prediction.confidence:.6f}"
 
 
 def _compare_runs(gallery: Gallery, embedder: Embedder) -> None:

@@ -7,6 +7,7 @@
       LOCK                 held by the writer, freed by the system however the writer ends
       builds/<build id>/   a gallery, complete from the moment it has this name
       builds/.new-*/       one being written; what a killed writer left is swept by the next
+      builds/.old-*/       one being deleted; likewise
       work/<key>/          pictures embedded so far of builds that are not finished
 
 The store knows nothing of what a gallery is made of.
@@ -20,19 +21,20 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embedder.digest import sync_directory, sync_tree, write_atomic
 from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
+    GalleryError,
     NoGalleryError,
     StoreBusyError,
 )
 
 _BUILD_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
-_NEW = ".new-"
+_NEW, _OLD = ".new-", ".old-"
 
 
 class Store:
@@ -89,7 +91,19 @@ class Store:
 
         Raises:
             StoreBusyError: Another process is writing.
+            GalleryError: The disk is full, or does not let us write.
         """
+        try:
+            with self._locked():
+                yield
+        except OSError as error:
+            raise GalleryError(
+                f"{error.filename or self.path} cannot be written: {error.strerror or error}; "
+                "what was published is unchanged, and the same command goes on when this is mended"
+            ) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         self._builds.mkdir(parents=True, exist_ok=True)
         self.work.mkdir(exist_ok=True)
         with (self.path / "LOCK").open("a") as lock:
@@ -97,18 +111,29 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StoreBusyError(self.path) from error
-            for build in self._builds.glob(f"{_NEW}*"):
-                shutil.rmtree(build)
+            for prefix in (_NEW, _OLD):
+                for build in self._builds.glob(f"{prefix}*"):
+                    shutil.rmtree(build)
             for pointer in self.path.glob(f".{self._current.name}.*"):
                 pointer.unlink()
             yield
 
     def new_build_id(self) -> str:
-        """Return an id that no build has: the time, and a random ending."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-        while (self._builds / (build_id := f"{now}-{secrets.token_hex(2)}")).exists():
-            pass
-        return build_id
+        """Return an id after those of all builds: the time, and a random ending.
+
+        It tells a second that is still to come where the newest build's is this one.
+        """
+        now, newest = datetime.now(UTC), (self.build_ids() or [""])[-1]
+        while (stamp := now.strftime("%Y-%m-%dT%H-%M-%SZ")) <= newest[: len(stamp)]:
+            now += timedelta(seconds=1)
+        return f"{stamp}-{secrets.token_hex(2)}"
+
+    def build_ids(self) -> list[str]:
+        """Return the ids of all builds, oldest first."""
+        if not self._builds.is_dir():
+            return []
+        found = (path.name for path in self._builds.iterdir() if path.is_dir())
+        return sorted(name for name in found if _BUILD_ID.fullmatch(name))
 
     @contextlib.contextmanager
     def staging(self, build_id: str) -> Iterator[Path]:
@@ -137,5 +162,18 @@ class Store:
         sync_tree(staged)
         staged.rename(directory)
         sync_directory(self._builds)
-        write_atomic(self._current, f"{build_id}\n".encode())
+        self.point_to(build_id)
         return directory
+
+    def point_to(self, build_id: str) -> None:
+        """Make a build that is there the published one, at once and for good."""
+        write_atomic(self._current, f"{build_id}\n".encode())
+
+    def delete(self, build_id: str) -> None:
+        """Delete a build; whoever has it open keeps what it has mapped.
+
+        It loses its name first, so that no part of a build is ever taken for a build.
+        """
+        doomed = self._builds / f"{_OLD}{build_id}"
+        (self._builds / build_id).rename(doomed)
+        shutil.rmtree(doomed)

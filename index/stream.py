@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
-from embedder.preprocess import PictureLimits
+from index.stages import DECODE, NETWORK, READ, Stages
 
 BATCH_PICTURES = 16
 """Pictures that the network gets at once, unless another number is asked for."""
@@ -31,8 +31,8 @@ BATCH_PICTURES = 16
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""
 
-_READ_BYTES = PictureLimits().max_bytes + 1
-"""No more of a file is read: one byte over the limit is enough to be refused for it."""
+Known = Callable[[bytes], NDArray[np.float32] | None]
+"""Gives the vector of a content that was embedded before, by its SHA-256, or ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,22 @@ class EmbeddedBatch:
     vectors: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A picture on its way: with what the network needs, or with the vector it has already."""
+
+    picture: ReadPicture
+    prepared: Prepared | None = None
+    vector: NDArray[np.float32] | None = None
+
+
 def embed_files(
-    batches: Iterable[Sequence[Path]], embedder: Embedder, *, readers: int = 0
+    batches: Iterable[Sequence[Path]],
+    embedder: Embedder,
+    *,
+    readers: int = 0,
+    known: Known | None = None,
+    stages: Stages | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files batch by batch, in order.
 
@@ -83,19 +97,28 @@ def embed_files(
         batches: The files of each batch; taken as they are needed.
         embedder: Embeds them.
         readers: Threads that read and decode; 0 for one per core.
+        known: Spares the network what was embedded before.
+        stages: Told how long each stage is busy.
     """
-    readers = readers or os.cpu_count() or 1
+    readers = reader_count(readers)
+    stages = stages or Stages(readers)
+    reader = _Reader(embedder, known, stages)
     with ThreadPoolExecutor(readers, "reader") as pool:
 
-        def start(batch: Sequence[Path]) -> list[Future[tuple[ReadPicture, Prepared | None]]]:
-            return [pool.submit(_read, path, embedder) for path in batch]
+        def start(batch: Sequence[Path]) -> list[Future[_Read]]:
+            return [pool.submit(reader.read, path) for path in batch]
 
         source = iter(batches)
         waiting = deque(start(batch) for batch in islice(source, _AHEAD))
         while waiting:
             results = [future.result() for future in waiting.popleft()]
             waiting.extend(start(batch) for batch in islice(source, 1))
-            yield _embed(results, embedder)
+            yield _embed(results, embedder, stages)
+
+
+def reader_count(readers: int) -> int:
+    """Return how many threads read and decode where ``readers`` are asked for: 0 is one a core."""
+    return readers or os.cpu_count() or 1
 
 
 def find_file(path: Path) -> tuple[int, int]:
@@ -116,31 +139,47 @@ def progress_bar(total: int, *, done: int = 0, what: str) -> tqdm[NoReturn]:
     return bar
 
 
-def _read(path: Path, embedder: Embedder) -> tuple[ReadPicture, Prepared | None]:
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            data = file.read(_READ_BYTES)
-    except OSError as error:
-        # No size and time are noted: mended permissions change neither, and it is to be read again.
-        return ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"), None
-    digest = hashlib.sha256(data).digest()
-    try:
-        prepared, fault = embedder.prepare(data), ""
-    except PictureError as error:
-        prepared, fault = None, error.reason
-    return ReadPicture(digest, status.st_size, status.st_mtime_ns, fault), prepared
+class _Reader:
+    """Reads and decodes one file at a time, in any thread."""
+
+    def __init__(self, embedder: Embedder, known: Known | None, stages: Stages) -> None:
+        self._embedder = embedder
+        self._known = known
+        self._stages = stages
+        self._read_bytes = embedder.limits.max_bytes + 1  # one over is enough to be refused for
+
+    def read(self, path: Path) -> _Read:
+        """Read a file, and decode it unless its content is known."""
+        try:
+            with self._stages.busy(READ), path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read(self._read_bytes)
+                digest = hashlib.sha256(data).digest()
+        except OSError as error:
+            # No size and time are noted: mended permissions change neither, so it is read again.
+            return _Read(ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"))
+        picture = ReadPicture(digest, status.st_size, status.st_mtime_ns)
+        if self._known is not None and (vector := self._known(digest)) is not None:
+            return _Read(picture, vector=vector)
+        try:
+            with self._stages.busy(DECODE):
+                return _Read(picture, self._embedder.prepare(data))
+        except PictureError as error:
+            return _Read(replace(picture, fault=error.reason))
 
 
-def _embed(
-    results: Sequence[tuple[ReadPicture, Prepared | None]], embedder: Embedder
-) -> EmbeddedBatch:
-    pictures = [picture for picture, _ in results]
+def _embed(results: Sequence[_Read], embedder: Embedder, stages: Stages) -> EmbeddedBatch:
+    pictures = [result.picture for result in results]
     vectors = np.zeros((len(results), embedder.dimension), np.float32)
-    usable = [place for place, picture in enumerate(pictures) if picture.usable]
-    if usable:
-        vectors[usable] = embedder.embed([p for _, p in results if p is not None])
-    for place in usable:
+    for place, result in enumerate(results):
+        if result.vector is not None:
+            vectors[place] = result.vector
+    prepared = [result.prepared for result in results if result.prepared is not None]
+    places = [place for place, result in enumerate(results) if result.prepared is not None]
+    if places:
+        with stages.busy(NETWORK):
+            vectors[places] = embedder.embed(prepared)
+    for place in places:
         if not (np.isfinite(vectors[place]).all() and vectors[place].any()):
             pictures[place] = replace(pictures[place], fault="the embedder has no vector for it")
             vectors[place] = 0.0

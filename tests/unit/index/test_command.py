@@ -6,13 +6,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import index.__main__
 from index.__main__ import main
+from index.history import IDLE_HOURS, KEEP_BUILDS
 from index.stream import BATCH_PICTURES
+from index.verify import SAMPLE
 from tests.conftest import ROOT
+from tests.factories import photographs
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -112,5 +116,41 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_default_batch_is_that_of_the_stream() -> None:
-    """The command repeats the number because asking for it would load the engine."""
-    assert index.__main__._BATCH_PICTURES == BATCH_PICTURES
+    """The command repeats the numbers because asking for them would load the engine."""
+    command = index.__main__
+    assert command._BATCH_PICTURES == BATCH_PICTURES
+    assert (command._SAMPLE, command._KEEP, command._IDLE_HOURS) == (
+        SAMPLE,
+        KEEP_BUILDS,
+        IDLE_HOURS,
+    )
+
+
+def test_a_gallery_lives_by_commands(
+    embedder_directory: Path, gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Built, grown, shrunk, rebuilt, listed, proved, gone back in and cleaned: one line each."""
+    more = photographs(tmp_path / "more", landmarks=1, views=2)
+    store, embedder = ("--store", tmp_path / "s"), ("--embedder", embedder_directory)
+
+    def ask(name: str, *words: object) -> dict[str, Any]:
+        assert main([str(word) for word in (name, *store, *words)]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    ask("build", *embedder, "--data", gldv2)
+    assert ask("add", *embedder, "--data", more)["rows"] == 14
+    removed = ask("remove", "--landmarks", 9, "--pictures", "100abc", "landmark-0/picture-0-0")
+    assert (removed["rows"], removed["removed"]) == (14, 6)
+    rebuilt = ask("rebuild", *embedder, "--hash")
+    assert (rebuilt["rows"], rebuilt["removed"]) == (8, 0)
+    listed = ask("list")
+    assert [build["rows"] for build in listed["builds"]] == [12, 14, 14, 8]
+    assert listed["current"] == rebuilt["build_id"]
+    assert ask("verify", *embedder, "--sample", 3)["sample"] == 3
+    assert ask("rollback")["build_id"] == removed["build_id"]
+    assert len(ask("gc", "--keep", 1)["kept"]) == 2
+    moved = ask("rebuild", *embedder, "--data", gldv2, "--data", more)
+    assert moved["rows"] == 8
+    assert main(["rebuild", *map(str, (*store, *embedder)), "--data", str(more)]) == 5

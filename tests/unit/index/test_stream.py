@@ -74,6 +74,7 @@ class Blind(Embedder):
     def __init__(self) -> None:
         """Need no artifact."""
 
+    limits = PictureLimits()
     dimension = 2  # type: ignore[assignment]  # a constant where the real one asks its manifest
 
     def prepare(self, data: bytes) -> Prepared:
