@@ -15,8 +15,12 @@ RECIPE  ?= trainer/recipes/$(if $(filter $(DEMO)/data,$(DATA)),demo,photos).yaml
 WEIGHTS ?=
 PORT    ?= 8000
 
+# The benchmarks' own: the embedder of the demo, unless another is named.
+EMBEDDER ?= $(DEMO)/embedder
+PICTURES ?= 20000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-heads check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -81,6 +85,9 @@ imports: setup  ## the import directions, with import-linter
 	$(BIN)/lint-imports
 
 # Benchmarks: each ends with one line of JSON.
+
+bench-rebuild: setup  ## what a rebuild costs beside a build (EMBEDDER=DIR, PICTURES=20000)
+	$(BIN)/python benchmarks/rebuild.py --embedder "$(EMBEDDER)" --out $(DEMO)/bench-rebuild --pictures $(PICTURES)
 
 bench-heads: setup  ## time and memory of the heads at 81,313 landmarks, beside another library's
 	$(BIN)/python benchmarks/heads.py
