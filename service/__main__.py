@@ -23,6 +23,11 @@ _FLAGS = (
     ("waiting-pictures", "N", "pictures that may wait before more are refused (64)"),
     ("deadline-seconds", "S", "time for the answer to a picture (10.0)"),
     ("receive-seconds", "S", "time for a client to send its request (60.0)"),
+    ("max-pictures", "N", "pictures that one request to /predict/batch may hold (16)"),
+    ("api-keys", "KEYS", "who may ask: NAME=sha256:..., between commas, or @FILE (none)"),
+    ("admin-keys", "KEYS", "who may order a reload, likewise (none)"),
+    ("origins", "ORIGINS", "web origins whose pages may ask, between commas, or * (none)"),
+    ("poll-seconds", "S", "how often to look for a new gallery (2.0)"),
     ("stop-seconds", "N", "time for requests in flight to finish at a stop (20)"),
     ("log-level", "LEVEL", "debug, info, warning or error (info)"),
     ("log-format", "FORMAT", "json, text, or auto: text on a terminal (auto)"),
@@ -34,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="cairn-serve",
         description="Answer POST /predict with the landmark that a picture shows.",
         epilog="Every flag can be given as CAIRN_NAME in the environment instead "
-        "(CAIRN_STORE, CAIRN_MAX_BYTES, ...); the flag wins.",
+        "(CAIRN_STORE, CAIRN_MAX_BYTES, ...); the flag wins. `cairn-serve key NAME` makes a key "
+        "for --api-keys or --admin-keys.",
         argument_default=argparse.SUPPRESS,
     )
     for name, metavar, words in _FLAGS:
@@ -42,9 +48,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _make_key(words: Sequence[str]) -> int:
+    """Print a new key to stdout, once, and the entry to configure for it to stderr."""
+    parser = argparse.ArgumentParser(prog="cairn-serve key", description=_make_key.__doc__)
+    parser.add_argument("name", metavar="NAME", help="who will use it; appears in the log")
+    name = parser.parse_args(words).name
+    from service.security import digest_of, new_key, parse_keys
+
+    key = new_key()
+    entry = f"{name}={digest_of(key)}"
+    try:
+        parse_keys(entry)
+    except ValueError:
+        sys.stderr.write("cairn-serve key: a name has letters, digits, dots, dashes, at most 64\n")
+        return 2
+    sys.stdout.write(f"{key}\n")
+    sys.stderr.write(f"configure it as: {entry}\n")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service until it is told to stop; return the exit code."""
-    flags = vars(_parser().parse_args(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["key"]:
+        return _make_key(words[1:])
+    flags = vars(_parser().parse_args(words))
     from pydantic import ValidationError
 
     from embedder.errors import CairnError

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio.to_thread
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from embedder.arrays import read_npz
-from embedder.embedder import Embedder
-from embedder.manifest import GOLDEN
-from embedder.preprocess import PictureLimits
-from index.gallery import Gallery
 from service import errors, routes
 from service.batching import Batcher, Bounds
 from service.cores import divide_cores
+from service.headers import SecurityHeadersMiddleware
 from service.metrics import Metrics
-from service.recognizer import Recognizer
-from service.request_id import RequestIdMiddleware
+from service.reload import Reloader, open_recognizer
+from service.request_id import HEADER, RequestIdMiddleware
 from service.schemas import Ready
+from service.security import OFF, parse_keys
 from service.settings import Settings
 from service.uploads import Intake
 
@@ -42,14 +41,29 @@ def create_app(settings: Settings) -> FastAPI:
     )
     metrics = Metrics()
     app.state.metrics = metrics
-    app.state.batcher = None
+    app.state.batcher = app.state.reloader = None
     app.state.intake = Intake(
         max_bytes=settings.max_bytes,
         held_bytes=settings.held_bytes,
         seconds=settings.receive_seconds,
         gauge=metrics.held_bytes,
     )
-    app.include_router(routes.router)
+    app.state.max_pictures = settings.max_pictures
+    app.state.keys = parse_keys(settings.api_keys)
+    app.state.admin_keys = parse_keys(settings.admin_keys)
+    app.include_router(routes.api, prefix="/v1", tags=["v1"])
+    app.include_router(routes.api, tags=["short names of v1"])
+    app.include_router(routes.operation, tags=["operation"])
+    if settings.origins != OFF:
+        origins = [origin.strip() for origin in settings.origins.split(",")]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["X-API-Key", HEADER, "Content-Type"],
+            expose_headers=[HEADER, "Retry-After"],
+        )
+    app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(RequestIdMiddleware, metrics=metrics)
     errors.install(app)
     return app
@@ -58,16 +72,19 @@ def create_app(settings: Settings) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        recognizer = await anyio.to_thread.run_sync(_open, settings)
+        recognizer, pictures = await anyio.to_thread.run_sync(open_recognizer, settings)
         batcher = Batcher(recognizer, _bounds(settings), app.state.metrics)
+        reloader = Reloader(settings, batcher, app.state.metrics)
+        following = asyncio.ensure_future(reloader.follow())
         try:
-            await batcher.warm(recognizer, _golden_pictures(settings))
+            await batcher.warm(recognizer, pictures)
             app.state.metrics.serve(recognizer.describe())
             _tell(recognizer.describe())
-            app.state.batcher = batcher
+            app.state.batcher, app.state.reloader = batcher, reloader
             yield
         finally:
-            app.state.batcher = None
+            app.state.batcher = app.state.reloader = None
+            following.cancel()
             await batcher.close()
 
     return lifespan
@@ -80,27 +97,6 @@ def _bounds(settings: Settings) -> Bounds:
         batch=settings.batch_pictures,
         deadline_seconds=settings.deadline_seconds,
     )
-
-
-def _open(settings: Settings) -> Recognizer:
-    """Open what answers. Loading the embedder proves it on its golden vectors."""
-    cores = divide_cores(settings.threads)
-    embedder = Embedder.load(
-        settings.embedder,
-        device=settings.device,
-        precision=settings.precision,
-        threads=cores.network,
-        limits=PictureLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
-    )
-    gallery = Gallery.open(settings.store, embedder_digest=embedder.digest, threads=cores.search)
-    return Recognizer(embedder, gallery)
-
-
-def _golden_pictures(settings: Settings) -> list[bytes]:
-    """Return the pictures that an embedder brings along to be proved with."""
-    golden = read_npz(settings.embedder / GOLDEN)
-    count = len(golden["vectors"])
-    return [golden[f"picture_{number}"].tobytes() for number in range(count)]
 
 
 def _tell(ready: Ready) -> None:

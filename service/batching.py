@@ -189,6 +189,10 @@ class Batcher:
             if not line:
                 del self._lines[job.client]
 
+    def count(self, outcome: str) -> None:
+        """Note what became of one picture: ``answered``, or the code of a problem."""
+        self._metrics.outcomes.labels(outcome).inc()
+
     # Decoding.
 
     def _decode_next(self) -> None:

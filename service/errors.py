@@ -100,12 +100,6 @@ class AdminOffError(RequestError):
     rule = Rule(HTTPStatus.FORBIDDEN, "admin-off")
 
 
-class UnknownIdError(RequestError):
-    """The gallery holds nothing under this id."""
-
-    rule = Rule(HTTPStatus.NOT_FOUND, "unknown-id")
-
-
 class ReloadRefusedError(RequestError):
     """What is published cannot be served; what was served before still is."""
 

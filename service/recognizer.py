@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder, Prepared
 from index.gallery import Gallery
 from index.ranking import top1
-from service.schemas import Answer, Neighbor, Ready
+from service.schemas import Answer, Landmark, Landmarks, Neighbor, Ready
 
 
 class Recognizer:
@@ -92,6 +92,20 @@ class Recognizer:
             neighbors=neighbors,
             gallery=self.gallery.build_id,
             embedder=self.embedder.digest,
+        )
+
+    def landmarks(self, offset: int, limit: int) -> Landmarks:
+        """Tell of the landmarks of the gallery, at most ``limit`` after the first ``offset``."""
+        catalog = self.gallery.catalog
+        page = range(catalog.landmark_count)[offset : offset + limit]
+        return Landmarks(
+            gallery=self.gallery.build_id,
+            total=catalog.landmark_count,
+            offset=offset,
+            landmarks=tuple(
+                Landmark(landmark_id=catalog.landmark_id(code), name=catalog.name(code))
+                for code in page
+            ),
         )
 
     def describe(self) -> Ready:

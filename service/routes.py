@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.security import APIKeyHeader
 
+from embedder.errors import CairnError
 from service.batching import Batcher
 from service.disconnects import unless_left
-from service.errors import NotReadyError
+from service.errors import (
+    AdminOffError,
+    KeyRefusedError,
+    NotReadyError,
+    RequestError,
+    problem_of,
+)
 from service.metrics import CONTENT_TYPE
-from service.schemas import Alive, Answer, Problem, Ready
-from service.uploads import FIELD, Intake
+from service.reload import Reloader
+from service.request_id import request_id
+from service.schemas import Alive, Answer, Landmarks, Outcome, Outcomes, Problem, Ready
+from service.security import name_of
+from service.uploads import FIELD, Intake, Upload
 
-router = APIRouter()
+api = APIRouter()
+"""What clients ask for; needs a key where keys are configured."""
+
+operation = APIRouter()
+"""What those ask for who run the service."""
+
+Key = Annotated[
+    str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="key"))
+]
 
 
 def _batcher(request: Request) -> Batcher:
@@ -24,25 +44,65 @@ def _batcher(request: Request) -> Batcher:
     return batcher
 
 
+def _reloader(request: Request) -> Reloader:
+    reloader: Reloader | None = request.app.state.reloader
+    if reloader is None:
+        raise NotReadyError("no gallery is open")
+    return reloader
+
+
 def _intake(request: Request) -> Intake:
     intake: Intake = request.app.state.intake
     return intake
 
 
-def _client(request: Request) -> str:
-    """Say who asks, as far as turns are concerned."""
-    return request.client.host if request.client else ""
+def _client(request: Request, key: Key) -> str:
+    """Say who asks: the name of the key where keys are needed, else the address."""
+    keys = request.app.state.keys
+    if not keys:
+        return request.client.host if request.client else ""
+    name = name_of(key or "", keys)
+    if name is None:
+        raise KeyRefusedError("send a key that is known here, in the header X-API-Key")
+    request.scope["cairn.client"] = name
+    return name
 
 
-OpenBatcher = Annotated[Batcher, Depends(_batcher)]
-InjectedIntake = Annotated[Intake, Depends(_intake)]
+def _admin(request: Request, key: Key) -> None:
+    """Let only those give orders who have a key for it."""
+    keys = request.app.state.admin_keys
+    if not keys:
+        raise AdminOffError("this service takes no orders: no admin key is configured")
+    name = name_of(key or "", keys)
+    if name is None:
+        raise KeyRefusedError("send an admin key that is known here, in the header X-API-Key")
+    request.scope["cairn.client"] = name
+
+
 Asking = Annotated[str, Depends(_client)]
+OpenBatcher = Annotated[Batcher, Depends(_batcher)]
+OpenReloader = Annotated[Reloader, Depends(_reloader)]
+InjectedIntake = Annotated[Intake, Depends(_intake)]
+NeighborCount = Annotated[
+    int | None, Query(ge=0, le=100, description="neighbors to return", examples=[5])
+]
 
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
     "type": "object",
     "required": [FIELD],
     "properties": {FIELD: {"type": "string", "format": "binary"}},
+}
+_FORM_OF_SEVERAL = {
+    "type": "object",
+    "required": [FIELD],
+    "properties": {
+        FIELD: {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string", "format": "binary"},
+        }
+    },
 }
 _BODY = {
     "required": True,
@@ -52,25 +112,46 @@ _BODY = {
         "application/octet-stream": _PICTURE,
     },
 }
+_BODY_OF_SEVERAL = {
+    "required": True,
+    "content": {"multipart/form-data": {"schema": _FORM_OF_SEVERAL}},
+}
+_WORDS = {
+    400: "The picture is damaged, or the form is broken.",
+    401: "A key is needed, and none that is known was sent.",
+    403: "No admin key is configured.",
+    408: "The body did not arrive in time.",
+    409: "What is published cannot be served; what was served before still is.",
+    413: "The picture has too many bytes or pixels.",
+    415: "This is not a picture of a format that is read.",
+    422: "A parameter or the form is wrong.",
+    429: "Too many pictures wait, most of them this client's; `Retry-After` says when to come.",
+    500: "The service failed; its log tells more under the request id.",
+    503: "The service is full or not ready; `Retry-After` says when to come.",
+    504: "The answer was not ready in time.",
+}
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the failures of one address for OpenAPI."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {status: {"content": content} for status in statuses}
+    return {status: {"description": _WORDS[status], "content": content} for status in statuses}
 
 
-@router.post(
+_RECEIVING = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
+
+
+@api.post(
     "/predict",
     openapi_extra={"requestBody": _BODY},
-    responses=_problems(400, 408, 413, 415, 422, 429, 500, 503, 504),
+    responses=_problems(*_RECEIVING),
 )
 async def predict(
     request: Request,
+    client: Asking,
     batcher: OpenBatcher,
     intake: InjectedIntake,
-    client: Asking,
-    k: Annotated[int | None, Query(ge=0, le=100, description="neighbors to return")] = None,
+    k: NeighborCount = None,
 ) -> Answer:
     """Name the landmark of one picture (JPEG, PNG, WebP or GIF)."""
     request.scope["cairn.asks_of_picture"] = True
@@ -80,19 +161,74 @@ async def predict(
         return await unless_left(request, batcher.answer(picture, k, client=client))
 
 
-@router.get("/healthz")
+@api.post(
+    "/predict/batch",
+    openapi_extra={"requestBody": _BODY_OF_SEVERAL},
+    responses=_problems(400, 401, 408, 413, 422, 429, 500, 503),
+)
+async def predict_batch(
+    request: Request,
+    client: Asking,
+    batcher: OpenBatcher,
+    intake: InjectedIntake,
+    k: NeighborCount = None,
+) -> Outcomes:
+    """Name the landmarks of several pictures; one that is refused leaves the others be."""
+    batcher.refuse_if_full(client)
+    with intake.begin(request) as reading:
+        uploads = await reading.pictures(request.app.state.max_pictures)
+        identity = request_id(request.scope)
+
+        async def outcome(upload: Upload) -> Outcome:
+            try:
+                answer = await batcher.answer(upload.data, k, client=client)
+            except (CairnError, RequestError) as error:
+                problem = problem_of(error, identity)
+                batcher.count(problem.code)
+                return Outcome(name=upload.name, problem=problem)
+            batcher.count("answered")
+            return Outcome(name=upload.name, answer=answer)
+
+        async def outcomes() -> list[Outcome]:
+            return await asyncio.gather(*map(outcome, uploads))
+
+        return Outcomes(outcomes=tuple(await unless_left(request, outcomes())))
+
+
+@api.get("/landmarks", dependencies=[Depends(_client)], responses=_problems(401, 422, 503))
+async def landmarks(
+    batcher: OpenBatcher,
+    offset: Annotated[int, Query(ge=0, le=1 << 31, description="landmarks to pass over")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most landmarks to return")] = 100,
+) -> Landmarks:
+    """Tell which landmarks the gallery shows."""
+    return batcher.recognizer.landmarks(offset, limit)
+
+
+@operation.get("/healthz")
 async def healthz() -> Alive:
     """Say that the process is alive."""
     return Alive()
 
 
-@router.get("/readyz", responses=_problems(503))
-async def readyz(batcher: OpenBatcher) -> Ready:
+@operation.get("/readyz", responses=_problems(503))
+async def readyz(batcher: OpenBatcher, reloader: OpenReloader) -> Ready:
     """Say whether the service can answer, and with what."""
-    return batcher.recognizer.describe()
+    ready = batcher.recognizer.describe()
+    return ready.model_copy(update={"refused": reloader.refusal})
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@operation.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Tell Prometheus how the service does."""
     return Response(request.app.state.metrics.expose(), media_type=CONTENT_TYPE)
+
+
+@operation.post(
+    "/admin/reload",
+    dependencies=[Depends(_admin)],
+    responses=_problems(401, 403, 409, 503),
+)
+async def reload(reloader: OpenReloader) -> Ready:
+    """Switch to the embedder and gallery that are published now, without dropping a request."""
+    return await reloader.reload()

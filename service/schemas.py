@@ -67,6 +67,18 @@ class Alive(_Shape):
     status: str = "alive"
 
 
+class Refusal(_Shape):
+    """What is published and refused; what was served before still is.
+
+    Attributes:
+        gallery: Build id of the gallery that is published.
+        reason: Stable name of what is wrong; the log tells more.
+    """
+
+    gallery: str
+    reason: str
+
+
 class Ready(_Shape):
     """The service can answer, and with what.
 
@@ -78,6 +90,7 @@ class Ready(_Shape):
         runtime: The engine that runs it.
         precision: Numbers the network computes with here.
         gallery_precision: Numbers it computed with when the gallery was built.
+        refused: What is published but not served; present only while there is such a thing.
     """
 
     status: str = "ready"
@@ -88,6 +101,7 @@ class Ready(_Shape):
     runtime: str
     precision: str
     gallery_precision: str
+    refused: Refusal | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ParameterFault(_Shape):
@@ -119,3 +133,46 @@ class Problem(_Shape):
     faults: tuple[ParameterFault, ...] | None = Field(
         default=None, exclude_if=lambda value: value is None
     )
+
+
+class Outcome(_Shape):
+    """What became of one picture of several: an answer or a problem.
+
+    Attributes:
+        name: The file name that its sender gave it.
+        answer: As of a picture by itself; ``null`` where there is a problem.
+        problem: Why there is no answer; ``null`` where there is one.
+    """
+
+    name: str
+    answer: Answer | None = None
+    problem: Problem | None = None
+
+
+class Outcomes(_Shape):
+    """What became of several pictures, in the order in which they were sent."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+class Landmark(_Shape):
+    """One landmark that the gallery shows: its id, and its name for people."""
+
+    landmark_id: str
+    name: str
+
+
+class Landmarks(_Shape):
+    """A page of the landmarks that the gallery shows, in the order of their ids.
+
+    Attributes:
+        gallery: Build id of the gallery.
+        total: How many landmarks it shows.
+        offset: How many come before this page.
+        landmarks: The page; empty past the end.
+    """
+
+    gallery: str
+    total: int
+    offset: int
+    landmarks: tuple[Landmark, ...]

@@ -10,6 +10,7 @@ import socket
 import sys
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.logs import set_up_logging
@@ -66,6 +67,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     async def live() -> None:
         async with app.router.lifespan_context(app):
             _outlive_signals()
+            _reload_on_hangup(app)
             await server.serve([listener])
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -91,3 +93,17 @@ def _outlive_signals() -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
+
+
+def _reload_on_hangup(app: FastAPI) -> None:
+    """Switch to what is published on SIGHUP, as daemons do."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        if app.state.reloader is not None:
+            task = loop.create_task(app.state.reloader.try_reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.security import OFF, parse_keys
+
 PREFIX = "CAIRN_"
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -28,6 +30,19 @@ def power_of_two(number: int) -> int:
     if number & (number - 1):
         raise ValueError("Input should be a power of two")
     return number
+
+
+def keys_that_parse(text: str) -> str:
+    """Return ``text`` if it lists keys.
+
+    Raises:
+        ValueError: It does not.
+    """
+    parse_keys(text)
+    return text
+
+
+KeyList = Annotated[str, AfterValidator(keys_that_parse)]
 
 
 class Settings(BaseSettings):
@@ -49,6 +64,12 @@ class Settings(BaseSettings):
         waiting_pictures: Pictures that may wait; one more is refused with 429 or 503.
         deadline_seconds: How long a picture may wait for its answer.
         receive_seconds: How long a client may take to send a request.
+        max_pictures: Pictures that one request to ``/predict/batch`` may hold.
+        api_keys: Digests of the keys that may ask, ``none`` for everyone; see
+            :func:`service.security.parse_keys`.
+        admin_keys: Likewise, of the keys that may order a reload; ``none`` is nobody.
+        origins: Web origins whose pages may ask, between commas; ``none``, or ``*`` for all.
+        poll_seconds: How often the store is looked at for something new.
         stop_seconds: How long requests in flight may take to finish at a stop.
         log_level: Least severe message that is logged.
         log_format: ``auto`` is text on a terminal and JSON elsewhere.
@@ -70,6 +91,11 @@ class Settings(BaseSettings):
     waiting_pictures: PositiveInt = 64
     deadline_seconds: PositiveFloat = 10.0
     receive_seconds: PositiveFloat = 60.0
+    max_pictures: Annotated[int, Field(gt=0, le=1000)] = 16
+    api_keys: KeyList = OFF
+    admin_keys: KeyList = OFF
+    origins: str = OFF
+    poll_seconds: PositiveFloat = 2.0
     stop_seconds: PositiveInt = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"

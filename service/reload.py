@@ -1,0 +1,195 @@
+"""A new embedder and gallery in, the old ones out, and nothing dropped.
+
+What is published is opened beside what serves, proved, warmed, and only then switched to. What
+cannot be served is refused, and the old pair serves on; ``/readyz`` and the metrics say so.
+
+The store's ``CURRENT`` names a build, and the build names its embedder by digest. Where the
+setting ``embedder`` is a folder of embedders, the one of that digest is taken, so that a new
+embedder laid beside the old one and the gallery made by it are published by one rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+
+from embedder import manifest as embedders
+from embedder.arrays import read_npz
+from embedder.embedder import Embedder
+from embedder.errors import ArtifactMismatchError, CairnError
+from embedder.preprocess import PictureLimits
+from index.gallery import Gallery
+from index.manifest import check_files, read_manifest
+from index.store import Store
+from service.batching import Batcher
+from service.cores import divide_cores
+from service.errors import ReloadRefusedError
+from service.metrics import Metrics
+from service.recognizer import Recognizer
+from service.schemas import Ready, Refusal
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def open_recognizer(
+    settings: Settings, previous: Recognizer | None = None
+) -> tuple[Recognizer, list[bytes]]:
+    """Open what is published.
+
+    Args:
+        settings: Where it is, and how it is run.
+        previous: What serves now. Its embedder is shared if it is the one wanted; and since
+            there is time while it serves, every byte of the new gallery is checked.
+
+    Returns:
+        The recognizer, and pictures to warm it with.
+
+    Raises:
+        CairnError: An artifact is missing, damaged or foreign, or the device is not to be had.
+    """
+    cores = divide_cores(settings.threads)
+    directory = Store(settings.store).directory()
+    manifest = read_manifest(directory)
+    place = find_embedder(settings.embedder, manifest.embedder.digest)
+    digest = embedders.read_manifest(place)[1]
+    gallery = Gallery.open_directory(directory, embedder_digest=digest, threads=cores.search)
+    if previous is not None:
+        check_files(directory, manifest, deep=True)
+    if previous is not None and previous.embedder.digest == digest:
+        embedder = previous.embedder
+    else:
+        embedder = Embedder.load(
+            place,
+            device=settings.device,
+            precision=settings.precision,
+            threads=cores.network,
+            limits=PictureLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+        )
+    return Recognizer(embedder, gallery), _golden_pictures(place)
+
+
+def find_embedder(path: Path, digest: str) -> Path:
+    """Return the directory of an embedder.
+
+    Args:
+        path: The embedder, whichever it is; or a folder of several, of which one is wanted.
+        digest: Which one.
+
+    Raises:
+        ArtifactMismatchError: The folder holds embedders, but not this one.
+        ArtifactError: One of them cannot be read.
+    """
+    if (path / embedders.MANIFEST).exists() or not path.is_dir():
+        return path
+    places = sorted(manifest.parent for manifest in path.glob(f"*/{embedders.MANIFEST}"))
+    found = {embedders.read_manifest(place)[1]: place for place in places}
+    if not found:
+        return path
+    if digest not in found:
+        raise ArtifactMismatchError(f"embedders in {path}", expected=digest, found=", ".join(found))
+    return found[digest]
+
+
+def _golden_pictures(place: Path) -> list[bytes]:
+    """Return the pictures that an embedder brings along to be proved with."""
+    golden = read_npz(place / embedders.GOLDEN)
+    return [golden[f"picture_{number}"].tobytes() for number in range(len(golden["vectors"]))]
+
+
+class Reloader:
+    """Switches to what is published.
+
+    Args:
+        settings: Where it is, and how it is run.
+        batcher: What is switched.
+        metrics: Told of every attempt.
+
+    Attributes:
+        refusal: What is published and not served, and why; None while it is served.
+    """
+
+    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
+        self.refusal: Refusal | None = None
+        self._settings = settings
+        self._batcher = batcher
+        self._metrics = metrics
+        self._seen = fingerprint(settings)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Look for something new, again and again, until canceled."""
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            if await asyncio.to_thread(fingerprint, self._settings) != self._seen:
+                await self.try_reload()
+
+    async def try_reload(self) -> None:
+        """Switch to what is published; where it is refused, the log and ``refusal`` tell why."""
+        try:
+            await self.reload()
+        except ReloadRefusedError as error:
+            log.debug("%s", error)  # reload has logged the reason
+
+    async def reload(self) -> Ready:
+        """Switch to what is published, whether or not it is new.
+
+        Returns:
+            What answers from now on.
+
+        Raises:
+            ReloadRefusedError: It cannot be served; the old pair serves on.
+        """
+        async with self._one_at_a_time:
+            self._seen = await asyncio.to_thread(fingerprint, self._settings)
+            try:
+                recognizer, pictures = await asyncio.to_thread(
+                    open_recognizer, self._settings, self._batcher.recognizer
+                )
+                await self._batcher.warm(recognizer, pictures)
+            except Exception as error:  # whatever is wrong with the new pair, the old serves on
+                raise self._refuse(error) from error
+            self._batcher.switch(recognizer)
+            self.refusal = None
+            self._metrics.refused.set(0)
+            self._metrics.reloads.labels("switched").inc()
+            ready = recognizer.describe()
+            self._metrics.serve(ready)
+            log.info("switched: %s", ready.model_dump_json(exclude_none=True))
+            return ready
+
+    def _refuse(self, error: Exception) -> ReloadRefusedError:
+        kind = type(error).__name__.removesuffix("Error")
+        reason = re.sub(r"(?<!^)(?=[A-Z])", "-", kind).lower()
+        self.refusal = Refusal(gallery=self._seen[0], reason=reason)
+        self._metrics.refused.set(1)
+        self._metrics.reloads.labels("refused").inc()
+        foreseen = isinstance(error, CairnError)
+        log.error(
+            "refused, the old pair serves on: %s", error, exc_info=None if foreseen else error
+        )
+        return ReloadRefusedError(
+            f"what is published is refused ({reason}), and what was served before still is; "
+            "the service's log tells more"
+        )
+
+
+def fingerprint(settings: Settings) -> tuple[str, str]:
+    """Tell what is published, so that a change is noticed: the build, and the embedders there."""
+    try:
+        build = (Store(settings.store).current()) or ""
+    except CairnError:
+        build = "unreadable"
+    path = settings.embedder
+    manifests = [path / embedders.MANIFEST, *sorted(path.glob(f"*/{embedders.MANIFEST}"))]
+    return build, " ".join(_identity(manifest) for manifest in manifests)
+
+
+def _identity(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    return f"{status.st_ino}.{status.st_mtime_ns}.{status.st_size}"
