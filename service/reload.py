@@ -168,7 +168,10 @@ class Reloader:
         self._metrics.reloads.labels("refused").inc()
         foreseen = isinstance(error, CairnError)
         log.error(
-            "refused, the old pair serves on: %s", error, exc_info=None if foreseen else error
+            "refused %s, the old pair serves on: %s",
+            self._seen[0],
+            error,
+            exc_info=None if foreseen else error,
         )
         return ReloadRefusedError(
             f"what is published is refused ({reason}), and what was served before still is; "

@@ -158,6 +158,35 @@ def test_what_is_bad_is_refused_and_the_old_serves_on(
     assert bad in (tmp_path / "log").read_text()
 
 
+class Askers:
+    """Clients that ask without a pause, each about a landmark of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[tuple[int, dict[str, Any]]] = []
+        self.faults: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(url, n)) for n in range(4)]
+
+    def __enter__(self) -> Askers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, url: str, number: int) -> None:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+            while not self._stop.is_set():
+                answer = client.post("/predict", content=view_bytes(number, 50))
+                if answer.status_code == 200:
+                    self.answers.append((number, answer.json()))
+                else:
+                    self.faults.append(answer.text)
+
+
 def test_many_swaps_under_load_drop_and_mix_nothing(own: Artifacts, tmp_path: Path) -> None:
     """Every answer names the build it came from, and is what that build answers."""
     first = (own.store / "CURRENT").read_text().strip()
@@ -169,29 +198,12 @@ def test_many_swaps_under_load_drop_and_mix_nothing(own: Artifacts, tmp_path: Pa
     point(own, first)
     words = {first: "landmark", second: "other"}
     digests = {first: read_manifest(own.embedder / "first")[1], second: read_manifest(place)[1]}
-    stop, answers, faults = threading.Event(), [], []
-
-    def ask(url: str, number: int) -> None:
-        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
-            while not stop.is_set():
-                answer = client.post("/predict", content=view_bytes(number, 50))
-                if answer.status_code == 200:
-                    answers.append((number, answer.json()))
-                else:
-                    faults.append(answer.text)
-
-    with serving(own, tmp_path / "log", *QUIET) as service:
-        askers = [threading.Thread(target=ask, args=(service.url, n)) for n in range(4)]
-        for asker in askers:
-            asker.start()
+    with serving(own, tmp_path / "log", *QUIET) as service, Askers(service.url) as askers:
         for number in range(20):
             point(own, (second, first)[number % 2])
             assert reload(service).is_success
-        stop.set()
-        for asker in askers:
-            asker.join()
-    assert faults == []
-    assert {body["gallery"] for _, body in answers} == {first, second}
-    for number, body in answers:
+    assert askers.faults == []
+    assert {body["gallery"] for _, body in askers.answers} == {first, second}
+    for number, body in askers.answers:
         assert body["landmark_id"] == f"{words[body['gallery']]}-{number}"
         assert body["embedder"] == digests[body["gallery"]]
