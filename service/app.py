@@ -16,7 +16,7 @@ from service.batching import Batcher, Bounds
 from service.cores import divide_cores
 from service.headers import SecurityHeadersMiddleware
 from service.metrics import Metrics
-from service.reload import Reloader, open_recognizer
+from service.reload import Reloader, fingerprint, open_recognizer
 from service.request_id import HEADER, RequestIdMiddleware
 from service.schemas import Ready
 from service.security import OFF, parse_keys
@@ -72,9 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        seen = fingerprint(settings)
         recognizer, pictures = await anyio.to_thread.run_sync(open_recognizer, settings)
         batcher = Batcher(recognizer, _bounds(settings), app.state.metrics)
-        reloader = Reloader(settings, batcher, app.state.metrics)
+        reloader = Reloader(settings, batcher, app.state.metrics, seen)
         following = asyncio.ensure_future(reloader.follow())
         try:
             await batcher.warm(recognizer, pictures)

@@ -106,17 +106,21 @@ class Reloader:
         settings: Where it is, and how it is run.
         batcher: What is switched.
         metrics: Told of every attempt.
+        seen: The :func:`fingerprint` from before the batcher's recognizer was opened, so that
+            what is published meanwhile is noticed.
 
     Attributes:
         refusal: What is published and not served, and why; None while it is served.
     """
 
-    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, batcher: Batcher, metrics: Metrics, seen: tuple[str, str]
+    ) -> None:
         self.refusal: Refusal | None = None
         self._settings = settings
         self._batcher = batcher
         self._metrics = metrics
-        self._seen = fingerprint(settings)
+        self._seen = seen
         self._one_at_a_time = asyncio.Lock()
 
     async def follow(self) -> None:

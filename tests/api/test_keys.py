@@ -33,7 +33,12 @@ def ask(service: Running, method: str, path: str, key: str | None) -> httpx.Resp
     headers = {} if key is None else {"X-API-Key": key}
     content = view_bytes(1, 0) if "predict" in path else None
     return httpx.request(
-        method, f"{service.url}{path}", headers=headers, content=content, trust_env=False
+        method,
+        f"{service.url}{path}",
+        headers=headers,
+        content=content,
+        timeout=60,
+        trust_env=False,
     )
 
 
@@ -89,6 +94,7 @@ def test_pages_of_listed_origins_may_ask(guarded: Running) -> None:
                 "Access-Control-Request-Method": "POST",
                 "Access-Control-Request-Headers": "X-API-Key",
             },
+            timeout=60,
             trust_env=False,
         )
         assert (answer.headers.get("access-control-allow-origin") == origin) == allowed

@@ -22,7 +22,7 @@ from tests.factories import picture, view_bytes
 
 def counted(service: Running) -> dict[str, float]:
     """Read ``/metrics``: the value of each line."""
-    text = httpx.get(f"{service.url}/metrics", trust_env=False).text
+    text = httpx.get(f"{service.url}/metrics", timeout=60, trust_env=False).text
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
@@ -60,7 +60,9 @@ def test_overload_is_refused_in_words_and_passes(artifacts: Artifacts, tmp_path:
             if answer.status_code == 503:
                 assert answer.json()["code"] == "overloaded"
                 assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert httpx.post(f"{service.url}/predict", content=large, trust_env=False).is_success
+        assert httpx.post(
+            f"{service.url}/predict", content=large, timeout=60, trust_env=False
+        ).is_success
         assert counted(service)['cairn_pictures_total{outcome="overloaded"}'] == statuses.count(503)
 
 
@@ -68,7 +70,7 @@ def test_what_is_late_is_a_timeout(artifacts: Artifacts, tmp_path: Path) -> None
     """504, with the code that programs know it by."""
     large = encoded(picture(1).resize((2000, 2000)), "PNG")
     with serving(artifacts, tmp_path / "log", "--deadline-seconds", "0.002") as service:
-        answer = httpx.post(f"{service.url}/predict", content=large, trust_env=False)
+        answer = httpx.post(f"{service.url}/predict", content=large, timeout=60, trust_env=False)
     assert answer.status_code == 504, answer.text
     assert answer.json()["code"] == "deadline"
 
@@ -76,11 +78,13 @@ def test_what_is_late_is_a_timeout(artifacts: Artifacts, tmp_path: Path) -> None
 def test_memory_for_all_pictures_together_is_bounded(artifacts: Artifacts, tmp_path: Path) -> None:
     """A body that would exceed it is refused for the moment, not for good."""
     with serving(artifacts, tmp_path / "log", "--held-bytes", "100000") as service:
-        answer = httpx.post(f"{service.url}/predict", content=bytes(200_000), trust_env=False)
+        answer = httpx.post(
+            f"{service.url}/predict", content=bytes(200_000), timeout=60, trust_env=False
+        )
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["retry-after"]) >= 1
         assert httpx.post(
-            f"{service.url}/predict", content=view_bytes(1, 0), trust_env=False
+            f"{service.url}/predict", content=view_bytes(1, 0), timeout=60, trust_env=False
         ).is_success
         assert counted(service)["cairn_held_bytes"] == 0
 
@@ -92,7 +96,7 @@ def test_no_memory_to_decode_in_is_no_fault_of_the_program(
     large = encoded(picture(1).convert("L").resize((8000, 7900)), "PNG")
     with serving(artifacts, tmp_path / "log", "--threads", "1") as service:
         url = f"{service.url}/predict"
-        assert httpx.post(url, content=view_bytes(1, 0), trust_env=False).is_success
+        assert httpx.post(url, content=view_bytes(1, 0), timeout=60, trust_env=False).is_success
         status = Path(f"/proc/{service.process.pid}/status").read_text()
         used = 1024 * int(re.search(r"VmSize:\s+(\d+) kB", status)[1])  # type: ignore[index] # it is there
         limit = used + (100 << 20)
@@ -100,7 +104,7 @@ def test_no_memory_to_decode_in_is_no_fault_of_the_program(
         answer = httpx.post(url, content=large, timeout=60, trust_env=False)
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "out-of-memory"
-        assert httpx.post(url, content=view_bytes(1, 0), trust_env=False).is_success
+        assert httpx.post(url, content=view_bytes(1, 0), timeout=60, trust_env=False).is_success
 
 
 def test_slow_clients_are_let_go(artifacts: Artifacts, tmp_path: Path) -> None:
@@ -116,7 +120,7 @@ def test_slow_clients_are_let_go(artifacts: Artifacts, tmp_path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"request-timeout" in answer
         assert time.monotonic() - started < 10
-        with httpx.Client(base_url=service.url, trust_env=False) as client:
+        with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
             for _ in range(3):  # a connection that is kept is not taken for a slow one
                 assert client.get("/healthz").is_success
                 time.sleep(0.6)
@@ -148,7 +152,7 @@ def test_what_happens_is_counted(artifacts: Artifacts, tmp_path: Path) -> None:
         before = counted(service)
         ask_many(service, [view_bytes(1, n) for n in range(7)] + [b"no picture"])
         after = counted(service)
-        ready = httpx.get(f"{service.url}/readyz", trust_env=False).json()
+        ready = httpx.get(f"{service.url}/readyz", timeout=60, trust_env=False).json()
 
     def grown(name: str) -> float:
         return after[name] - before.get(name, 0)
@@ -173,9 +177,10 @@ def test_the_log_is_json_and_holds_no_secret(artifacts: Artifacts, tmp_path: Pat
             f"{service.url}/predict?k=1&token=SECRET",
             content=view_bytes(1, 0),
             headers={"X-Request-ID": "mine", "X-API-Key": "SECRET", "Cookie": "SECRET"},
+            timeout=60,
             trust_env=False,
         )
-        httpx.get(f"{service.url}/a%0Ab", trust_env=False)
+        httpx.get(f"{service.url}/a%0Ab", timeout=60, trust_env=False)
     text = (tmp_path / "log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert "SECRET" not in text
@@ -188,7 +193,7 @@ def test_the_first_request_is_as_fast_as_the_others(artifacts: Artifacts, tmp_pa
     """Everything was run once before the service said where it answers."""
     with (
         serving(artifacts, tmp_path / "log") as service,
-        httpx.Client(base_url=service.url, trust_env=False) as client,
+        httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client,
     ):
         client.get("/healthz")  # the client's own first time
         seconds = []

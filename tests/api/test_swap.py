@@ -52,7 +52,7 @@ def point(own: Artifacts, build_id: str) -> None:
 
 def ready(service: Running) -> dict[str, Any]:
     """Ask what answers."""
-    body: dict[str, Any] = httpx.get(f"{service.url}/readyz", trust_env=False).json()
+    body: dict[str, Any] = httpx.get(f"{service.url}/readyz", timeout=60, trust_env=False).json()
     return body
 
 
@@ -76,7 +76,9 @@ def test_a_new_gallery_is_followed(own: Artifacts, tmp_path: Path) -> None:
         pictures = photographs(tmp_path / "more", landmarks=7)
         new = publish(own, own.embedder / "first", pictures)
         until(lambda: ready(service)["gallery"] == new)
-        answer = httpx.post(f"{service.url}/predict", content=view_bytes(6, 0), trust_env=False)
+        answer = httpx.post(
+            f"{service.url}/predict", content=view_bytes(6, 0), timeout=60, trust_env=False
+        )
         assert answer.json()["landmark_id"] == "landmark-6"
         assert answer.json()["gallery"] == new
 
@@ -144,14 +146,14 @@ def test_what_is_bad_is_refused_and_the_old_serves_on(
         until(lambda: "refused" in ready(service))
         assert ready(service)["refused"] == {"gallery": bad, "reason": reason}
         assert ready(service)["gallery"] == old["gallery"]
-        metrics = httpx.get(f"{service.url}/metrics", trust_env=False).text
+        metrics = httpx.get(f"{service.url}/metrics", timeout=60, trust_env=False).text
         assert "cairn_refused 1.0" in metrics
         answer = reload(service)
         assert answer.status_code == 409
         assert answer.json()["code"] == "reload-refused"
         assert str(tmp_path) not in answer.text
         assert httpx.post(
-            f"{service.url}/predict", content=view_bytes(1, 0), trust_env=False
+            f"{service.url}/predict", content=view_bytes(1, 0), timeout=60, trust_env=False
         ).is_success
         point(own, old["gallery"])
         until(lambda: "refused" not in ready(service))
