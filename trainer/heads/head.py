@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.heads.nearest import nearest_cosines
+from trainer.heads.nearest import nearest_cosines, take_rows
 
 
 def rarity_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -119,5 +119,6 @@ class CosineHead(Head):
         """Return the cosine of each embedding with each landmark's nearest sub-center."""
         weight: Tensor = self.weight
         if chosen is not None:
-            weight = weight.view(self.landmarks, self.centers, -1)[chosen].flatten(0, 1)
+            weight = take_rows(weight.view(self.landmarks, -1), chosen)
+            weight = weight.view(len(chosen) * self.centers, -1)
         return nearest_cosines(embeddings, weight, self.centers)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEAN_FROM = 1 << 24
+LEAN_FROM = 1 << 22
 """Numbers in a weight from which the lean way is taken; smaller ones gain nothing by it."""
 
 PIECE = 8192
@@ -52,6 +53,35 @@ def lean_cosines(directions: Tensor, weight: Tensor, centers: int) -> Tensor:
     """
     cosines: Tensor = _LeanCosines.apply(directions, weight, centers)
     return cosines
+
+
+def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
+    """Take different rows of a large weight: ``(C, w)``, ``(k,)`` → ``(k, w)``.
+
+    The gradient of the rows not taken is zero, and costs no time and no memory on a CPU until
+    somebody writes to it: numpy leaves untouched zeros to the operating system.
+    """
+    taken: Tensor = _TakenRows.apply(weight, rows)
+    return taken
+
+
+class _TakenRows(torch.autograd.Function):
+    """Rows of a weight, with a gradient that is made of lazy zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN401 - torch's own type
+        ctx.save_for_backward(rows)
+        ctx.shape = weight.shape
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's own type
+        (rows,) = ctx.saved_tensors
+        if gradient.device.type == "cpu" and gradient.dtype == torch.float32:
+            of_weight = torch.from_numpy(np.zeros(ctx.shape, np.float32))
+        else:
+            of_weight = gradient.new_zeros(ctx.shape)
+        return of_weight.index_copy_(0, rows, gradient), None
 
 
 class _LeanCosines(torch.autograd.Function):

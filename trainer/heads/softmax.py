@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.heads.head import Head
+from trainer.heads.nearest import take_rows
 
 
 class Softmax(Head):
@@ -45,7 +46,8 @@ class Softmax(Head):
         features = self.dropout(embeddings.relu() if self.relu else embeddings)
         if chosen is None:
             return functional.linear(features, self.weight, self.bias)
-        return functional.linear(features, self.weight[chosen], self.bias[chosen])
+        weight = take_rows(self.weight, chosen)
+        return functional.linear(features, weight, self.bias[chosen])
 
     def logits(self, scores: Tensor, labels: Tensor, places: Tensor) -> Tensor:
         """Take the scores as they are."""
