@@ -9,22 +9,27 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
     from index.build import BuildRecipe
+    from index.furnish import DistractorSet
     from index.gallery import Gallery
     from index.manifest import GalleryManifest
+    from index.ranking import Ranking
     from index.rebuild import EmbedderChoice
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _INTERRUPTED = 130
+_PRECISION_TARGET = 0.95  # that of index.calibrate, likewise
 _BATCH_PICTURES = 16  # that of index.stream, which is too heavy to ask before --help
 _SAMPLE = 64  # that of index.verify, likewise
 _KEEP, _IDLE_HOURS = 3, 24.0  # those of index.history, likewise
@@ -62,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     build = _add(commands, "build", _build, "embed photographs and publish them as a gallery")
     _add_data(build)
     _add_gallery(build, "train_clean.csv, else train.csv, else index.csv")
+    _add_ranking(build)
     _add_life(commands)
 
     predict = _add(commands, "predict", _predict, "answer pictures and write a submission")
@@ -78,6 +84,28 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _add(commands, "evaluate", _evaluate, "judge a gallery by labeled queries")
     _add_data(evaluate)
+    evaluate.add_argument(
+        "--report",
+        type=Path,
+        metavar="HTML",
+        help="write a page with the figures and the worst mistakes beside their neighbors",
+    )
+
+    calibrate = _add(
+        commands,
+        "calibrate",
+        _calibrate,
+        "learn from labeled queries what a confidence is worth, and publish that",
+    )
+    _add_data(calibrate)
+    calibrate.add_argument(
+        "--precision-target",
+        type=_inner_share,
+        default=_PRECISION_TARGET,
+        metavar="SHARE",
+        help="of the answers above the threshold, the share that shall be right "
+        "(default: %(default)s)",
+    )
     return parser
 
 
@@ -225,6 +253,84 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_ranking(parser: argparse.ArgumentParser) -> None:
+    ranking = parser.add_argument_group("ranking", "how neighbors become an answer")
+    ranking.add_argument(
+        "--ranking",
+        choices=("top1", "vote"),
+        default="top1",
+        help="the nearest picture, or a vote of the nearest few (default: %(default)s)",
+    )
+    ranking.add_argument(
+        "--vote-neighbors", type=_positive, default=5, metavar="K", help="(default: %(default)s)"
+    )
+    ranking.add_argument(
+        "--vote-power",
+        type=_above_zero,
+        default=8.0,
+        metavar="P",
+        help="a vote counts its cosine to this power (default: %(default)s)",
+    )
+    ranking.add_argument(
+        "--distractors",
+        type=Path,
+        metavar="DIR_OR_LIST",
+        help="pictures of no landmark: what looks like them is believed less",
+    )
+    ranking.add_argument(
+        "--gallery-penalty",
+        type=_strength,
+        default=0.0,
+        metavar="W",
+        help="subtract W times its likeness to distractors from each gallery picture's "
+        "similarity; 1 is the published strength (default: 0)",
+    )
+    ranking.add_argument(
+        "--query-penalty",
+        type=_strength,
+        default=0.0,
+        metavar="W",
+        help="subtract W times its likeness to distractors from each query's confidence; "
+        "1 is the published strength, and calibrate learns it (default: 0)",
+    )
+    ranking.add_argument(
+        "--gallery-distractors",
+        type=_positive,
+        default=5,
+        metavar="N",
+        help="distractors that a gallery picture is compared with: the N nearest "
+        "(default: %(default)s)",
+    )
+    ranking.add_argument(
+        "--query-distractors",
+        type=_positive,
+        default=10,
+        metavar="N",
+        help="the same for a query; a large N takes all (default: %(default)s)",
+    )
+
+
+def _strength(text: str) -> float:
+    strength = float(text)
+    if not 0 <= strength < math.inf:
+        raise ValueError
+    return strength
+
+
+def _above_zero(text: str) -> float:
+    number = _strength(text)
+    if not number:
+        raise ValueError
+    return number
+
+
+def _inner_share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError
+    return share
+
+
 def _share(text: str) -> float:
     share = float(text)
     if not 0 <= share <= 1:
@@ -249,11 +355,14 @@ def _positive(text: str) -> int:
 def _build(asked: argparse.Namespace) -> dict[str, object]:
     from embedder.photographs import open_data
     from index.build import build
+    from index.furnish import Furnishing
     from index.store import Store
 
-    data = open_data(asked.data)
+    data, ranking = open_data(asked.data), _ranking(asked)
     with closing(_load_embedder(asked)) as embedder:
-        return _describe(asked, build(Store(asked.store), embedder, data, _recipe(asked)))
+        furnishing = Furnishing(ranking, _distractors(asked, embedder))
+        recipe = replace(_recipe(asked), furnishing=furnishing)
+        return _describe(asked, build(Store(asked.store), embedder, data, recipe))
 
 
 def _rebuild(asked: argparse.Namespace) -> dict[str, object]:
@@ -356,6 +465,34 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
     }
 
 
+def _ranking(asked: argparse.Namespace) -> Ranking:
+    from embedder.errors import GalleryError
+    from index.ranking import Ranking
+
+    ranking = Ranking(
+        rule=asked.ranking,
+        neighbors=asked.vote_neighbors,
+        power=asked.vote_power,
+        gallery_penalty=asked.gallery_penalty,
+        gallery_distractors=asked.gallery_distractors,
+        query_penalty=asked.query_penalty,
+        query_distractors=asked.query_distractors,
+    )
+    if ranking.penalized and asked.distractors is None:
+        raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
+    return ranking
+
+
+def _distractors(asked: argparse.Namespace, embedder: Embedder) -> DistractorSet | None:
+    from index.furnish import DistractorSet
+
+    if asked.distractors is None:
+        return None
+    return DistractorSet.embed(
+        asked.distractors, embedder, batch_pictures=asked.batch_size, readers=asked.threads
+    )
+
+
 def _predict(asked: argparse.Namespace) -> dict[str, object]:
     from embedder.photographs import list_pictures
     from index.predict import predict
@@ -384,17 +521,39 @@ def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
 
     from embedder.photographs import open_data
     from index.evaluate import evaluate
+    from index.report import write_report
 
     data = open_data(asked.data)
     with closing(_load_embedder(asked)) as embedder, closing(_open(asked, embedder)) as gallery:
-        found = evaluate(
+        found, judged = evaluate(
             gallery,
             embedder,
             data,
             batch_pictures=asked.batch_size,
             readers=asked.threads,
         )
+        if asked.report is not None:
+            write_report(asked.report, gallery, found, judged)
     return asdict(found)
+
+
+def _calibrate(asked: argparse.Namespace) -> dict[str, object]:
+    from embedder.photographs import open_data
+    from index.calibrate import calibrate
+    from index.store import Store
+
+    data = open_data(asked.data)
+    with closing(_load_embedder(asked)) as embedder:
+        manifest = calibrate(
+            Store(asked.store),
+            embedder,
+            data,
+            precision_target=asked.precision_target,
+            batch_pictures=asked.batch_size,
+            readers=asked.threads,
+        )
+    shown = {"build_id", "ranking", "calibration"}
+    return manifest.model_dump(mode="json", include=shown)
 
 
 def _load_embedder(asked: argparse.Namespace) -> Embedder:

@@ -30,10 +30,11 @@ from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from embedder.photographs import Photograph, PhotographSet
 from index.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
+from index.furnish import Furnishing, furnish
 from index.gallery import VECTORS, Gallery, write_vectors
 from index.journal import SHARD_PICTURES, Journal, Shard
 from index.lists import Wanted, list_digest, open_source, put_together
-from index.manifest import EmbedderReference, GalleryManifest, write_manifest
+from index.manifest import EmbedderReference, GalleryManifest
 from index.removed import REMOVED, write_removed
 from index.reuse import Reuse, known_contents, reuse_nothing
 from index.stages import WRITE, Stages
@@ -69,12 +70,15 @@ class BuildRecipe:
             one in a hundred, or five pictures if that is more.
         batch_pictures: Pictures that the network gets at once.
         readers: Threads that read and decode; 0 for one per core.
+        furnishing: How the gallery ranks, and what it holds beside its vectors; by default that
+            of the gallery that is rebuilt.
     """
 
     list_name: str | None = None
     max_unreadable: float | None = None
     batch_pictures: int = BATCH_PICTURES
     readers: int = 0
+    furnishing: Furnishing | None = None
 
     def limit(self, total: int) -> float:
         """Return the share of ``total`` pictures that may be unreadable."""
@@ -167,7 +171,8 @@ def write_gallery(
     if unreadable.count == len(wanted):
         raise GalleryError(f"none of the pictures can be read; {unreadable.write()} names them")
     pieces = _Pieces(wanted, reuse, journal, run, [*reported, *unreadable.lines()])
-    manifest = _publish(store, pieces)
+    taken_over = Furnishing.of(reuse.gallery) if reuse.gallery else Furnishing()
+    manifest = _publish(store, pieces, recipe.furnishing or taken_over)
     journal.discard()
     return manifest
 
@@ -268,7 +273,7 @@ class _Pieces:
     unreadable: Sequence[ReportLine]
 
 
-def _publish(store: Store, pieces: _Pieces) -> GalleryManifest:
+def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryManifest:
     """Write the gallery, look at it once more, and publish it if it is new."""
     wanted, published = pieces.wanted, pieces.reuse.gallery
     build_id = store.new_build_id()
@@ -293,10 +298,10 @@ def _publish(store: Store, pieces: _Pieces) -> GalleryManifest:
             unreadable=len(pieces.unreadable),
             files={name: record(staged / name) for name in names},
         )
+        manifest = furnish(staged, manifest, furnishing)
         if published is not None and says_the_same(manifest, published.manifest):
             _log.info("nothing has changed; %s stays published", published.build_id)
             return published.manifest
-        write_manifest(staged, manifest)
         Gallery.open_directory(staged, embedder_digest=pieces.run.reference.digest).close()
         directory = store.publish(build_id)
     if pieces.unreadable:

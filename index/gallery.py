@@ -22,6 +22,7 @@ from embedder.errors import (
     ArtifactMissingError,
 )
 from index.catalog import CATALOG, Catalog
+from index.distractors import Distractors
 from index.manifest import GalleryManifest, check_files, read_manifest
 from index.store import Store
 
@@ -64,6 +65,8 @@ class Gallery:
         directory: Where its files are.
         manifest: What it says of itself.
         catalog: What its rows are.
+        distractors: Pictures of no landmark, and what each row pays for its likeness to them;
+            ``None`` where it was built without.
     """
 
     def __init__(
@@ -77,6 +80,11 @@ class Gallery:
         self.directory = directory
         self.manifest = manifest
         self.catalog = catalog
+        self.distractors = (
+            Distractors.open(directory, rows=manifest.rows, dimension=manifest.dimension)
+            if manifest.distractors
+            else None
+        )
         self._vectors: _Vectors | None = vectors
         self._threads = threads
 

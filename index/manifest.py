@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embedder.digest import FileRecord, check, write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from index.calibration import Calibration
+from index.ranking import Ranking
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
@@ -74,6 +76,18 @@ class Recall(_Frozen):
     worst_cosine_gap: float = Field(ge=0)
 
 
+class DistractorReference(_Frozen):
+    """The pictures of no landmark that penalties are made of.
+
+    Attributes:
+        data: The folder or list they came from, absolute.
+        pictures: How many of them could be read.
+    """
+
+    data: str
+    pictures: int = Field(ge=1)
+
+
 class GalleryManifest(_Frozen):
     """The identity card of a gallery.
 
@@ -96,6 +110,9 @@ class GalleryManifest(_Frozen):
         list: What was asked for when it was first built.
         added: What was added since, in that order.
         unreadable: How many pictures of the list are left out because they cannot be read.
+        ranking: How neighbors become an answer.
+        distractors: What penalties are made of, if there are any.
+        calibration: What a confidence is worth, once it was learned.
         files: Record of every other file of the gallery.
     """
 
@@ -114,12 +131,21 @@ class GalleryManifest(_Frozen):
     list: ListReference
     added: tuple[ListReference, ...] = ()
     unreadable: int = Field(ge=0)
+    ranking: Ranking = Ranking()
+    distractors: DistractorReference | None = None
+    calibration: Calibration | None = None
     files: dict[str, FileRecord]
 
     @property
     def sources(self) -> tuple[ListReference, ...]:
         """Every list that was asked for; the catalog names them by their place here."""
         return (self.list, *self.added)
+
+    @model_validator(mode="after")
+    def _penalties_need_distractors(self) -> Self:
+        if self.ranking.penalized and self.distractors is None:
+            raise ValueError("a ranking with penalties needs distractors")
+        return self
 
 
 def write_manifest(directory: Path, manifest: GalleryManifest) -> None:

@@ -1,7 +1,6 @@
 """Answer queries with the published gallery, and write the answers as a submission.
 
-The rule is the one that is served: the landmark of the nearest picture, with its cosine as the
-confidence.
+The rule is the one that is served, :mod:`index.recognize`.
 """
 
 from __future__ import annotations
@@ -21,28 +20,13 @@ from embedder.errors import CatalogError
 from embedder.photographs import Photograph, Query
 from index.gallery import Gallery
 from index.metrics import Prediction
-from index.ranking import top1
-from index.stream import BATCH_PICTURES, ReadPicture, embed_files, progress_bar
+from index.recognize import Recognition, recognize
+from index.stream import BATCH_PICTURES, EmbeddedBatch, embed_files, progress_bar
 from index.unreadable import ReportLine, write_report
 
 _AMBIGUOUS = re.compile(r"[\s%]")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the gallery says to one query.
-
-    Attributes:
-        picture: The query's file as it was found.
-        prediction: The answer; ``None`` where the file cannot be used.
-        row: The gallery's nearest row; -1 where the file cannot be used.
-    """
-
-    picture: ReadPicture
-    prediction: Prediction | None
-    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +57,8 @@ def predict(
 ) -> Submission:
     """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
 
-    ``landmarks`` is the landmark id, a space, and the cosine with six decimals (see
-    :func:`format_answer`); it is empty for a picture that cannot be read, which is named in
-    ``<out>.unreadable.csv`` beside.
+    ``landmarks`` is the landmark id, a space, and the confidence with six decimals; it is empty
+    for a picture that cannot be read, which is named in ``<out>.unreadable.csv`` beside.
     Both files are written whole or not at all.
 
     Args:
@@ -97,11 +80,19 @@ def predict(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "landmarks"))
     faults = []
-    answers = answer(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
-    for query, given in zip(queries, answers, strict=True):
-        writer.writerow((query.id, format_answer(given.prediction)))
-        if not given.picture.usable:
-            faults.append(ReportLine(query.id, str(query.path), given.picture.fault))
+    batches = embed_queries(
+        gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers
+    )
+    answered = (
+        pair
+        for batch in batches
+        for pair in zip(batch.pictures, recognize(gallery, batch.vectors), strict=True)
+    )
+    for query, (picture, answer) in zip(queries, answered, strict=True):
+        given = name_landmark(gallery, query.id, answer) if picture.usable else None
+        writer.writerow((query.id, format_answer(given)))
+        if not picture.usable:
+            faults.append(ReportLine(query.id, str(query.path), picture.fault))
     report = out.with_name(f"{out.stem}.unreadable.csv")
     write_report(report, faults)
     write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
@@ -110,40 +101,35 @@ def predict(
     return Submission(out, report, len(queries), len(faults))
 
 
-def answer(
+def embed_queries(
     gallery: Gallery,
     embedder: Embedder,
     queries: Sequence[Photograph] | Sequence[Query],
     *,
     batch_pictures: int = BATCH_PICTURES,
     readers: int = 0,
-) -> Iterator[Answer]:
-    """Yield the answer to each query, in order, with a progress bar on stderr.
+) -> Iterator[EmbeddedBatch]:
+    """Yield the vectors of the queries batch by batch, in order, with a progress bar on stderr.
 
     Args:
-        gallery: Searched.
+        gallery: Will be asked; told of in the log where it was embedded in another way.
         embedder: The one that made the gallery.
-        queries: Pictures to answer.
+        queries: Pictures to embed.
         batch_pictures: Pictures that the network gets at once.
         readers: Threads that read and decode; 0 for one per core.
     """
     _compare_runs(gallery, embedder)
     cuts = range(0, len(queries), batch_pictures)
     batches = ([query.path for query in queries[cut : cut + batch_pictures]] for cut in cuts)
-    with progress_bar(len(queries), what="answer") as bar:
-        stream = embed_files(batches, embedder, readers=readers)
-        for cut, batch in zip(cuts, stream, strict=True):
-            found = gallery.search(batch.vectors, 1)
-            for place, picture in enumerate(batch.pictures):
-                if not picture.usable:
-                    yield Answer(picture, None, -1)
-                    continue
-                row = int(found.rows[place, 0])
-                best = top1(gallery.catalog.landmarks[[row]], found.similarities[place])
-                landmark_id = gallery.catalog.landmark_id(best.landmark)
-                query_id = queries[cut + place].id
-                yield Answer(picture, Prediction(query_id, landmark_id, best.score), row)
+    with progress_bar(len(queries), what="embed queries") as bar:
+        for batch in embed_files(batches, embedder, readers=readers):
+            yield batch
             bar.update(len(batch.pictures))
+
+
+def name_landmark(gallery: Gallery, query_id: str, answer: Recognition) -> Prediction:
+    """Put an answer into the words of the catalog."""
+    return Prediction(query_id, gallery.catalog.landmark_id(answer.landmark), answer.confidence)
 
 
 def format_answer(prediction: Prediction | None) -> str:

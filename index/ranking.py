@@ -7,9 +7,55 @@ code is a smaller id.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Ranking(BaseModel):
+    """How the neighbors of a query become an answer; chosen when a gallery is built.
+
+    Both penalties need distractors, pictures of no landmark, and both are subtracted: what
+    looks like any picture of no landmark is believed less. A strength of 1 is the published
+    form, 0 leaves the penalty out.
+
+    Attributes:
+        rule: ``top1``: the landmark of the nearest picture, its cosine the confidence;
+            ``vote``: each of the nearest pictures votes for its landmark, see :func:`vote`.
+        neighbors: How many pictures vote.
+        power: What their cosines are raised to.
+        gallery_penalty: Strength of the penalty B of each gallery picture, subtracted from
+            its similarity before the nearest are chosen.
+        gallery_distractors: B is the mean cosine to this many distractors nearest to the
+            gallery picture.
+        query_penalty: Strength of the penalty C of a query, subtracted from its confidence.
+        query_distractors: C is the mean cosine to this many distractors nearest to the query;
+            as many as there are, or more, takes all of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["top1", "vote"] = "top1"
+    neighbors: int = Field(default=5, ge=1)
+    power: float = Field(default=8.0, gt=0, allow_inf_nan=False)
+    gallery_penalty: Strength = 0.0
+    gallery_distractors: int = Field(default=5, ge=1)
+    query_penalty: Strength = 0.0
+    query_distractors: int = Field(default=10, ge=1)
+
+    @property
+    def heard(self) -> int:
+        """How many of the nearest pictures have a say."""
+        return self.neighbors if self.rule == "vote" else 1
+
+    @property
+    def penalized(self) -> bool:
+        """Whether it needs distractors."""
+        return bool(self.gallery_penalty or self.query_penalty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +130,74 @@ def vote(
     scores = np.bincount(voter, weights=votes, minlength=found.size)
     order = np.lexsort((found, -scores))[:limit]
     return [Ranked(int(found[place]), float(scores[place])) for place in order]
+
+
+def rank(
+    landmarks: NDArray[np.integer], similarities: NDArray[np.float32], ranking: Ranking
+) -> Ranked:
+    """Give the answer to one query by the rule of ``ranking``.
+
+    Where every vote is silent, because no neighbor has a positive similarity, the landmark of
+    the nearest is meant with strength 0.
+
+    Args:
+        landmarks: ``(k,)``, the landmark of each neighbor, nearest first; ``k`` at least 1.
+        similarities: ``(k,)``, aligned with ``landmarks``: cosines, less the penalty of the
+            gallery where there is one.
+        ranking: Its penalties are not applied here.
+
+    >>> rank(np.array([7, 2, 2]), np.array([0.8, 0.75, 0.75], np.float32), Ranking(rule="vote"))
+    Ranked(landmark=2, score=0.200225830078125)
+    """
+    nearest = top1(landmarks, similarities)
+    if ranking.rule == "top1":
+        return nearest
+    heard = slice(ranking.heard)
+    votes = vote(landmarks[heard], similarities[heard], power=ranking.power, limit=1)
+    return votes[0] if votes else Ranked(nearest.landmark, 0.0)
+
+
+def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Average the ``count`` largest of each row: a penalty, of cosines to distractors.
+
+    Args:
+        cosines: ``(n, m)``, ``m`` at least 1.
+        count: At least 1; above ``m`` it means all.
+
+    Returns:
+        ``(n,)``.
+
+    >>> mean_of_largest(np.array([[0.5, 0.25, 1.0]], np.float32), 2).tolist()
+    [0.75]
+    """
+    m = cosines.shape[1]
+    if count < m:
+        cosines = np.partition(cosines, m - count, axis=1)[:, m - count :]
+    means: NDArray[np.float32] = cosines.mean(axis=1)
+    return means
+
+
+def penalize(
+    rows: NDArray[np.int64],
+    similarities: NDArray[np.float32],
+    penalties: NDArray[np.float32],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Order neighbors anew by their similarity less their penalty.
+
+    Args:
+        rows: ``(n, w)`` rows of the gallery.
+        similarities: ``(n, w)``, aligned with ``rows``.
+        penalties: ``(n, w)``, aligned with ``rows``.
+        k: How many to keep, at most ``w``.
+
+    Returns:
+        Places ``(n, k)`` in each row of the arguments, and penalized similarities ``(n, k)``,
+        largest first; of equals the smaller gallery row.
+    """
+    scores = similarities - penalties
+    places = np.lexsort((rows, -scores))[:, :k]
+    return places, np.take_along_axis(scores, places, axis=1)
 
 
 def _check(landmarks: NDArray[np.integer], similarities: NDArray[np.float32]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder, Prepared
 from index.gallery import Gallery
-from index.ranking import top1
+from index.recognize import Recognition, recognize
 from service.schemas import Answer, Landmark, Landmarks, Neighbor, Ready
 
 
@@ -59,24 +59,21 @@ class Recognizer:
         Returns:
             ``n`` answers, in the same order.
         """
-        found = self.gallery.search(vectors, max(1, *(k or 0 for k in ks)))
-        triples = zip(found.rows, found.similarities, ks, strict=True)
-        return [self._word(rows, similarities, k) for rows, similarities, k in triples]
+        found = recognize(self.gallery, vectors, max(1, *(k or 0 for k in ks)))
+        return [self._word(answer, k) for answer, k in zip(found, ks, strict=True)]
 
     def answer(self, prepared: Sequence[Prepared], ks: Sequence[int | None]) -> list[Answer]:
         """Embed pictures and look them up; see :meth:`look_up`."""
         return self.look_up(self.embed(prepared), ks)
 
-    def _word(
-        self, rows: NDArray[np.int64], similarities: NDArray[np.float32], k: int | None
-    ) -> Answer:
-        """Put one query's neighbors, nearest first, into the words of the catalog."""
+    def _word(self, answer: Recognition, k: int | None) -> Answer:
+        """Put one query's answer into the words of the catalog."""
         catalog = self.gallery.catalog
-        landmarks = catalog.landmarks[rows]
-        best = top1(landmarks, similarities)
         neighbors = None
         if k is not None:
-            told = zip(rows[:k].tolist(), landmarks[:k].tolist(), similarities[:k], strict=True)
+            rows = answer.rows[:k].tolist()
+            landmarks = catalog.landmarks[answer.rows[:k]].tolist()
+            told = zip(rows, landmarks, answer.similarities[:k], strict=True)
             neighbors = tuple(
                 Neighbor(
                     landmark_id=catalog.landmark_id(landmark),
@@ -86,9 +83,11 @@ class Recognizer:
                 for row, landmark, similarity in told
             )
         return Answer(
-            landmark_id=catalog.landmark_id(best.landmark),
-            name=catalog.name(best.landmark),
-            confidence=best.score,
+            landmark_id=catalog.landmark_id(answer.landmark),
+            name=catalog.name(answer.landmark),
+            confidence=answer.confidence,
+            probability=answer.probability,
+            known=answer.known,
             neighbors=neighbors,
             gallery=self.gallery.build_id,
             embedder=self.embedder.digest,

@@ -38,12 +38,15 @@ class Answer(_Shape):
     """What the service says about one picture.
 
     Attributes:
-        landmark_id: Landmark of the nearest picture in the gallery.
+        landmark_id: What the gallery's ranking answers; by default the landmark of the nearest
+            picture.
         name: Its name; the id again where the gallery has no name for it.
-        confidence: Cosine between the query and that picture.
+        confidence: Larger is surer. By default the cosine between the query and that picture, in
+            [-1, 1]; of another ranking the sum of the votes, less what likeness to pictures of
+            no landmark costs.
         probability: Chance that the answer is right; ``null`` while the gallery is not calibrated.
-        known: Whether the query shows a landmark of the gallery at all; ``null`` while the
-            gallery is not calibrated.
+        known: Whether the answer is to be believed: ``false`` below the confidence that the
+            calibration chose; ``null`` while the gallery is not calibrated.
         neighbors: The nearest pictures, nearest first; present only when asked for.
         gallery: Build id of the gallery that answered.
         embedder: Digest of the embedder that answered.
@@ -51,7 +54,7 @@ class Answer(_Shape):
 
     landmark_id: str
     name: str
-    confidence: Cosine
+    confidence: Annotated[float, Field(allow_inf_nan=False)]
     probability: Annotated[float, Field(ge=0, le=1)] | None = None
     known: bool | None = None
     neighbors: tuple[Neighbor, ...] | None = Field(

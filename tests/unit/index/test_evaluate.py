@@ -35,7 +35,7 @@ def test_figures_are_those_of_the_submission(
     """
     solution = gldv2 / "recognition_solution_v2.1.csv"
     solution.write_text(solution.read_text().replace("bbb0,10,", "bbb0,,"))
-    figures = evaluate(gallery, embedder, open_data(gldv2))
+    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
     out = tmp_path / "o.csv"
     predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), out)
     truths = {query.id: query.landmark_ids for query in open_data(gldv2).queries()}
@@ -62,7 +62,7 @@ def _parse(words: str) -> tuple[str, float]:
 def test_unreadable_queries_abstain(gallery: Gallery, embedder: Embedder, gldv2: Path) -> None:
     """A known query that cannot be read is an answer missed."""
     (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(b"")
-    figures = evaluate(gallery, embedder, open_data(gldv2))
+    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
     assert (figures.unreadable, figures.known, figures.top1) == (1, 3, pytest.approx(2 / 3))
 
 
@@ -75,7 +75,7 @@ def test_queries_that_are_in_the_gallery_are_named(
     Image.open(gldv2 / "train/1/2/0/120abc.jpg").save(again, "JPEG", quality=95)
     (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(original.read_bytes())
     (gldv2 / "test/b/b/b/bbb0.jpg").write_bytes(again.getvalue())
-    figures = evaluate(gallery, embedder, open_data(gldv2))
+    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
     assert figures.same_content == 1
     assert "aaa0 is the same file as 000abc" in caplog.text
     assert figures.near_duplicates == 1
@@ -88,10 +88,10 @@ def test_one_sort_of_queries_leaves_the_other_figures_out(
     """Without pictures of no landmark there is no AUROC; without known ones, only nothing."""
     solution = gldv2 / "recognition_solution_v2.1.csv"
     solution.write_text("id,landmarks,Usage\naaa0,9,Public\n")
-    figures = evaluate(gallery, embedder, open_data(gldv2))
+    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
     assert (figures.gap, figures.top1, figures.auroc) == (1.0, 1.0, None)
     solution.write_text("id,landmarks,Usage\nddd0,,Public\n")
-    figures = evaluate(gallery, embedder, open_data(gldv2))
+    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
     assert (figures.gap, figures.top1, figures.auroc) == (None, None, None)
 
 

@@ -1,0 +1,125 @@
+"""What a gallery holds beside its vectors and its catalog: how it ranks, and by which distractors.
+
+A build calls :func:`furnish` when vectors and catalog are written, whatever they came from; a
+later build of the same gallery takes the furnishing over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.digest import record
+from embedder.embedder import Embedder
+from index.calibration import Calibration
+from index.distractors import DISTRACTORS, PENALTIES, embed_distractors, penalties, write_array
+from index.gallery import Gallery
+from index.manifest import DistractorReference, GalleryManifest, write_manifest
+from index.ranking import Ranking
+from index.stream import BATCH_PICTURES
+
+_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DistractorSet:
+    """Embedded pictures of no landmark.
+
+    Attributes:
+        reference: Where they came from.
+        vectors: ``(m, d)`` unit rows.
+    """
+
+    reference: DistractorReference
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def embed(
+        cls,
+        source: Path,
+        embedder: Embedder,
+        *,
+        batch_pictures: int = BATCH_PICTURES,
+        readers: int = 0,
+    ) -> DistractorSet:
+        """Embed the pictures of a folder or a list.
+
+        Args:
+            source: The folder or list.
+            embedder: That of the gallery.
+            batch_pictures: Pictures that the network gets at once.
+            readers: Threads that read and decode; 0 for one per core.
+
+        Raises:
+            CatalogError: There are none, or none can be read.
+        """
+        vectors = embed_distractors(
+            source, embedder, batch_pictures=batch_pictures, readers=readers
+        )
+        reference = DistractorReference(data=str(source.resolve()), pictures=len(vectors))
+        return cls(reference, vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Furnishing:
+    """What is asked for beside vectors and catalog.
+
+    Attributes:
+        ranking: How neighbors become an answer.
+        distractors: What its penalties are made of; kept even while it has none, so that
+            ``evaluate`` can show what they would do.
+        calibration: What a confidence is worth, learned from an earlier build of the gallery.
+    """
+
+    ranking: Ranking = field(default_factory=Ranking)
+    distractors: DistractorSet | None = None
+    calibration: Calibration | None = None
+
+    @classmethod
+    def of(cls, gallery: Gallery) -> Furnishing:
+        """Return the furnishing of an open gallery, for the next build of it."""
+        manifest, opened, kept = gallery.manifest, gallery.distractors, None
+        if manifest.distractors is not None and opened is not None:
+            kept = DistractorSet(manifest.distractors, np.array(opened.vectors))
+        return cls(manifest.ranking, kept, manifest.calibration)
+
+
+def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> GalleryManifest:
+    """Add what is asked for to a gallery whose vectors and catalog are written.
+
+    Args:
+        staged: Its directory, not published yet.
+        manifest: Its manifest so far, of all files that are there.
+        furnishing: What is asked for.
+
+    Returns:
+        The manifest that was written, of all files.
+    """
+    write_manifest(staged, manifest)
+    update: dict[str, object] = {
+        "ranking": furnishing.ranking,
+        "calibration": furnishing.calibration,
+    }
+    if (distractors := furnishing.distractors) is not None:
+        count = furnishing.ranking.gallery_distractors
+        write_array(staged / DISTRACTORS, distractors.vectors)
+        write_array(staged / PENALTIES, penalties(_blocks(staged), distractors.vectors, count))
+        update["distractors"] = distractors.reference
+        files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
+        update["files"] = {**manifest.files, **files}
+    furnished = GalleryManifest.model_validate({**dict(manifest), **update})
+    write_manifest(staged, furnished)
+    return furnished
+
+
+def _blocks(staged: Path) -> Iterator[NDArray[np.float32]]:
+    """Yield the vectors of a gallery as it stores them."""
+    with closing(Gallery.open_directory(staged, embedder_digest=None)) as gallery:
+        rows = np.arange(gallery.manifest.rows)
+        for begin in range(0, len(rows), _BLOCK_ROWS):
+            yield gallery.vectors(rows[begin : begin + _BLOCK_ROWS])

@@ -1,0 +1,33 @@
+"""Small pictures for people to look at: JPEG, upright, and without a trace of EXIF data."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from embedder.errors import PictureError
+from embedder.manifest import Preprocess
+from embedder.preprocess import PictureLimits, decode
+
+_QUALITY = 80
+
+
+def make_thumbnail(data: bytes, side: int) -> bytes | None:
+    """Shrink a picture to fit into a square, never enlarging it.
+
+    Args:
+        data: The picture's file.
+        side: Length of its longer side at most, in pixels.
+
+    Returns:
+        The file of the thumbnail; ``None`` where the picture cannot be decoded.
+    """
+    try:
+        image = decode(data, limits=PictureLimits(), targets=[Preprocess(side=side)])
+    except PictureError:
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return buffer.getvalue()
