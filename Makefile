@@ -20,7 +20,7 @@ EMBEDDER ?= $(DEMO)/embedder
 PICTURES ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild bench-gallery check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -91,6 +91,12 @@ bench-rebuild: setup  ## what a rebuild costs beside a build (EMBEDDER=DIR, PICT
 
 bench-heads: setup  ## time and memory of the heads at 81,313 landmarks, beside another library's
 	$(BIN)/python benchmarks/heads.py
+
+# Vectors of the gallery: the clean pictures of GLDv2; 4132914 are all of its training pictures.
+ROWS ?= 1580470
+
+bench-gallery: setup  ## galleries as large as GLDv2 against faiss.IndexFlatIP (ROWS=4132914 for all of it)
+	$(BIN)/python benchmarks/gallery.py --rows $(ROWS)
 
 # Releases.
 

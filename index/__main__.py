@@ -241,6 +241,20 @@ def _add_gallery(parser: argparse.ArgumentParser, default_list: str) -> None:
         help="stop when more than this share "
         "of the pictures cannot be read (default: 0.01, or 5 pictures if that is more)",
     )
+    parser.add_argument(
+        "--kind",
+        metavar="KIND",
+        help="exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16), "
+        "a factory string of FAISS for a first look of your own, or auto: exact up to 100,000 "
+        "pictures and on a GPU that holds them, fastscan above (default: auto, or the kind that "
+        "was asked for when the gallery was built)",
+    )
+    parser.add_argument(
+        "--min-recall",
+        type=_share,
+        metavar="FLOOR",
+        help="publish nothing whose recall@1 against exact answers is lower (default: any)",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -444,7 +458,14 @@ def _clean(asked: argparse.Namespace) -> dict[str, object]:
 def _recipe(asked: argparse.Namespace) -> BuildRecipe:
     from index.build import BuildRecipe
 
-    return BuildRecipe(asked.list, asked.max_unreadable, asked.batch_size, asked.threads)
+    return BuildRecipe(
+        asked.list,
+        asked.max_unreadable,
+        asked.batch_size,
+        asked.threads,
+        kind=asked.kind,
+        min_recall=asked.min_recall,
+    )
 
 
 def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
@@ -456,7 +477,8 @@ def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
 def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str, object]:
     from index.store import Store
 
-    shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension", "unreadable"}
+    shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension"}
+    shown |= {"recall", "unreadable"}
     return {
         **manifest.model_dump(mode="json", include=shown),
         "list": manifest.list.name,
@@ -567,7 +589,12 @@ def _load_embedder(asked: argparse.Namespace) -> Embedder:
 def _open(asked: argparse.Namespace, embedder: Embedder) -> Gallery:
     from index.gallery import Gallery
 
-    return Gallery.open(asked.store, embedder_digest=embedder.digest, threads=asked.threads)
+    return Gallery.open(
+        asked.store,
+        embedder_digest=embedder.digest,
+        threads=asked.threads,
+        device=embedder.device,
+    )
 
 
 if __name__ == "__main__":

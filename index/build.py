@@ -20,7 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +33,12 @@ from embedder.errors import GalleryError
 from embedder.photographs import Photograph, PhotographSet
 from index.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
 from index.furnish import Furnishing, furnish
-from index.gallery import VECTORS, Gallery, write_vectors
+from index.gallery import VECTORS, Written, gpu_bytes, write_vectors
 from index.journal import SHARD_PICTURES, Journal, Shard
+from index.kinds import AUTO, Kind, resolve
 from index.lists import Wanted, list_digest, open_source, put_together
 from index.manifest import EmbedderReference, GalleryManifest
+from index.prove import prove
 from index.removed import REMOVED, write_removed
 from index.reuse import Reuse, known_contents, reuse_nothing
 from index.stages import WRITE, Stages
@@ -72,6 +76,9 @@ class BuildRecipe:
         readers: Threads that read and decode; 0 for one per core.
         furnishing: How the gallery ranks, and what it holds beside its vectors; by default that
             of the gallery that is rebuilt.
+        kind: As :func:`index.kinds.resolve` takes it; by default that of the gallery that is
+            taken over from, unless ``auto`` chose it.
+        min_recall: The lowest recall@1 that may be published, in [0, 1]; by default any.
     """
 
     list_name: str | None = None
@@ -79,6 +86,8 @@ class BuildRecipe:
     batch_pictures: int = BATCH_PICTURES
     readers: int = 0
     furnishing: Furnishing | None = None
+    kind: str | None = None
+    min_recall: float | None = None
 
     def limit(self, total: int) -> float:
         """Return the share of ``total`` pictures that may be unreadable."""
@@ -116,7 +125,7 @@ class Run:
 def build(
     store: Store, embedder: Embedder, data: PhotographSet, recipe: BuildRecipe | None = None
 ) -> GalleryManifest:
-    """Build a gallery of the kind ``exact`` and publish it.
+    """Build a gallery and publish it.
 
     The result does not depend on how often the build was killed before: the same photographs
     and the same embedder make the same files.
@@ -133,7 +142,8 @@ def build(
     Raises:
         StoreBusyError: Another process writes to the store.
         TooManyUnreadableError: Too many pictures cannot be read; what was published stays.
-        GalleryError: None of the pictures can be read, or the store cannot be written.
+        GalleryError: None of the pictures can be read, the kind cannot be made of them, its
+            recall is too low, or the store cannot be written.
         CatalogError: The list is missing or faulty.
     """
     recipe = recipe or BuildRecipe()
@@ -170,7 +180,7 @@ def write_gallery(
     _embed_missing(journal, unreadable, run, recipe, reuse)
     if unreadable.count == len(wanted):
         raise GalleryError(f"none of the pictures can be read; {unreadable.write()} names them")
-    pieces = _Pieces(wanted, reuse, journal, run, [*reported, *unreadable.lines()])
+    pieces = _Pieces(wanted, reuse, journal, run, recipe, [*reported, *unreadable.lines()])
     taken_over = Furnishing.of(reuse.gallery) if reuse.gallery else Furnishing()
     manifest = _publish(store, pieces, recipe.furnishing or taken_over)
     journal.discard()
@@ -270,16 +280,34 @@ class _Pieces:
     reuse: Reuse
     journal: Journal
     run: Run
+    recipe: BuildRecipe
     unreadable: Sequence[ReportLine]
+
+    def choose(self, rows: int) -> Kind:
+        """Choose the kind for so many rows: the one asked for, or that of the published gallery.
+
+        A published gallery of the kind that ``auto`` gave it does not bind: it may have grown.
+        """
+        device: Literal["cpu", "cuda"] = (
+            "cuda" if self.run.reference.runtime == "torch_export" else "cpu"
+        )
+        free = gpu_bytes(device)
+        choose = partial(resolve, dimension=self.run.dimension, gpu_bytes=free)
+        asked = self.recipe.kind or AUTO
+        if self.recipe.kind is None and self.reuse.gallery is not None:
+            old = self.reuse.gallery.manifest
+            if old.factory != choose(AUTO, old.rows).factory:
+                asked = old.factory if old.kind == "factory" else old.kind
+        return choose(asked, rows)
 
 
 def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryManifest:
-    """Write the gallery, look at it once more, and publish it if it is new."""
+    """Write the gallery, prove it, and publish it if it is new."""
     wanted, published = pieces.wanted, pieces.reuse.gallery
     build_id = store.new_build_id()
     with store.staging(build_id) as staged:
         with CatalogWriter(staged, wanted.names()) as catalog:
-            rows = _write_rows(staged, pieces, catalog)
+            written = _write_rows(staged, pieces, catalog)
         names = [VECTORS, CATALOG, LANDMARKS, REPORT]
         write_report(staged / REPORT, pieces.unreadable)
         if wanted.removed:
@@ -289,7 +317,9 @@ def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryMa
         manifest = GalleryManifest(
             build_id=build_id,
             created=datetime.now(UTC).replace(microsecond=0),
-            rows=rows,
+            kind=written.kind.name,
+            factory=written.kind.factory,
+            rows=written.rows,
             landmarks=catalog.landmark_count,
             dimension=pieces.run.dimension,
             embedder=pieces.run.reference,
@@ -302,7 +332,7 @@ def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryMa
         if published is not None and says_the_same(manifest, published.manifest):
             _log.info("nothing has changed; %s stays published", published.build_id)
             return published.manifest
-        Gallery.open_directory(staged, embedder_digest=pieces.run.reference.digest).close()
+        manifest = prove(staged, manifest, min_recall=pieces.recipe.min_recall)
         directory = store.publish(build_id)
     if pieces.unreadable:
         count = len(pieces.unreadable)
@@ -311,8 +341,8 @@ def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryMa
 
 
 def says_the_same(one: GalleryManifest, other: GalleryManifest) -> bool:
-    """Tell whether two galleries are the same but for their names and times."""
-    names = {"build_id", "created"}
+    """Tell whether two galleries are the same but for names, times and what was measured."""
+    names = {"build_id", "created", "k_factor", "recall"}
     return one.model_dump(exclude=names) == other.model_dump(exclude=names)
 
 
@@ -328,13 +358,15 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_rows(staged: Path, pieces: _Pieces, catalog: CatalogWriter) -> int:
+def _write_rows(staged: Path, pieces: _Pieces, catalog: CatalogWriter) -> Written:
     """Write catalog and vectors; vectors that are all the published ones are linked."""
-    blocks = _rows(pieces, catalog)
-    if pieces.reuse.gallery is None or not pieces.reuse.is_whole():
-        return write_vectors(staged / VECTORS, pieces.run.dimension, blocks)
-    link(pieces.reuse.gallery.directory / VECTORS, staged / VECTORS)
-    return sum(len(block) for block in blocks)
+    blocks, published = _rows(pieces, catalog), pieces.reuse.gallery
+    if published is not None and pieces.reuse.is_whole():
+        kind = pieces.choose(published.manifest.rows)
+        if kind.factory == published.manifest.factory:
+            link(published.directory / VECTORS, staged / VECTORS)
+            return Written(sum(len(block) for block in blocks), kind)
+    return write_vectors(staged / VECTORS, pieces.run.dimension, blocks, pieces.choose)
 
 
 def _rows(pieces: _Pieces, catalog: CatalogWriter) -> Iterator[NDArray[np.float32]]:

@@ -1,35 +1,52 @@
 """The one door to FAISS: write the vectors of a gallery, open a gallery, search it.
 
 A gallery is mapped, not read, and never changed: FAISS would take the process down on an
-attempt. Here too is the one place where similarities are clamped and ties are settled, so that
-every reader of a gallery gives the same answer.
+attempt. Here too is the one place where similarities are clamped, ties are settled and removed
+rows are left out, so that every reader of a gallery gives the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.arrays import read_npz
 from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMismatchError,
     ArtifactMissingError,
+    GalleryError,
 )
 from index.catalog import CATALOG, Catalog
 from index.distractors import Distractors
+from index.kinds import EXACT, Kind
 from index.manifest import GalleryManifest, check_files, read_manifest
+from index.removed import REMOVED
 from index.store import Store
 
 VECTORS = "vectors.faiss"
 
 _SPARE = 7
 """How many more neighbors than wanted are looked at, to see whether a tie goes on."""
+
+_PER_NEIGHBOR = 4
+"""At least so many rows get the second look for each neighbor that is wanted."""
+
+_K_FACTOR = 1000  # where the manifest has none
+_GPU_K_FACTOR, _GPU_MOST = 64, 2048  # FAISS's GPU search returns no more rows than these
+_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 16, 256
+_TRAINING_ROWS = 1 << 17
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +62,16 @@ class Neighbors:
     similarities: NDArray[np.float32]
 
 
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
 class _Vectors(Protocol):
-    """What is used of an index of FAISS."""
+    """What is used of an index of FAISS. A search finds ``k`` rows whenever there are ``k``."""
 
     ntotal: int
     d: int
 
-    def search(
-        self, x: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+    def search(self, x: NDArray[np.float32], k: int) -> _Found: ...
 
     def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]: ...
 
@@ -96,6 +114,7 @@ class Gallery:
         embedder_digest: str | None,
         build: str | None = None,
         threads: int = 0,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> Gallery:
         """Open a gallery of a store.
 
@@ -105,6 +124,7 @@ class Gallery:
                 for a reader that does not search.
             build: By default the published one.
             threads: As for :meth:`open_directory`.
+            device: As for :meth:`open_directory`.
 
         Raises:
             NoGalleryError: Nothing is published.
@@ -113,11 +133,18 @@ class Gallery:
             ArtifactMismatchError: Another embedder made it, or its files contradict each other.
         """
         directory = Store(store).directory(build)
-        return cls.open_directory(directory, embedder_digest=embedder_digest, threads=threads)
+        return cls.open_directory(
+            directory, embedder_digest=embedder_digest, threads=threads, device=device
+        )
 
     @classmethod
     def open_directory(
-        cls, directory: Path, *, embedder_digest: str | None, threads: int = 0
+        cls,
+        directory: Path,
+        *,
+        embedder_digest: str | None,
+        threads: int = 0,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> Gallery:
         """Open the gallery in ``directory``; large files are checked by size only.
 
@@ -125,6 +152,8 @@ class Gallery:
             directory: The gallery.
             embedder_digest: As for :meth:`open`.
             threads: How many cores a search may use; 0 leaves it to FAISS.
+            device: ``cuda`` puts the vectors on the NVIDIA GPUs and compares all of them
+                there, whatever the kind; where they do not fit, the CPU searches.
 
         Raises:
             ArtifactMissingError: A file is not there.
@@ -152,10 +181,13 @@ class Gallery:
                 expected=str(manifest.rows),
                 found=str(len(catalog)),
             )
-        return cls(directory, manifest, catalog, vectors, threads)
+        searched = _searched(vectors, manifest, device)
+        if manifest.removed:
+            searched = _Live(searched, _read_removed(directory, manifest))
+        return cls(directory, manifest, catalog, searched, threads)
 
     def __len__(self) -> int:
-        return self.manifest.rows
+        return self.manifest.rows - self.manifest.removed
 
     @property
     def build_id(self) -> str:
@@ -177,31 +209,28 @@ class Gallery:
             ValueError: ``queries`` has another shape or is not finite, ``k`` is below 1,
                 or the gallery is closed.
         """
-        if self._vectors is None:
-            raise ValueError("the gallery is closed")
-        return _search(self._vectors, queries, k, self._threads)
+        return _search(self._open_vectors(), queries, k, self._threads)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors of ``rows`` as they are stored, in fp16.
-
-        Args:
-            rows: ``(n,)`` row numbers.
-
-        Returns:
-            ``(n, d)`` rows, of length 1 as far as fp16 can tell.
+        """Return the vectors of ``rows`` as they are kept, ``(n, d)``; removed ones too.
 
         Raises:
-            ValueError: The gallery is closed.
+            ValueError: There is no such row, or the gallery is closed.
         """
-        if self._vectors is None:
-            raise ValueError("the gallery is closed")
-        if not len(rows):
-            return np.empty((0, self._vectors.d), np.float32)
-        return self._vectors.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+        if not rows.size:
+            return np.empty((0, self.manifest.dimension), np.float32)
+        if not 0 <= rows.min() <= rows.max() < self.manifest.rows:
+            raise ValueError(f"the gallery has rows 0 to {self.manifest.rows - 1}")
+        return self._open_vectors().reconstruct_batch(np.ascontiguousarray(rows, np.int64))
 
     def close(self) -> None:
         """Let go of the mapped vectors; the gallery cannot be searched afterwards."""
         self._vectors = None
+
+    def _open_vectors(self) -> _Vectors:
+        if self._vectors is None:
+            raise ValueError("the gallery is closed")
+        return self._vectors
 
 
 def nearest(gallery: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> Neighbors:
@@ -225,32 +254,68 @@ def nearest(gallery: NDArray[np.float32], queries: NDArray[np.float32], k: int) 
     return _search(vectors, queries, k, threads=0)
 
 
-def write_vectors(path: Path, dimension: int, blocks: Iterable[NDArray[np.float32]]) -> int:
-    """Write the vectors of a gallery of the kind ``exact``.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: how many rows, and what kind of gallery they are."""
+
+    rows: int
+    kind: Kind
+
+
+def write_vectors(
+    path: Path,
+    dimension: int,
+    blocks: Iterable[NDArray[np.float32]],
+    choose: Callable[[int], Kind] = lambda rows: EXACT,
+) -> Written:
+    """Write the vectors of a gallery.
 
     Args:
         path: The file to write.
         dimension: Length of a vector.
         blocks: ``(m, dimension)`` unit rows each, in the order of the catalog.
-
-    Returns:
-        How many rows were written.
+        choose: Gives the kind for a number of rows, when all of them are there.
 
     Raises:
         ValueError: A block is not finite.
+        GalleryError: FAISS cannot make this kind of these vectors.
         OSError: The file cannot be written.
     """
-    vectors = faiss.IndexScalarQuantizer(
+    vectors: Any = faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
     for block in blocks:
         if not np.isfinite(block).all():
             raise ValueError("a vector is not finite")
         vectors.add(np.ascontiguousarray(block, np.float32))
+    written = Written(int(vectors.ntotal), choose(int(vectors.ntotal)))
+    if written.kind.first_look:
+        vectors = faiss.IndexRefine(_first_look(written.kind, vectors), vectors)
     with path.open("wb") as file:  # our own file: FAISS's says nothing when closing it fails
         writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
         faiss.write_index(vectors, writer)
-    return int(vectors.ntotal)
+    return written
+
+
+def _first_look(kind: Kind, vectors: _Vectors) -> Any:  # noqa: ANN401 (FAISS has no types)
+    """Train the first look on a sample of all rows, and give it all of them."""
+    rows = vectors.ntotal
+    drawn = np.random.default_rng(0).choice(rows, min(rows, _TRAINING_ROWS), replace=False)
+    try:
+        first = faiss.index_factory(vectors.d, kind.first_look, faiss.METRIC_INNER_PRODUCT)
+        first.train(vectors.reconstruct_batch(np.sort(drawn)))
+        for start in range(0, rows, _BLOCK_ROWS):
+            block = np.arange(start, min(start + _BLOCK_ROWS, rows))
+            first.add(vectors.reconstruct_batch(block))
+        if kind.settings:
+            space: Any = faiss.ParameterSpace()
+            space.set_index_parameters(first, kind.settings)
+    except RuntimeError as error:
+        reason = str(error).rsplit("Error: ", 1)[-1].strip()
+        raise GalleryError(
+            f"FAISS cannot make a gallery {kind.factory!r} of {rows} vectors: {reason}"
+        ) from error
+    return first
 
 
 def _map_vectors(path: Path) -> _Vectors:
@@ -260,6 +325,167 @@ def _map_vectors(path: Path) -> _Vectors:
         if not path.is_file():
             raise ArtifactMissingError(path) from error
         raise ArtifactDamagedError(path, "FAISS cannot read it") from error
+    return vectors
+
+
+def _searched(vectors: Any, manifest: GalleryManifest, device: str) -> _Vectors:  # noqa: ANN401 (as above)
+    """Choose how the mapped vectors are searched."""
+    two = isinstance(vectors, faiss.IndexRefine)
+    exact: _Vectors = faiss.downcast_index(vectors.refine_index) if two else vectors
+    if device == "cuda":
+        try:
+            return _on_gpus(exact)
+        except (ImportError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            _log.warning("gallery %s is searched on the CPU: %s", manifest.build_id, reason)
+    if two:
+        return _TwoLooks(vectors, exact, k_factor=manifest.k_factor or _K_FACTOR)
+    return exact
+
+
+class _TwoLooks:
+    """A first look that finds candidates, and a second one at their exact similarity.
+
+    Args:
+        refined: Both looks.
+        exact: The second one: compares everything where the first would not pay, or fails.
+        k_factor: How many candidates there are at least.
+        most: How many candidates there can be; by default a fourth of all rows.
+        lock: Held during a search.
+    """
+
+    def __init__(
+        self,
+        refined: Any,  # noqa: ANN401 (as above)
+        exact: _Vectors,
+        *,
+        k_factor: int,
+        most: int | None = None,
+        lock: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.ntotal, self.d = exact.ntotal, exact.d
+        self._refined, self._exact, self._k_factor = refined, exact, k_factor
+        self._most = exact.ntotal // 4 if most is None else most
+        self._lock = lock or contextlib.nullcontext()
+
+    def search(self, x: NDArray[np.float32], k: int) -> _Found:
+        candidates = max(self._k_factor, _PER_NEIGHBOR * k)
+        if candidates > self._most:
+            return self._exact.search(x, k)
+        # FAISS multiplies and cuts off: the half keeps rounding from losing a candidate.
+        factor = (candidates + 0.5) / k
+        looks = faiss.IndexRefineSearchParameters(k_factor=factor)  # type: ignore[call-arg]  # stubs
+        similarities = np.empty((len(x), k), np.float32)
+        rows = np.empty((len(x), k), np.int64)
+        for start in range(0, len(x), _BLOCK_QUERIES):  # each takes memory for all its candidates
+            block = slice(start, start + _BLOCK_QUERIES)
+            with self._lock:
+                similarities[block], rows[block] = self._refined.search(x[block], k, params=looks)
+        short = np.flatnonzero(rows[:, -1] < 0)
+        if short.size:
+            similarities[short], rows[short] = self._exact.search(x[short], k)
+        return similarities, rows
+
+    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._exact.reconstruct_batch(key)
+
+
+class _Live:
+    """Vectors without the removed rows, which neither FAISS's fast scan nor its refining skips.
+
+    Args:
+        vectors: All of them.
+        removed: The rows to leave out.
+    """
+
+    def __init__(self, vectors: _Vectors, removed: NDArray[np.int64]) -> None:
+        self.ntotal, self.d = vectors.ntotal - len(removed), vectors.d
+        self._vectors = vectors
+        self._removed = np.zeros(vectors.ntotal, np.bool_)
+        self._removed[removed] = True
+
+    def search(self, x: NDArray[np.float32], k: int) -> _Found:
+        return self._search(x, k, k + _SPARE)
+
+    def _search(self, x: NDArray[np.float32], k: int, width: int) -> _Found:
+        """Look at ``width`` rows, and at more where fewer than ``k`` of them are live."""
+        width = min(width, self._vectors.ntotal)
+        similarities, rows = self._vectors.search(x, width)
+        removed = self._removed[rows]
+        first = np.argsort(removed, axis=1, kind="stable")[:, :k]
+        rows = np.take_along_axis(rows, first, axis=1)
+        similarities = np.take_along_axis(similarities, first, axis=1)
+        short = np.flatnonzero(width - removed.sum(axis=1) < k)
+        if short.size:
+            similarities[short], rows[short] = self._search(x[short], k, 4 * width)
+        return similarities, rows
+
+    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._vectors.reconstruct_batch(key)
+
+
+def _read_removed(directory: Path, manifest: GalleryManifest) -> NDArray[np.int64]:
+    path = directory / REMOVED
+    rows = read_npz(path).get("rows", np.empty(0))
+    if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) != manifest.removed:
+        raise ArtifactDamagedError(path, f"it does not list {manifest.removed} rows")
+    if len(rows) and (rows[0] < 0 or rows[-1] >= manifest.rows or (np.diff(rows) <= 0).any()):
+        raise ArtifactDamagedError(path, "its rows are out of order or out of range")
+    if len(rows) == manifest.rows:
+        raise ArtifactDamagedError(path, "no row of the gallery is left")
+    return rows
+
+
+def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
+    """Return how much memory of the GPUs a gallery may still take; 0 on a CPU."""
+    if device == "cpu":
+        return 0
+    from index.torch_search import free_bytes
+
+    return free_bytes()
+
+
+def _on_gpus(exact: Any) -> _Vectors:  # noqa: ANN401 (as above)
+    """Put the vectors on the GPUs; by FAISS where it has a GPU build, else by torch.
+
+    Raises:
+        ImportError: There is neither.
+        RuntimeError: They do not fit.
+    """
+    if faiss.get_num_gpus():
+        refined = faiss.IndexRefine(_on_faiss_gpus(exact), exact)
+        return _TwoLooks(
+            refined, exact, k_factor=_GPU_K_FACTOR, most=_GPU_MOST, lock=threading.Lock()
+        )
+    from index.torch_search import TorchVectors, gpus
+
+    return TorchVectors(exact, gpus())
+
+
+def _on_faiss_gpus(exact: _Vectors) -> Any:  # noqa: ANN401 (as above)
+    """Copy all rows to each GPU, or a part of them to each where all are too many."""
+    count = faiss.get_num_gpus()
+    if count == 1:
+        return _on_faiss_gpu(0, exact, 0, exact.ntotal)
+    joined: Any = faiss.IndexReplicas(exact.d)
+    try:
+        for gpu in range(count):
+            joined.addIndex(_on_faiss_gpu(gpu, exact, 0, exact.ntotal))
+    except RuntimeError:
+        joined = faiss.IndexShards(exact.d, True, True)  # type: ignore[call-arg]  # noqa: FBT003 (threaded, numbered on; not in stubs)
+        for gpu in range(count):
+            start, stop = (exact.ntotal * part // count for part in (gpu, gpu + 1))
+            joined.addIndex(_on_faiss_gpu(gpu, exact, start, stop))
+    return joined
+
+
+def _on_faiss_gpu(gpu: int, exact: _Vectors, start: int, stop: int) -> Any:  # noqa: ANN401 (as above)
+    options = faiss.GpuIndexFlatConfig()
+    options.device, options.useFloat16 = gpu, True
+    vectors = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), exact.d, options)
+    for first in range(start, stop, _BLOCK_ROWS):
+        rows = np.arange(first, min(first + _BLOCK_ROWS, stop))
+        vectors.add(exact.reconstruct_batch(rows))
     return vectors
 
 

@@ -64,8 +64,9 @@ class Recall(_Frozen):
 
     Attributes:
         queries: How many were asked.
-        recall_at_1: The share whose first row is the exact one. Rows of a large class are
-            nearly tied, so this may be low where the next two are perfect.
+        recall_at_1: The share whose first row is the exact one, or as near but for rounding.
+            Rows of a large class are nearly tied, so this may be low where the next two are
+            perfect.
         class_agreement: The share whose first row shows the landmark of the exact one.
         worst_cosine_gap: By how much the similarity of the first row falls short, at worst.
     """

@@ -20,6 +20,7 @@ from embedder.arrays import read_npz
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CairnError
 from embedder.preprocess import PictureLimits
+from embedder.runtimes import resolve_device
 from index.gallery import Gallery
 from index.manifest import check_files, read_manifest
 from index.store import Store
@@ -55,7 +56,12 @@ def open_recognizer(
     manifest = read_manifest(directory)
     place = find_embedder(settings.embedder, manifest.embedder.digest)
     digest = embedders.read_manifest(place)[1]
-    gallery = Gallery.open_directory(directory, embedder_digest=digest, threads=cores.search)
+    gallery = Gallery.open_directory(
+        directory,
+        embedder_digest=digest,
+        threads=cores.search,
+        device=resolve_device(settings.device),
+    )
     if previous is not None:
         check_files(directory, manifest, deep=True)
     if previous is not None and previous.embedder.digest == digest:

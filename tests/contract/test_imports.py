@@ -23,7 +23,7 @@ SERVED = [
     module.name
     for module in MODULES
     if module.name.split(".")[0] != "trainer"
-    and module.name != "embedder.runtimes.torch_export"
+    and module.name not in ("embedder.runtimes.torch_export", "index.torch_search")
     and not module.name.endswith("__main__")
 ]
 
