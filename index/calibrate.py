@@ -6,8 +6,6 @@ The new build shares every file with the one that was published; only its manife
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
 from embedder.photographs import PhotographSet, Query
+from index.build import link
 from index.calibration import Calibration, choose_threshold, fit_logistic
 from index.gallery import Gallery
 from index.manifest import GalleryManifest, write_manifest
@@ -239,16 +238,8 @@ def _publish(
     manifest = gallery.manifest.model_copy(update=update)
     with store.staging(build_id) as staged:
         for name in manifest.files:
-            _share(gallery.directory / name, staged / name)
+            link(gallery.directory / name, staged / name)
         write_manifest(staged, manifest)
         Gallery.open_directory(staged, embedder_digest=manifest.embedder.digest).close()
         store.publish(build_id)
     return manifest
-
-
-def _share(source: Path, target: Path) -> None:
-    """Give a file that is never written again a second name, or copy it where that cannot be."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
