@@ -37,6 +37,7 @@ from trainer.recipe import Recipe, StageRecipe
 from trainer.schedule import rate_factor
 from trainer.settle import settled
 from trainer.state import TrainingState
+from trainer.strided import speed_up
 
 GOLDEN_CROPS = 4
 FEW_PICTURES = 5
@@ -225,6 +226,7 @@ def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingSt
     if going_on:  # every weight comes from the checkpoint: nothing to download
         recipe = recipe.model_copy(update={"pretrained": "none"})
     network = EmbeddingNetwork(recipe, weights=None if going_on else weights)
+    speed_up(network)
     head = make_head(lab.recipe.head, recipe.neck.dimension, counts)
     state = TrainingState(
         network.to(lab.device).to(memory_format=torch.channels_last),
