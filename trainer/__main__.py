@@ -59,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     export = commands.add_parser("export", help="write a run's best network as an embedder")
-    export.add_argument("run_folder", type=Path, metavar="RUN")
+    export.add_argument("run_folders", type=Path, metavar="RUN", nargs="+")
+    export.add_argument(
+        "--ensemble", type=Path, metavar="FILE", help="recipe that joins several runs into one"
+    )
     export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
     export.set_defaults(command=_export)
 
@@ -89,9 +92,17 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
-    from trainer.export import export
+    from embedder.errors import TrainingError
+    from trainer.export import export, export_ensemble
 
-    return {"embedder": str(options.out), "digest": export(options.run_folder, options.out)}
+    runs = options.run_folders
+    if options.ensemble:
+        digest = export_ensemble(options.ensemble, runs, options.out)
+    elif len(runs) > 1:
+        raise TrainingError("several runs become one embedder by --ensemble FILE")
+    else:
+        digest = export(runs[0], options.out)
+    return {"embedder": str(options.out), "digest": digest}
 
 
 def _draw(options: argparse.Namespace) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def served_gap(
     Returns:
         In [0, 1]; -1 when there is nothing to search or to ask.
     """
+    if not queries:
+        return -1.0
     searched, rows = embed_photographs(network, gallery, preprocess, bf16=bf16)
     asked, vectors = embed_photographs(network, queries, preprocess, bf16=bf16)
     if not searched or not asked:

@@ -1,4 +1,4 @@
-"""From a finished run to an embedder artifact, proved equal to the network that was trained."""
+"""From finished runs to an embedder artifact, proved equal to the networks that were trained."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from torch import nn
 from torch.export import Dim
 
-from embedder.arrays import read_npz, write_npz
+from embedder.arrays import read_npz, unit_rows, write_npz
 from embedder.digest import record, sync_tree
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.errors import (
@@ -26,17 +30,36 @@ from embedder.errors import (
     ArtifactMissingError,
     TrainingError,
 )
-from embedder.manifest import EmbedderManifest, Member, Preprocess, read_manifest, write_manifest
+from embedder.manifest import EmbedderManifest, Member, read_manifest, write_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer import checkpoint
 from trainer.data.drawn import draw_landmark, draw_scene
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe, load_ensemble, load_recipe
 
 _log = logging.getLogger(__name__)
 
 DRAWN_SEED = 2020
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The best network of a run.
+
+    Attributes:
+        folder: The run's.
+        recipe: The run's.
+        network: In evaluation mode.
+        crops: ``(m, 3, side, side)`` normalized crops of training pictures.
+        digest: Of everything that decided the run's outcome.
+    """
+
+    folder: Path
+    recipe: Recipe
+    network: EmbeddingNetwork
+    crops: NDArray[np.float16]
+    digest: str
 
 
 def export(run: Path, out: Path) -> str:
@@ -55,6 +78,42 @@ def export(run: Path, out: Path) -> str:
             with the trained one.
         TrainingError: The network gives vectors that are not finite, or ``out`` is in the way.
     """
+    trained = _open(run)
+    return _publish(out, trained.recipe.name, [trained], {"run": trained.digest})
+
+
+def export_ensemble(recipe: Path, runs: Sequence[Path], out: Path) -> str:
+    """Write the best networks of several runs as one embedder.
+
+    Its vector is the members' unit vectors, joined in the recipe's order and scaled to length 1.
+
+    Args:
+        recipe: The ensemble's; it names the recipes of its members.
+        runs: Folders of runs of these recipes, in any order.
+        out: Folder of the embedder; new, or an embedder to replace.
+
+    Returns:
+        The embedder's digest.
+
+    Raises:
+        RecipeError: The recipe has faults.
+        TrainingError: The runs are not those of the members; otherwise as for :func:`export`.
+        ArtifactMissingError: As for :func:`export`.
+        ArtifactDamagedError: As for :func:`export`.
+    """
+    ensemble, names = load_ensemble(recipe)
+    found = [load_recipe(_existing(run / "recipe.yaml")).name for run in runs]
+    if sorted(found) != sorted(names):
+        raise TrainingError(
+            f"{ensemble.name} joins one run each of {', '.join(names)}; "
+            f"given are runs of {', '.join(found)}"
+        )
+    members = [_open(runs[found.index(name)]) for name in names]
+    digests: dict[str, JsonValue] = {member.recipe.name: member.digest for member in members}
+    return _publish(out, ensemble.name, members, {"runs": digests})
+
+
+def _open(run: Path) -> _Trained:
     recipe = load_recipe(_existing(run / "recipe.yaml"))
     tensors, facts = checkpoint.load(_existing(run / "best.safetensors"))
     plain = recipe.network.model_copy(update={"pretrained": "none"})
@@ -65,15 +124,34 @@ def export(run: Path, out: Path) -> str:
         raise ArtifactMismatchError(
             f"network of {run}", expected="that of its recipe.yaml", found="another one"
         ) from error
+    network.fix_side(recipe.embed.side)
     crops = read_npz(_existing(run / "crops.npz"))["crops"]
+    return _Trained(run, recipe, network.eval(), crops, facts["recipe"])
+
+
+def _publish(
+    out: Path, name: str, members: Sequence[_Trained], provenance: dict[str, JsonValue]
+) -> str:
+    """Write the artifact beside ``out``, prove it, and put it in its place."""
     _refuse_other_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "embedder"
         made.mkdir()
-        shutil.copy(run / "recipe.yaml", made)
-        _copy_report(run / "report.json", made)
-        digest = _write(made, network.eval(), recipe, crops, {"run": facts["recipe"]})
+        write_golden(made / "golden.npz", members)
+        described = [_write_member(made, member, alone=len(members) == 1) for member in members]
+        digest = write_manifest(
+            made,
+            EmbedderManifest(
+                name=name,
+                dimension=sum(member.dimension for member in described),
+                members=tuple(described),
+                provenance={**provenance, "torch": torch.__version__},
+                files={path.name: record(path) for path in sorted(made.iterdir())},
+            ),
+        )
+        sync_tree(made)
+        _prove(made)
         if out.exists():
             out.replace(Path(temporary) / "old")
         made.replace(out)
@@ -92,65 +170,55 @@ def _refuse_other_files(out: Path) -> None:
         ) from error
 
 
-def _copy_report(report: Path, made: Path) -> None:
+def _copy_report(report: Path, copy: Path) -> None:
     """Copy a run's report without its times: equal trainings export equal embedders."""
     if not report.is_file():
         return
     facts = json.loads(report.read_text())
     for part in (facts, *facts["epochs"]):
         part.pop("seconds", None)
-    (made / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
+    copy.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _write(
-    made: Path,
-    network: EmbeddingNetwork,
-    recipe: Recipe,
-    crops: NDArray[np.float16],
-    provenance: dict[str, str],
-) -> str:
-    write_golden(made / "golden.npz", network, recipe.embed, crops)
-    write_onnx(made / "model.onnx", network, recipe.embed.side)
-    write_exported(made / "model.pt2", network, recipe.embed.side)
-    member = Member(
+def _write_member(made: Path, trained: _Trained, *, alone: bool) -> Member:
+    """Write one network with its recipe and report; in an ensemble its files bear its name."""
+    recipe = trained.recipe
+    stem, prefix = ("model", "") if alone else (recipe.name, f"{recipe.name}.")
+    shutil.copy(trained.folder / "recipe.yaml", made / f"{prefix}recipe.yaml")
+    _copy_report(trained.folder / "report.json", made / f"{prefix}report.json")
+    write_onnx(made / f"{stem}.onnx", trained.network, recipe.embed.side)
+    write_exported(made / f"{stem}.pt2", trained.network, recipe.embed.side)
+    return Member(
         name=recipe.name,
-        onnx="model.onnx",
-        exported="model.pt2",
-        dimension=recipe.network.neck.dimension,
+        onnx=f"{stem}.onnx",
+        exported=f"{stem}.pt2",
+        dimension=trained.network.dimension,
         preprocess=recipe.embed,
     )
-    digest = write_manifest(
-        made,
-        EmbedderManifest(
-            name=recipe.name,
-            dimension=member.dimension,
-            members=(member,),
-            provenance={**provenance, "torch": torch.__version__},
-            files={path.name: record(path) for path in sorted(made.iterdir())},
-        ),
-    )
-    sync_tree(made)
-    _prove(made)
-    return digest
 
 
-def write_golden(
-    path: Path, network: nn.Module, preprocess: Preprocess, crops: NDArray[np.float16]
-) -> None:
-    """Write what the network gives, in float32, for drawn pictures and for crops.
+def write_golden(path: Path, members: Sequence[_Trained]) -> None:
+    """Write what the networks give, in float32, for drawn pictures and for crops.
 
     Raises:
         TrainingError: A vector is not finite.
     """
     pictures = [_jpeg(number) for number in range(4)]
-    images = [decode(p, limits=PictureLimits(), targets=[preprocess]) for p in pictures]
-    inputs = [to_array(image, preprocess) for image in images]
-    vectors = _run(network, np.stack(inputs))
-    crop_vectors = _run(network, crops.astype(np.float32)) if len(crops) else vectors[:0]
-    if not (np.isfinite(vectors).all() and np.isfinite(crop_vectors).all()):
-        raise TrainingError("the network gives vectors that are not finite; it is not exported")
-    named = {f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)}
-    write_npz(path, vectors=vectors, crops_0=crops, crop_vectors_0=crop_vectors, **named)
+    targets = [member.recipe.embed for member in members]
+    images = [decode(p, limits=PictureLimits(), targets=targets) for p in pictures]
+    arrays: dict[str, NDArray[Any]] = {
+        f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)
+    }
+    parts = []
+    for number, (member, target) in enumerate(zip(members, targets, strict=True)):
+        parts.append(_run(member.network, np.stack([to_array(image, target) for image in images])))
+        crops = member.crops
+        of_crops = _run(member.network, crops.astype(np.float32)) if len(crops) else parts[-1][:0]
+        if not (np.isfinite(parts[-1]).all() and np.isfinite(of_crops).all()):
+            raise TrainingError("the network gives vectors that are not finite; it is not exported")
+        arrays |= {f"crops_{number}": crops, f"crop_vectors_{number}": of_crops}
+    vectors = parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
+    write_npz(path, vectors=vectors, **arrays)
 
 
 def write_onnx(path: Path, network: nn.Module, side: int) -> None:
@@ -225,7 +293,8 @@ def _prove(made: Path) -> None:
     _log.info("torch.export: golden vectors agree to %.7f in f32", agreed)
     if agreed < GOLDEN_COSINE["f32"]:
         raise ArtifactDamagedError(
-            made / "model.pt2", f"its vectors agree with torch's only to a cosine of {agreed:.6f}"
+            made / (embedder.manifest.members[0].exported or ""),
+            f"its vectors agree with torch's only to a cosine of {agreed:.6f}",
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import timm
@@ -16,7 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, Fault, RecipeError
-from trainer.recipe import AverageRecipe, GemRecipe, NeckRecipe, NetworkRecipe
+from trainer.recipe import (
+    AnyNeckRecipe,
+    AverageRecipe,
+    ClassifierNeckRecipe,
+    GemRecipe,
+    GridRecipe,
+    HiddenNeckRecipe,
+    NeckRecipe,
+    NetworkRecipe,
+)
+from trainer.six_convolutions import NAME as SIX_CONVOLUTIONS
+from trainer.six_convolutions import SixConvolutions
 
 _log = logging.getLogger(__name__)
 
@@ -40,21 +52,41 @@ class GeM(nn.Module):
     Args:
         p: First exponent.
         trained: Whether the exponent is learned.
+        test_p: Exponent in evaluation, in place of that one.
     """
 
     floor = 1e-6
 
-    def __init__(self, p: float, *, trained: bool) -> None:
+    def __init__(self, p: float, *, trained: bool, test_p: float | None = None) -> None:
         super().__init__()
         self.p = nn.Parameter(torch.tensor(p), requires_grad=trained)
+        self.test_p = test_p
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool."""
         positive = features.float().clamp_min(self.floor)
         largest = positive.amax((2, 3), keepdim=True).detach()
         p = self.p.clamp_min(1.0)
+        if self.test_p is not None and not self.training:
+            p = torch.full_like(p, self.test_p)
         pooled = (positive / largest).clamp_min(self.floor).pow(p).mean((2, 3)).pow(1 / p)
         return pooled * largest.flatten(1)
+
+
+class Grid(nn.Module):
+    """Means over the cells of a grid: ``(n, c, h, w)`` → ``(n, c·cells²)`` float32.
+
+    Args:
+        cells: Along each side, whatever the side of the maps.
+    """
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        return functional.adaptive_avg_pool2d(features.float(), self.cells).flatten(1)
 
 
 class Neck(nn.Sequential):
@@ -70,12 +102,27 @@ class Neck(nn.Sequential):
         super().__init__(nn.Linear(width, recipe.dimension), *follows[recipe.after])
 
 
+class HiddenNeck(nn.Sequential):
+    """Two linear layers: ``(n, c)`` → ``(n, dimension)``."""
+
+    def __init__(self, width: int, recipe: HiddenNeckRecipe) -> None:
+        super().__init__(
+            nn.Linear(width, recipe.hidden),
+            nn.ReLU(),
+            nn.Dropout(recipe.dropout),
+            nn.Linear(recipe.hidden, recipe.dimension),
+        )
+
+
 class EmbeddingNetwork(nn.Module):
     """A whole embedder as a torch module.
 
     Args:
         recipe: Its parts.
         weights: Safetensors file of the backbone, in timm's names.
+
+    Attributes:
+        dimension: Length of the embedding.
 
     Raises:
         RecipeError: timm has no such backbone, or no pretrained weights of it.
@@ -85,10 +132,13 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, recipe: NetworkRecipe, *, weights: Path | None = None) -> None:
         super().__init__()
-        self.backbone = _make_backbone(recipe, weights)
+        self.backbone, classifier = _make_backbone(recipe, weights)
+        self._channels = _width(self.backbone)
         self.pooling = _make_pooling(recipe.pooling)
         self.dropout = nn.Dropout(recipe.dropout)
-        self.neck = Neck(_width(self.backbone), recipe.neck)
+        pooled = recipe.pooling
+        width = self._channels * (pooled.cells**2 if isinstance(pooled, GridRecipe) else 1)
+        self.neck, self.dimension = _make_neck(recipe.neck, width, classifier)
 
     def embed_unscaled(self, pictures: Tensor) -> Tensor:
         """Compute embeddings before they are scaled to length 1, as heads take them.
@@ -99,13 +149,31 @@ class EmbeddingNetwork(nn.Module):
         Returns:
             ``(n, d)`` float32.
         """
-        pooled = self.dropout(self.pooling(self.backbone(pictures)))
-        rows: Tensor = self.neck(pooled)
+        maps = self._as_maps(self.backbone(pictures))
+        rows: Tensor = self.neck(self.dropout(self.pooling(maps)))
         return rows.float()
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute unit embeddings ``(n, d)`` of ``(n, 3, side, side)`` pictures."""
         return functional.normalize(self.embed_unscaled(pictures))
+
+    def fix_side(self, side: int) -> None:
+        """Make a transformer's table of positions fit one picture side, before it is exported.
+
+        Until then the table is resized in every pass, and exported graphs resize differently.
+        """
+        if getattr(self.backbone, "pos_embed", None) is not None:
+            backbone: Any = self.backbone
+            backbone.set_input_size(img_size=(side, side))
+
+    def _as_maps(self, features: Tensor) -> Tensor:
+        """Bring what backbones give to ``(n, c, h, w)``; tokens lie along the height."""
+        if features.ndim == 3:  # a transformer's tokens; the first ones stand for no place
+            prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
+            return features[:, prefix:].transpose(1, 2).unsqueeze(-1)
+        if features.shape[1] != self._channels:  # channels last
+            return features.permute(0, 3, 1, 2)
+        return features
 
 
 def _width(backbone: nn.Module) -> int:
@@ -116,39 +184,82 @@ def _width(backbone: nn.Module) -> int:
     return width
 
 
-def _make_pooling(recipe: GemRecipe | AverageRecipe) -> nn.Module:
+def _make_pooling(recipe: GemRecipe | AverageRecipe | GridRecipe) -> nn.Module:
     if isinstance(recipe, AverageRecipe):
         return Average()
-    return GeM(recipe.p, trained=recipe.trained)
+    if isinstance(recipe, GridRecipe):
+        return Grid(recipe.cells)
+    return GeM(recipe.p, trained=recipe.trained, test_p=recipe.test_p)
 
 
-def _make_backbone(recipe: NetworkRecipe, weights: Path | None) -> nn.Module:
-    if not timm.is_model(recipe.backbone.split(".")[0]):
-        fault = Fault("network.backbone", f"timm has no model {recipe.backbone!r}")
-        raise RecipeError("the recipe", (fault,))
-    download = weights is None and recipe.pretrained != "none"
-    backbone = _download(recipe) if download else _create(recipe.backbone)
+def _make_neck(
+    recipe: AnyNeckRecipe, width: int, classifier: nn.Module | None
+) -> tuple[nn.Module, int]:
+    """Make the neck; return it with the length of its embeddings."""
+    if isinstance(recipe, NeckRecipe):
+        return Neck(width, recipe), recipe.dimension
+    if isinstance(recipe, HiddenNeckRecipe):
+        return HiddenNeck(width, recipe), recipe.dimension
+    if isinstance(classifier, nn.Linear):
+        return classifier, classifier.out_features
+    return nn.Identity(), width
+
+
+def _make_backbone(
+    recipe: NetworkRecipe, weights: Path | None
+) -> tuple[nn.Module, nn.Module | None]:
+    """Make the backbone, and its own classifier if that is the neck."""
+    name = recipe.backbone
+    ours = name == SIX_CONVOLUTIONS
+    if not ours and not timm.is_model(name.split(".")[0]):
+        raise RecipeError("the recipe", (Fault("network.backbone", f"timm has no model {name!r}"),))
+    classified = isinstance(recipe.neck, ClassifierNeckRecipe)
+    if weights is None and recipe.pretrained != "none":
+        backbone = _download(recipe, classified=classified)
+    else:
+        backbone = _create(name, classified=classified)
     if weights is not None:
         _load_weights(backbone, weights)
-    return backbone
+    return backbone, _take_classifier(backbone, name) if classified else None
 
 
-def _create(name: str, *, pretrained: bool = False) -> nn.Module:
-    model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="")
+def _take_classifier(backbone: Any, name: str) -> nn.Module:  # noqa: ANN401 - timm's methods
+    """Take the classifier off a backbone."""
+    classifier = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
+    if not isinstance(classifier, nn.Linear):
+        fault = Fault("network.neck", f"{name} has no linear classifier that could be kept")
+        raise RecipeError("the recipe", (fault,))
+    backbone.reset_classifier(0, global_pool="")
+    return classifier
+
+
+def _create(name: str, *, classified: bool = False, pretrained: bool = False) -> nn.Module:
+    """Create a backbone that gives all its features; ``classified`` leaves its classifier on."""
+    if name == SIX_CONVOLUTIONS:
+        return SixConvolutions()
+    options: dict[str, Any] = {} if classified else {"num_classes": 0, "global_pool": ""}
+    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if configuration and configuration.fixed_input_size:  # unless told, at one size only
+        options["dynamic_img_size"] = True
+    model: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
     return model
 
 
-def _download(recipe: NetworkRecipe) -> nn.Module:
+def _download(recipe: NetworkRecipe, *, classified: bool) -> nn.Module:
     """Create the backbone with timm's pretrained weights."""
-    try:
-        return _create(recipe.backbone, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:  # network, hub and missing weights
-        reason = f"timm's weights of {recipe.backbone} cannot be had ({type(error).__name__})"
-        if recipe.pretrained == "required":
-            advice = f"{reason}; name a file by --weights, or set network.pretrained=none"
-            raise RecipeError("the recipe", (Fault("network.pretrained", advice),)) from error
-        _log.warning("%s; training starts from random weights", reason)
-        return _create(recipe.backbone)
+    name, cause = recipe.backbone, None
+    reason = f"timm has no pretrained weights of {name}"
+    if timm.is_model_pretrained(name):
+        try:
+            return _create(name, classified=classified, pretrained=True)
+        except (OSError, RuntimeError, ValueError) as error:  # network and hub
+            reason = f"timm's weights of {name} cannot be had ({type(error).__name__})"
+            cause = error
+    if recipe.pretrained == "required":
+        advice = f"{reason}; name a file by --weights, or set network.pretrained=none"
+        raise RecipeError("the recipe", (Fault("network.pretrained", advice),)) from cause
+    _log.warning("%s; training starts from random weights", reason)
+    return _create(name, classified=classified)
 
 
 def _load_weights(backbone: nn.Module, path: Path) -> None:

@@ -16,13 +16,16 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
 
 from embedder.errors import Fault, RecipeError
 from embedder.manifest import Preprocess
+from trainer.inheritance import read_inherited
 
 SCALE_LIMIT = 1000
 """Cosines times this or more leave the softmax nothing to learn from."""
@@ -34,13 +37,62 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SubsetRecipe(_Frozen):
+    """A balanced part of the photographs.
+
+    Attributes:
+        landmarks: Only this many, those with the most pictures; None takes all.
+        pictures: Of each landmark at most this many, drawn at random; None takes all.
+    """
+
+    landmarks: int | None = Field(default=None, ge=2)
+    pictures: int | None = Field(default=None, ge=1)
+
+
+class FoldsRecipe(_Frozen):
+    """Learn from all folds but one, keep back every n-th picture of that one.
+
+    Attributes:
+        folds: Their number; each has its share of every landmark.
+        fold: Which one is not learned from.
+        every: 1 keeps all of it back, 15 every 15th picture, to save time.
+    """
+
+    kind: Literal["folds"]
+    folds: int = Field(default=5, ge=2)
+    fold: int = Field(default=0, ge=0)
+    every: int = Field(default=15, ge=1)
+
+    @model_validator(mode="after")
+    def _exists(self) -> FoldsRecipe:
+        if self.fold >= self.folds:
+            raise ValueError(f"folds are numbered from 0 to {self.folds - 1}")
+        return self
+
+
+class CountsRecipe(_Frozen):
+    """Split at random into parts of given sizes.
+
+    Attributes:
+        learned: Pictures to learn from.
+        kept_back: Pictures to choose the best network by.
+        tested: Pictures that are looked at once, when the run ends: the report tells the GAP.
+    """
+
+    kind: Literal["counts"]
+    learned: int = Field(ge=2)
+    kept_back: int = Field(ge=0)
+    tested: int = Field(default=0, ge=0)
+
+
 class DataRecipe(_Frozen):
     """Which photographs are learned from, and which of them are kept back to choose by.
 
     Attributes:
         list: The list in a GLDv2 folder, such as ``train.csv``; None takes the clean one if
             it is there.
-        validation: Part of each landmark's pictures that is kept back.
+        subset: Take only a part of them; None takes all.
+        validation: Part of each landmark's pictures that is kept back, or another way to split.
         gallery_per_landmark: At validation, how many training pictures of each landmark stand
             in the gallery; more is slower and nearer to the truth.
         workers: Processes that decode and augment; 0 does it in the training process.
@@ -48,7 +100,11 @@ class DataRecipe(_Frozen):
     """
 
     list: str | None = None
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    subset: SubsetRecipe | None = None
+    validation: (
+        Annotated[float, Field(ge=0, lt=1)]
+        | Annotated[FoldsRecipe | CountsRecipe, Field(discriminator="kind")]
+    ) = 0.06
     gallery_per_landmark: int = Field(default=40, ge=1)
     workers: int = Field(default=2, ge=0)
     max_unreadable: Fraction = 0.01
@@ -62,7 +118,9 @@ class AugmentRecipe(_Frozen):
         crop: Smallest part of the area that a random crop keeps; 1 keeps the whole picture.
         aspect: Largest factor by which a crop's proportions change.
         turn_degrees: Largest rotation to either side.
-        turn: Probability of a rotation.
+        turn: Probability of a rotation, with the shift and the zoom.
+        shift: Largest shift along either side, as a part of it.
+        zoom: Largest relative change of size.
         brightness: Largest relative change of brightness; likewise contrast and saturation.
         contrast: See ``brightness``.
         saturation: See ``brightness``.
@@ -75,6 +133,8 @@ class AugmentRecipe(_Frozen):
     aspect: Annotated[float, Field(ge=1, le=4)] = 1.0
     turn_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
     turn: Fraction = 0.0
+    shift: Fraction = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     brightness: Fraction = 0.0
     contrast: Fraction = 0.0
     saturation: Fraction = 0.0
@@ -83,11 +143,18 @@ class AugmentRecipe(_Frozen):
 
 
 class GemRecipe(_Frozen):
-    """Generalized mean: ``p`` = 1 is the average, large ``p`` nears the maximum."""
+    """Generalized mean: ``p`` = 1 is the average, large ``p`` nears the maximum.
+
+    Attributes:
+        p: First exponent.
+        trained: Whether the exponent is learned.
+        test_p: Exponent of the finished network, in place of the one it was trained with.
+    """
 
     kind: Literal["gem"]
     p: float = Field(default=3.0, ge=1, le=20)
     trained: bool = True
+    test_p: float | None = Field(default=None, ge=1, le=20)
 
 
 class AverageRecipe(_Frozen):
@@ -96,23 +163,78 @@ class AverageRecipe(_Frozen):
     kind: Literal["average"]
 
 
+class GridRecipe(_Frozen):
+    """The means over the cells of a grid, side by side: where something is still counts.
+
+    Attributes:
+        cells: Along each side.
+    """
+
+    kind: Literal["grid"]
+    cells: int = Field(default=6, ge=1, le=32)
+
+
 class NeckRecipe(_Frozen):
-    """From pooled features to the embedding.
+    """From pooled features to the embedding by a linear layer.
 
     Attributes:
         dimension: Length of the embedding.
         after: What follows the linear layer.
     """
 
+    kind: Literal["linear"] = "linear"
     dimension: int = Field(default=512, ge=2)
     after: Literal["nothing", "swish", "batchnorm", "batchnorm-prelu"] = "batchnorm"
+
+
+class HiddenNeckRecipe(_Frozen):
+    """Two linear layers with a ReLU between them.
+
+    Attributes:
+        hidden: Width between the layers.
+        dropout: Dropped part of what lies between the layers.
+        dimension: Length of the embedding.
+    """
+
+    kind: Literal["hidden"]
+    hidden: int = Field(ge=2)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dimension: int = Field(default=512, ge=2)
+
+
+class NoNeckRecipe(_Frozen):
+    """The pooled features are the embedding."""
+
+    kind: Literal["none"]
+
+
+class ClassifierNeckRecipe(_Frozen):
+    """The backbone's own classifier, pretrained with it: its logits are the embedding."""
+
+    kind: Literal["classifier"]
+
+
+def _neck_kind(neck: Any) -> str | None:  # noqa: ANN401 - any YAML value
+    """Name the kind of a neck; the linear one need not be named."""
+    kind = neck.get("kind", "linear") if isinstance(neck, dict) else getattr(neck, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+AnyNeckRecipe = Annotated[
+    Annotated[NeckRecipe, Tag("linear")]
+    | Annotated[HiddenNeckRecipe, Tag("hidden")]
+    | Annotated[NoNeckRecipe, Tag("none")]
+    | Annotated[ClassifierNeckRecipe, Tag("classifier")],
+    Discriminator(_neck_kind),
+]
+AnyPoolingRecipe = Annotated[GemRecipe | AverageRecipe | GridRecipe, Field(discriminator="kind")]
 
 
 class NetworkRecipe(_Frozen):
     """The part of the network that is kept.
 
     Attributes:
-        backbone: Any timm model that gives feature maps.
+        backbone: Any timm model that gives feature maps or tokens, or ``six_convolutions``.
         pretrained: ``required`` fails without pretrained weights, ``preferred`` goes on from
             random ones with a warning, ``none`` never asks. ``--weights`` outranks all three.
         dropout: Dropped part of the pooled features.
@@ -120,9 +242,9 @@ class NetworkRecipe(_Frozen):
 
     backbone: str = Field(min_length=1)
     pretrained: Literal["required", "preferred", "none"] = "required"
-    pooling: Annotated[GemRecipe | AverageRecipe, Field(discriminator="kind")]
+    pooling: AnyPoolingRecipe
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    neck: NeckRecipe = NeckRecipe()
+    neck: AnyNeckRecipe = NeckRecipe()
 
 
 class DynamicMargin(_Frozen):
@@ -264,6 +386,27 @@ class Cosine(_Frozen):
     warmup_factor: Fraction = 0.1
 
 
+class Halving(_Frozen):
+    """Rise linearly, then halve with every epoch, down to a floor.
+
+    Attributes:
+        start: Part of the full rate at which the rise begins.
+        rise_epochs: Epochs until the full rate.
+        floor: Part of the full rate below which nothing falls.
+    """
+
+    kind: Literal["halving"]
+    start: Fraction = 0.025
+    rise_epochs: float = Field(default=2.0, ge=0)
+    floor: Fraction = 0.025
+
+
+class Constant(_Frozen):
+    """The full rate throughout."""
+
+    kind: Literal["constant"]
+
+
 class StageRecipe(_Frozen):
     """One stretch of training at one picture size.
 
@@ -285,7 +428,7 @@ class StageRecipe(_Frozen):
     lr: float = Field(gt=0)
     head_lr: float = Field(gt=0)
     frozen_epochs: int = Field(default=0, ge=0)
-    schedule: Annotated[OneCycle | Cosine, Field(discriminator="kind")]
+    schedule: Annotated[OneCycle | Cosine | Halving | Constant, Field(discriminator="kind")]
 
     @property
     def last_epoch(self) -> int:
@@ -297,12 +440,13 @@ class OptimizerRecipe(_Frozen):
     """The optimizer.
 
     Attributes:
-        kind: ``adamw`` decouples the weight decay, ``adam`` adds it to the gradient (L2).
+        kind: ``adamw`` decouples the weight decay, ``adam`` and ``radam`` add it to the
+            gradient (L2).
         weight_decay: Not applied to biases, norms and GeM's exponent.
         clip_norm: Largest norm of the gradient; None lets it be.
     """
 
-    kind: Literal["adamw", "adam"] = "adamw"
+    kind: Literal["adamw", "adam", "radam"] = "adamw"
     weight_decay: float = Field(default=1e-4, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
 
@@ -339,34 +483,64 @@ class Recipe(_Frozen):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+class EnsembleRecipe(_Frozen):
+    """Several networks whose vectors are joined into one.
+
+    Attributes:
+        name: Of the embedder.
+        members: Recipe files, relative to this one; their order is that of the vectors.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    members: tuple[str, ...] = Field(min_length=2)
+
+
+def load_ensemble(path: Path) -> tuple[EnsembleRecipe, tuple[str, ...]]:
+    """Read and validate the recipe of an ensemble, with those of its members.
+
+    Returns:
+        The recipe, and its members' names.
+
+    Raises:
+        RecipeError: Every fault of the file, or of a member's.
+    """
+    try:
+        recipe = EnsembleRecipe.model_validate(read_inherited(path))
+    except ValidationError as error:
+        raise RecipeError(str(path), _faults(error)) from error
+    names = tuple(load_recipe(path.parent / member).name for member in recipe.members)
+    if len(set(names)) < len(names):
+        raise RecipeError(str(path), (Fault("members", "two of them have one name"),))
+    return recipe, names
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe.
 
     Args:
-        path: The YAML file.
+        path: The YAML file; it may extend others, see :mod:`trainer.inheritance`.
         overrides: ``key=value`` with dotted keys, ``stages.0.epochs=2``, applied before
             validation; values are YAML.
 
     Raises:
         RecipeError: Every fault of the file and the overrides.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(str(path), (Fault("file", "there is no such file"),)) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(str(path), (Fault("file", f"it is not YAML: {error}"),)) from error
+    content = read_inherited(path)
     faults = [fault for text in overrides if (fault := _override(content, text))]
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        faults += [
-            Fault(".".join(map(str, fault["loc"])) or "recipe", fault["msg"])
-            for fault in error.errors()
-        ]
+        faults += _faults(error)
     if faults:
         raise RecipeError(str(path), tuple(faults))
     return recipe
+
+
+def _faults(error: ValidationError) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(".".join(map(str, fault["loc"])) or "recipe", fault["msg"])
+        for fault in error.errors()
+    )
 
 
 def _override(content: Any, text: str) -> Fault | None:  # noqa: ANN401 - any YAML value

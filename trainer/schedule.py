@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import OneCycle, StageRecipe
+from trainer.recipe import Constant, Cosine, Halving, OneCycle, StageRecipe
 
 
 def rate_factor(stage: StageRecipe, epochs_done: float) -> float:
@@ -21,13 +21,34 @@ def rate_factor(stage: StageRecipe, epochs_done: float) -> float:
     [0.1, 0.1, 1.0, 0.5, 0.0]
     """
     schedule = stage.schedule
-    if isinstance(schedule, OneCycle):
-        rise = schedule.rise * stage.epochs
-        if epochs_done < rise:
-            return 0.04 + 0.96 * epochs_done / rise
-    else:
-        rise = min(schedule.warmup_epochs, stage.epochs)
-        if epochs_done < rise:
-            return schedule.warmup_factor
+    if isinstance(schedule, Constant):
+        return 1.0
+    if isinstance(schedule, Halving):
+        return _halved(schedule, epochs_done)
+    rise, factor = _rise(schedule, stage.epochs, epochs_done)
+    if epochs_done < rise:
+        return factor
     fallen = min(1.0, (epochs_done - rise) / max(stage.epochs - rise, 1e-9))
     return 0.5 * (1 + math.cos(math.pi * fallen))
+
+
+def _rise(schedule: OneCycle | Cosine, epochs: int, epochs_done: float) -> tuple[float, float]:
+    """Return how many epochs the rise takes, and the factor while it lasts."""
+    if isinstance(schedule, OneCycle):
+        rise = schedule.rise * epochs
+        return rise, 0.04 + 0.96 * epochs_done / rise if rise else 1.0
+    return min(schedule.warmup_epochs, epochs), schedule.warmup_factor
+
+
+def _halved(schedule: Halving, epochs_done: float) -> float:
+    """Rise linearly; an epoch after the peak begin to halve at the start of each epoch.
+
+    >>> schedule = Halving(kind="halving", start=0.1, rise_epochs=2, floor=0.2)
+    >>> [round(_halved(schedule, epoch), 3) for epoch in (0, 1, 2, 2.9, 3, 4, 9)]
+    [0.1, 0.55, 1.0, 1.0, 0.5, 0.25, 0.2]
+    """
+    if epochs_done < schedule.rise_epochs:
+        risen = epochs_done / schedule.rise_epochs
+        return schedule.start + (1 - schedule.start) * risen
+    halvings = math.floor(epochs_done - schedule.rise_epochs)
+    return max(schedule.floor, 0.5**halvings)

@@ -133,5 +133,7 @@ def _make_optimizer(
         {"params": p, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (part, decays), p in groups.items()
     ]
+    if recipe.kind == "radam":
+        return torch.optim.RAdam(described, lr=0.0)
     kind = torch.optim.AdamW if recipe.kind == "adamw" else torch.optim.Adam
     return kind(described, lr=0.0, fused=True)

@@ -7,6 +7,7 @@ again, ``best.safetensors`` with the network that answered best on the pictures 
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -29,11 +30,17 @@ from embedder.runtimes import can_run_bf16
 from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.data.loading import VariedPictures, epoch_batches, load_batches
-from trainer.data.split import first_of_each, stratified_split
+from trainer.data.split import (
+    balanced_subset,
+    counts_split,
+    first_of_each,
+    folds_split,
+    stratified_split,
+)
 from trainer.evaluate import prepare_crops, served_gap
 from trainer.heads import make_head
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import Recipe, StageRecipe
+from trainer.recipe import CountsRecipe, FoldsRecipe, Recipe, StageRecipe
 from trainer.schedule import rate_factor
 from trainer.settle import settled
 from trainer.state import TrainingState
@@ -54,6 +61,7 @@ class Laboratory:
         recipe: What was asked for.
         learned: Photographs that are learned from.
         kept_back: Photographs to choose the best network by.
+        tested: Photographs that are looked at once, when the run ends.
         landmarks: Landmark ids in the order of their numbers.
         labels: Landmark number of each learned photograph.
         out: The run's folder.
@@ -65,6 +73,7 @@ class Laboratory:
     recipe: Recipe
     learned: list[Photograph]
     kept_back: list[Photograph]
+    tested: list[Photograph]
     landmarks: list[str]
     labels: list[int]
     out: Path
@@ -107,7 +116,7 @@ def train(
         started = time.monotonic()
         loss = _run_epoch(lab, state, stage)
         kept = settled(state.averaged)
-        score = _validate(lab, kept)
+        score = _score(lab, kept, lab.kept_back)
         if score >= progress.best_score - _standard_error(progress.best_score, len(lab.kept_back)):
             progress.best_score = max(score, progress.best_score)
             tensors = {f"network.{name}": t for name, t in kept.state_dict().items()}
@@ -178,8 +187,10 @@ def _set_up(
 ) -> Laboratory:
     """Split the photographs and settle where and in what to compute."""
     known = [photograph for photograph in photographs if photograph.landmark_id is not None]
+    if recipe.data.subset:
+        known = balanced_subset(known, recipe.data.subset, seed=recipe.seed)
     landmarks = sorted({str(photograph.landmark_id) for photograph in known})
-    learned, kept_back = stratified_split(known, recipe.data.validation, seed=recipe.seed)
+    learned, kept_back, tested = _split(known, recipe)
     if len(landmarks) < 2 or len(learned) < 2:
         raise TrainingError(
             f"{len(known)} photographs of {len(landmarks)} landmarks are too few to learn from"
@@ -204,6 +215,7 @@ def _set_up(
         recipe=recipe,
         learned=learned,
         kept_back=kept_back,
+        tested=tested,
         landmarks=landmarks,
         labels=[number[str(photograph.landmark_id)] for photograph in learned],
         out=out,
@@ -211,6 +223,18 @@ def _set_up(
         bf16=bf16,
         digest=sha256_bytes("\n".join(decisive).encode()),
     )
+
+
+def _split(
+    known: list[Photograph], recipe: Recipe
+) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
+    """Split into pictures to learn from, to choose by, and to look at once."""
+    validation, seed = recipe.data.validation, recipe.seed
+    if isinstance(validation, CountsRecipe):
+        return counts_split(known, validation, seed=seed)
+    if isinstance(validation, FoldsRecipe):
+        return *folds_split(known, validation, seed=seed), []
+    return *stratified_split(known, validation, seed=seed), []
 
 
 def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingState:
@@ -227,7 +251,7 @@ def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingSt
         recipe = recipe.model_copy(update={"pretrained": "none"})
     network = EmbeddingNetwork(recipe, weights=None if going_on else weights)
     speed_up(network)
-    head = make_head(lab.recipe.head, recipe.neck.dimension, counts)
+    head = make_head(lab.recipe.head, network.dimension, counts)
     state = TrainingState(
         network.to(lab.device).to(memory_format=torch.channels_last),
         head.to(lab.device),
@@ -243,10 +267,18 @@ def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingSt
     return state
 
 
-def _validate(lab: Laboratory, network: EmbeddingNetwork) -> float:
-    """Score a network by the served rule on the pictures kept back."""
+def _score(lab: Laboratory, network: EmbeddingNetwork, queries: list[Photograph]) -> float:
+    """Score a network by the served rule."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
-    return served_gap(network, gallery, lab.kept_back, lab.recipe.embed, bf16=lab.bf16)
+    return served_gap(network, gallery, queries, lab.recipe.embed, bf16=lab.bf16)
+
+
+def _test(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
+    """Score the best network on the pictures that nothing was chosen by."""
+    best = copy.deepcopy(state.averaged).eval()
+    tensors, _ = checkpoint.load(lab.out / "best.safetensors")
+    best.load_state_dict(checkpoint.part(tensors, "network"))
+    return {"tested": len(lab.tested), "test_gap": _score(lab, best, lab.tested)}
 
 
 def _standard_error(score: float, queries: int) -> float:
@@ -319,5 +351,7 @@ def _report(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
         "seconds": round(sum(entry["seconds"] for entry in state.history), 1),
         "epochs": state.history,
     }
+    if lab.tested:
+        report |= _test(lab, state)
     write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return report

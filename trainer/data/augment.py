@@ -34,8 +34,7 @@ def augment(
     if rng.random() < recipe.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < recipe.turn:
-        angle = rng.uniform(-recipe.turn_degrees, recipe.turn_degrees)
-        image = image.rotate(angle, Image.Resampling.BILINEAR)
+        image = _move(image, recipe, rng)
     image = _change_light(image, recipe, rng)
     if rng.random() < recipe.cutout:
         image = _cut_out(image, recipe.cutout_side, rng)
@@ -60,6 +59,20 @@ def _crop(
     left = int(rng.integers(0, image.width - width + 1))
     top = int(rng.integers(0, image.height - height + 1))
     return image.crop((left, top, left + width, top + height))
+
+
+def _move(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
+    """Turn, shift and zoom around the center; what comes in from outside is black."""
+    angle = rng.uniform(-recipe.turn_degrees, recipe.turn_degrees)
+    if not recipe.shift and not recipe.zoom:
+        return image.rotate(angle, Image.Resampling.BILINEAR)
+    zoom = 1 + rng.uniform(-recipe.zoom, recipe.zoom)
+    right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * image.width
+    cos, sin = math.cos(math.radians(angle)) / zoom, math.sin(math.radians(angle)) / zoom
+    center = image.width / 2
+    x, y = center + right, center + down  # where the center goes; the matrix leads back
+    matrix = (cos, -sin, center - cos * x + sin * y, sin, cos, center - sin * x - cos * y)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
 def _change_light(

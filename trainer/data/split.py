@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedder.photographs import Photograph
+from embedder.errors import TrainingError
+from embedder.photographs import Photograph, landmark_order
+from trainer.recipe import CountsRecipe, FoldsRecipe, SubsetRecipe
 
 
 def stratified_split(
@@ -25,17 +27,81 @@ def stratified_split(
     Returns:
         Those to learn from and those kept back, each in the order given.
     """
-    by_landmark: dict[str, list[int]] = defaultdict(list)
-    for position, photograph in enumerate(photographs):
-        by_landmark[str(photograph.landmark_id)].append(position)
     rng = np.random.default_rng(seed)
     kept_back: set[int] = set()
-    for positions in by_landmark.values():
+    for positions in _by_landmark(photographs).values():
         wanted = max(1, round(fraction * len(positions))) if fraction else 0
         number = max(0, min(wanted, len(positions) - 2))
         kept_back.update(rng.permutation(positions)[:number].tolist())
     learned = [p for position, p in enumerate(photographs) if position not in kept_back]
     return learned, [photographs[position] for position in sorted(kept_back)]
+
+
+def folds_split(
+    photographs: Sequence[Photograph], recipe: FoldsRecipe, *, seed: int
+) -> tuple[list[Photograph], list[Photograph]]:
+    """Leave one fold out, and keep every n-th picture of it back.
+
+    The same seed makes the same folds, whichever is left out. The only photograph of a landmark
+    is always learned from.
+    """
+    rng = np.random.default_rng(seed)
+    left_out: set[int] = set()
+    for positions in _by_landmark(photographs).values():
+        folds = (rng.permutation(len(positions)) + rng.integers(recipe.folds)) % recipe.folds
+        if len(positions) > 1:
+            left_out |= {p for p, f in zip(positions, folds, strict=True) if f == recipe.fold}
+    learned = [p for position, p in enumerate(photographs) if position not in left_out]
+    return learned, [photographs[position] for position in sorted(left_out)[:: recipe.every]]
+
+
+def counts_split(
+    photographs: Sequence[Photograph], recipe: CountsRecipe, *, seed: int
+) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
+    """Split at random by counts; at least one photograph of each landmark is learned from.
+
+    Raises:
+        TrainingError: There are too few photographs.
+    """
+    counts = (recipe.learned, recipe.kept_back, recipe.tested)
+    landmarks = _by_landmark(photographs)
+    if sum(counts) > len(photographs) or recipe.learned < len(landmarks):
+        raise TrainingError(
+            f"data.validation asks for {' + '.join(map(str, counts))} photographs, the first of "
+            f"them from each landmark; there are {len(photographs)} of {len(landmarks)} landmarks"
+        )
+    rng = np.random.default_rng(seed)
+    ones = [int(rng.choice(positions)) for positions in landmarks.values()]
+    order = ones + [p for p in rng.permutation(len(photographs)).tolist() if p not in set(ones)]
+    ends = np.cumsum(counts).tolist()
+    parts = (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] : ends[2]])
+    learned, kept_back, tested = ([photographs[i] for i in sorted(part)] for part in parts)
+    return learned, kept_back, tested
+
+
+def balanced_subset(
+    photographs: Sequence[Photograph], recipe: SubsetRecipe, *, seed: int
+) -> list[Photograph]:
+    """Take the landmarks with the most photographs, and some photographs of each.
+
+    Landmarks of equal size come in ``landmark_order``; one with too few photographs gives all.
+
+    Returns:
+        In the order given.
+    """
+    sizes = [(-len(p), landmark_order(mark), p) for mark, p in _by_landmark(photographs).items()]
+    rng = np.random.default_rng(seed)
+    taken: list[int] = []
+    for _, _, positions in sorted(sizes)[: recipe.landmarks]:
+        taken += rng.permutation(positions)[: recipe.pictures].tolist()
+    return [photographs[position] for position in sorted(taken)]
+
+
+def _by_landmark(photographs: Sequence[Photograph]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for position, photograph in enumerate(photographs):
+        found[str(photograph.landmark_id)].append(position)
+    return found
 
 
 def first_of_each(photographs: Sequence[Photograph], limit: int) -> list[Photograph]:

@@ -10,13 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
+from embedder.errors import TrainingError
 from embedder.manifest import Preprocess
 from embedder.photographs import Photograph, open_data
 from tests.factories import photographs, picture
 from trainer.data.augment import augment
 from trainer.data.loading import VariedPictures, epoch_batches, load_batches
-from trainer.data.split import first_of_each, stratified_split
-from trainer.recipe import AugmentRecipe
+from trainer.data.split import (
+    balanced_subset,
+    counts_split,
+    first_of_each,
+    folds_split,
+    stratified_split,
+)
+from trainer.recipe import AugmentRecipe, CountsRecipe, FoldsRecipe, SubsetRecipe
 
 LIVELY = AugmentRecipe(
     crop=0.4,
@@ -98,6 +105,8 @@ def test_each_part_of_the_variation_does_something() -> None:
         "crop": {"crop": 0.2},
         "aspect": {"aspect": 3.0},
         "turn": {"turn": 1.0, "turn_degrees": 30},
+        "shift": {"turn": 1.0, "shift": 0.2},
+        "zoom": {"turn": 1.0, "zoom": 0.2},
         "brightness": {"brightness": 0.5},
         "contrast": {"contrast": 0.5},
         "saturation": {"saturation": 0.9},
@@ -153,3 +162,54 @@ def test_cutout_blanks_its_share() -> None:
     white = Image.new("RGB", (50, 50), "white")
     varied = np.asarray(augment(white, recipe, Preprocess(side=50), np.random.default_rng(0)))
     assert (varied != 255).all(axis=2).sum() == 20 * 20
+
+
+def test_a_move_without_a_turn_is_a_shift() -> None:
+    """Moved by whole pixels, the inside is the same picture and the border is black."""
+    recipe = AugmentRecipe(flip=0, turn=1, shift=0.2)
+    image = picture(3, side=50)
+    varied = np.asarray(augment(image, recipe, Preprocess(side=50), np.random.default_rng(4)))
+    assert (varied.sum(axis=2) == 0).any()
+    rng = np.random.default_rng(4)
+    [rng.random() for _ in range(2)]
+    rng.uniform(-0.0, 0.0), rng.uniform(-0.0, 0.0)
+    right, down = rng.uniform(-0.2, 0.2, 2) * 50
+    x, y = (round(25 + right), round(25 + down))
+    original = np.asarray(image)[25, 25].astype(int)
+    assert np.abs(varied[y, x].astype(int) - original).max() < 25
+
+
+def test_folds_are_disjoint_and_share_every_landmark() -> None:
+    """Each picture lies in one fold; a fold is left out whole and every n-th of it kept back."""
+    everything = listed([50, 10, 5, 1])
+    left_out: list[str] = []
+    for fold in range(5):
+        whole = FoldsRecipe(kind="folds", folds=5, fold=fold, every=1)
+        learned, kept_back = folds_split(everything, whole, seed=1)
+        assert Counter(p.landmark_id for p in kept_back) == {"0": 10, "1": 2, "2": 1}
+        assert sorted(p.id for p in learned + kept_back) == sorted(p.id for p in everything)
+        left_out += [p.id for p in kept_back]
+        fewer = whole.model_copy(update={"every": 4})
+        assert folds_split(everything, fewer, seed=1) == (learned, kept_back[::4])
+    assert len(left_out) == len(set(left_out)) == 65
+
+
+def test_a_split_by_counts_is_exact() -> None:
+    """Parts of the sizes asked for, disjoint, each landmark learned; too few is refused."""
+    everything = listed([100, 20, 1])
+    recipe = CountsRecipe(kind="counts", learned=70, kept_back=10, tested=30)
+    parts = counts_split(everything, recipe, seed=0)
+    assert [len(part) for part in parts] == [70, 10, 30]
+    assert len({p.id for part in parts for p in part}) == 110
+    assert {p.landmark_id for p in parts[0]} == {"0", "1", "2"}
+    with pytest.raises(TrainingError, match=r"70 \+ 10 \+ 30 photographs.*there are 50"):
+        counts_split(everything[:50], recipe, seed=0)
+
+
+def test_a_balanced_subset_takes_the_largest_landmarks_alike() -> None:
+    """The most frequent landmarks, so many pictures of each, by the seed; ties to smaller ids."""
+    everything = listed([5, 30, 8, 30, 8])
+    chosen = balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=0)
+    assert Counter(p.landmark_id for p in chosen) == {"1": 6, "2": 6, "3": 6}
+    assert chosen != balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=1)
+    assert balanced_subset(everything, SubsetRecipe(), seed=0) == everything

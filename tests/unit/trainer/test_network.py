@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
 
+import trainer
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RecipeError
+from trainer.heads import make_head
 from trainer.network import EmbeddingNetwork, GeM
-from trainer.recipe import NetworkRecipe
+from trainer.recipe import NetworkRecipe, load_recipe
 
 BACKBONE = "mobilenetv3_small_050"
 
@@ -60,6 +63,79 @@ def test_embeddings_are_unit_rows(after: str, pooling: str) -> None:
     rows = network(torch.randn(3, 3, 64, 64))
     assert rows.shape == (3, 16)
     assert torch.allclose(rows.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_gem_may_pool_with_another_exponent_once_trained() -> None:
+    """test_p counts in evaluation only."""
+    features = torch.rand(2, 4, 5, 5) + 0.1
+    pooling = GeM(3.0, trained=True, test_p=6.0)
+    assert torch.equal(pooling(features), GeM(3.0, trained=True)(features))
+    assert torch.equal(pooling.eval()(features), GeM(6.0, trained=True)(features))
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_transformers_of_any_picture_size_give_embeddings(backbone: str) -> None:
+    """Tokens and channels-last maps are pooled over their places, not over their channels."""
+    network = EmbeddingNetwork(recipe(backbone=backbone)).eval()
+    for side in (96, 128):
+        assert network(torch.randn(2, 3, side, side)).shape == (2, 16)
+    pooled = network.pooling(network._as_maps(network.backbone(torch.randn(2, 3, 96, 96))))
+    assert pooled.shape == (2, network.backbone.num_features)
+
+
+def test_fixing_the_side_changes_no_embedding() -> None:
+    """A transformer's table of positions, resized once or in every pass, is the same."""
+    network = EmbeddingNetwork(recipe(backbone="vit_tiny_patch16_224")).eval()
+    pictures = torch.randn(2, 3, 96, 96)
+    before = network(pictures)
+    network.fix_side(96)
+    assert torch.allclose(network(pictures), before, atol=1e-5)
+
+
+def test_a_network_from_scratch_takes_any_side() -> None:
+    """Six convolutions, a grid and a hidden layer give vectors at 800 pixels and at 100."""
+    parts = recipe(
+        backbone="six_convolutions",
+        pooling={"kind": "grid", "cells": 6},
+        neck={"kind": "hidden", "hidden": 32, "dimension": 16},
+    )
+    network = EmbeddingNetwork(parts).eval()
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in network.modules()) == 6
+    assert sum(isinstance(m, torch.nn.MaxPool2d) for m in network.modules()) == 6
+    for side in (800, 100):
+        assert network(torch.randn(1, 3, side, side)).shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension", "parameters"),
+    [("efficientnet_b7", 2560, 140_616_960), ("resnet50", 1000, 55_587_032)],
+)
+def test_seed_000_has_its_published_number_of_parameters(
+    name: str, dimension: int, parameters: int
+) -> None:
+    """The recipe's network and head together, with 30,000 landmarks, have the published size."""
+    path = Path(trainer.__file__).parent / "recipes" / "seed000" / f"{name}.yaml"
+    found = load_recipe(path, ["network.pretrained=none"])
+    with torch.device("meta"):
+        network = EmbeddingNetwork(found.network)
+        head = make_head(found.head, network.dimension, np.full(30_000, 10))
+    assert network.dimension == dimension
+    everything = [*network.parameters(), *head.parameters()]
+    assert sum(p.numel() for p in everything) == parameters
+
+
+def test_missing_pretrained_weights_are_a_fault() -> None:
+    """There are none of ResNet152V2: asked for, that is said; preferred, it goes on without."""
+    with pytest.raises(RecipeError, match=r"network\.pretrained.*no pretrained weights of resnetv"):
+        EmbeddingNetwork(recipe(backbone="resnetv2_152", pretrained="required"))
+    with pytest.raises(RecipeError, match="no pretrained weights of six_convolutions"):
+        EmbeddingNetwork(recipe(backbone="six_convolutions", pretrained="required"))
+
+
+def test_a_backbone_without_a_classifier_cannot_keep_it() -> None:
+    """The fault names the place."""
+    with pytest.raises(RecipeError, match=r"network\.neck.*six_convolutions"):
+        EmbeddingNetwork(recipe(backbone="six_convolutions", neck={"kind": "classifier"}))
 
 
 def test_a_file_of_weights_is_used(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMissingError, TrainingError
@@ -14,7 +17,7 @@ from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
 from trainer.__main__ import main
-from trainer.export import export
+from trainer.export import export, export_ensemble
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
 
@@ -162,6 +165,64 @@ def test_an_exported_embedder_is_the_trained_network(run: Path, tmp_path: Path) 
     assert embedder.dimension == 16
     assert embedder.golden_cosine(first) > 0.9999
     assert embedder.embed([embedder.prepare(view_bytes(1, 99))]).shape == (1, 16)
+
+
+def test_an_ensemble_joins_the_vectors_of_its_members(
+    run: Path, pictures: list[Photograph], tmp_path: Path
+) -> None:
+    """Runs in any order give one embedder: the members' unit vectors in the recipe's order."""
+    recipe = tiny_recipe(tmp_path / "tiny.yaml")
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({"extends": "tiny.yaml", "name": "other", "seed": 5}))
+    stages = load_recipe(recipe).stages[:1]
+    short = stages[0].model_copy(update={"epochs": 1})
+    train(load_recipe(other).model_copy(update={"stages": (short,)}), pictures, tmp_path / "run")
+    joined = tmp_path / "ensemble.yaml"
+    joined.write_text(yaml.safe_dump({"name": "both", "members": ["other.yaml", "tiny.yaml"]}))
+
+    with pytest.raises(TrainingError, match="joins one run each of other, tiny; given are runs of"):
+        export_ensemble(joined, [run, run], tmp_path / "both")
+    arguments = ["export", str(run), str(tmp_path / "run"), "--out", str(tmp_path / "both")]
+    assert main(arguments) == TrainingError.exit_code
+    assert main([*arguments, "--ensemble", str(joined)]) == 0
+    export(tmp_path / "run", tmp_path / "first")
+    export(run, tmp_path / "second")
+
+    folders = [tmp_path / name for name in ("both", "first", "second")]
+    both, *members = [Embedder.load(folder, device="cpu", precision="f32") for folder in folders]
+    assert both.manifest.name == "both"
+    assert [member.name for member in both.manifest.members] == ["other", "tiny"]
+    data = view_bytes(2, 77)
+    rows = [e.embed([e.prepare(data)])[0] for e in (both, *members)]
+    expected = np.concatenate(rows[1:]) / np.sqrt(2)
+    assert rows[0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("validation", "learned", "kept_back"),
+    [
+        ({"kind": "folds", "folds": 3, "fold": 1, "every": 2}, 18, 5),
+        ({"kind": "counts", "learned": 16, "kept_back": 6, "tested": 4}, 16, 6),
+    ],
+)
+def test_a_run_splits_as_its_recipe_says(
+    pictures: list[Photograph],
+    tmp_path: Path,
+    validation: dict[str, Any],
+    learned: int,
+    kept_back: int,
+) -> None:
+    """Folds and counts reach the run; a tested part is judged once and reported."""
+    content = yaml.safe_load(tiny_recipe(tmp_path / "tiny.yaml").read_text())
+    content["data"]["validation"] = validation
+    content["head"] = {"kind": "softmax"}
+    content["optimizer"] = {"kind": "radam"}
+    content["stages"] = [{**content["stages"][0], "epochs": 1, "schedule": {"kind": "constant"}}]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    report = train(load_recipe(tmp_path / "mine.yaml"), pictures, tmp_path / "run")
+    assert (report["pictures"], report["kept_back"]) == (learned, kept_back)
+    assert report.get("tested") == validation.get("tested")
+    assert ("test_gap" in report) is (validation["kind"] == "counts")
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
