@@ -201,7 +201,7 @@ def test_an_ensemble_joins_the_vectors_of_its_members(
 @pytest.mark.parametrize(
     ("validation", "learned", "kept_back"),
     [
-        ({"kind": "folds", "folds": 3, "fold": 1, "every": 2}, 18, 5),
+        ({"kind": "folds", "folds": 7, "fold": 1, "every": 2}, 24, 2),
         ({"kind": "counts", "learned": 16, "kept_back": 6, "tested": 4}, 16, 6),
     ],
 )
