@@ -18,7 +18,8 @@
     │   ├── StoreBusyError                another writer is at work
     │   └── TooManyUnreadableError        more unreadable pictures than allowed
     ├── TrainingError                 7   a run cannot go on
-    └── DeviceError                   8   the device asked for cannot be used
+    ├── DeviceError                   8   the device asked for cannot be used
+    └── DownloadError                 9   files cannot be downloaded
 
 An error's text is a sentence for the person at the command line; its facts are attributes.
 ``ValueError`` stays for a programmer's mistake. Errors of other libraries are translated at
@@ -27,8 +28,10 @@ that library's one door, with ``raise … from``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 
 class CairnError(Exception):
@@ -169,3 +172,15 @@ class DeviceError(CairnError):
     """The device or precision asked for cannot be used here."""
 
     exit_code = 8
+
+
+class DownloadError(CairnError):
+    """Files cannot be downloaded; ``failures`` holds why, by the name of each."""
+
+    exit_code = 9
+
+    def __init__(self, reason: str, failures: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.reason = reason
+        self.failures = dict(failures)
+        lines = "".join(f"\n  {name}: {why}" for name, why in failures.items())
+        super().__init__(f"{reason}{':' * bool(failures)}{lines}")

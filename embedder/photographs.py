@@ -182,6 +182,15 @@ def list_pictures(source: Path) -> list[Photograph]:
     return [Photograph(name, _spread(root, name), landmark) for name, landmark in entries]
 
 
+def listed_ids(path: Path) -> frozenset[str]:
+    """Give the ids of a GLDv2 list, of whichever form.
+
+    Raises:
+        CatalogError: The list is missing or faulty; with its line.
+    """
+    return frozenset(name for names in _read_ids(path).values() for name in names)
+
+
 def landmark_order(landmark_id: str) -> tuple[int, int, str, str]:
     """Give the key by which landmarks are sorted everywhere: numbers first, as numbers.
 

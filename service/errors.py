@@ -28,6 +28,7 @@ from embedder.errors import (
     CairnError,
     CatalogError,
     DeviceError,
+    DownloadError,
     GalleryError,
     NoGalleryError,
     PictureError,
@@ -177,6 +178,7 @@ RULES: Mapping[type[CairnError], Rule] = {
     CatalogError: _OURS,
     RecipeError: _OURS,
     TrainingError: _OURS,
+    DownloadError: _OURS,
 }
 """The look of every error of the program; a test proves that none is missing."""
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.data.commands import add_download, add_prepare
+
 _INTERRUPTED = 130
 
 
@@ -34,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cairn-train: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return 1
     except KeyboardInterrupt:
-        again = "; go on with --resume" if options.command is _train else ""
-        print(f"cairn-train: interrupted{again}", file=sys.stderr)  # noqa: T201 (as above)
+        print(f"cairn-train: interrupted{options.again}", file=sys.stderr)  # noqa: T201 (as above)
         return _INTERRUPTED
     print(json.dumps(result))  # noqa: T201 (the result)
     return 0
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cairn-train", description="Train an embedder from photographs."
     )
+    parser.set_defaults(again="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train as a recipe says")
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe's value"
     )
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, again="; go on with --resume")
 
     export = commands.add_parser("export", help="write a run's best network as an embedder")
     export.add_argument("run_folders", type=Path, metavar="RUN", nargs="+")
@@ -75,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--side", type=int, default=256, help="pixels")
     draw.add_argument("--seed", type=int, default=0)
     draw.set_defaults(command=_draw)
+
+    add_download(commands)
+    add_prepare(commands)
     return parser
 
 

@@ -1,0 +1,135 @@
+"""Copies of pictures, smaller or linked, made by several processes; none is made twice.
+
+A smaller copy is a JPEG of the picture as it is seen: upright, without transparency, without EXIF
+and other notes. It is for the disk; what a network sees of it is decided by ``Preprocess`` as ever.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from embedder.errors import PictureError
+from embedder.manifest import Fit, Preprocess
+from embedder.preprocess import PictureLimits, decode, read_file, resized_size
+
+_LIMITS = PictureLimits()
+_GROUP = 32  # pictures that a process is given at a time
+
+Job = tuple[Path, Path]
+"""A picture, and where its copy shall lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRecipe:
+    """How copies are made.
+
+    Attributes:
+        side: Pixels of the longest or the shortest side; smaller pictures keep their size.
+        measure: Which of the two.
+        quality: Of the JPEG, 1 to 100.
+    """
+
+    side: int
+    measure: Literal["longest", "shortest"] = "longest"
+    quality: int = 90
+
+
+def make_copies(
+    jobs: Sequence[Job], recipe: CopyRecipe | None, *, workers: int
+) -> Generator[tuple[int, str]]:
+    """Make the copies that are not there yet, each whole or not at all.
+
+    Args:
+        jobs: What to copy to where; folders are made.
+        recipe: How; ``None`` links the files as they are, or copies them where links cannot be.
+        workers: Processes; with one it is done in this one.
+
+    Yields:
+        For each job in turn its position, and why its picture cannot be read; empty if it can.
+
+    Raises:
+        OSError: A copy cannot be written.
+    """
+    groups = [jobs[start : start + _GROUP] for start in range(0, len(jobs), _GROUP)]
+    if workers == 1:
+        reasons = (reason for group in groups for reason in _copy_group(group, recipe))
+        yield from enumerate(reasons)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        try:
+            results = pool.map(_copy_group, groups, [recipe] * len(groups))
+            yield from enumerate(reason for group in results for reason in group)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def smaller(data: bytes, recipe: CopyRecipe) -> bytes:
+    """Turn a picture's file into that of its copy.
+
+    Raises:
+        PictureError: It cannot be read.
+    """
+    fit = Fit.PAD if recipe.measure == "longest" else Fit.CENTER_CROP
+    target = Preprocess(side=recipe.side, fit=fit, crop=1.0)
+    image = decode(data, limits=_LIMITS, targets=[target])
+    size = resized_size(image.width, image.height, target)
+    if size[0] < image.width:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=recipe.quality, optimize=True)
+    return buffer.getvalue()
+
+
+def _copy_group(jobs: Sequence[Job], recipe: CopyRecipe | None) -> list[str]:
+    return [_copy(source, target, recipe) for source, target in jobs]
+
+
+def _copy(source: Path, target: Path, recipe: CopyRecipe | None) -> str:
+    """Make one copy; return why the picture cannot be read, or nothing."""
+    if target.exists():
+        return ""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        if recipe:
+            part.write_bytes(smaller(read_file(source, _LIMITS), recipe))
+        else:
+            _link(source, part)
+    except (PictureError, FileNotFoundError) as error:
+        return error.reason if isinstance(error, PictureError) else "No such file or directory"
+    part.replace(target)
+    return ""
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
