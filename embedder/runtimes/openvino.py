@@ -6,6 +6,7 @@ gives the same vector whatever the size of the batch.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -19,14 +20,14 @@ from embedder.runtimes import Precision
 
 def can_run_bf16() -> bool:
     """Tell whether this CPU has bfloat16 instructions."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoRuntime:
     """One network compiled for this CPU."""
 
     def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
-        core = openvino.Core()
+        core = _core()
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
@@ -44,3 +45,14 @@ class OpenVinoRuntime:
         """Run the network; see :class:`embedder.runtimes.Runtime`."""
         (rows,) = self._request.infer([batch], share_inputs=True).values()
         return np.array(rows, np.float32)
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """Give the one core of this process; it is never taken down.
+
+    The first core of a thread gives that thread a stack for its signal handlers and takes the
+    memory back when it is taken down. Where another thread does that, the next signal that the
+    first thread handles, such as SIGTERM, kills the process.
+    """
+    return openvino.Core()

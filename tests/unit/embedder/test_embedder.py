@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -209,3 +211,34 @@ def ensemble(directory: Path, parts: list[Path]) -> Path:
         EmbedderManifest(name="both", dimension=dimension, members=tuple(members), files=files),
     )
     return directory
+
+
+CLOSED_ELSEWHERE = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+from embedder.embedder import Embedder
+
+def close():
+    opened.pop().close()
+    gc.collect()
+
+caught = []
+signal.signal(signal.SIGUSR1, lambda number, frame: caught.append(number))
+opened = [Embedder.load(Path(sys.argv[1]))]
+thread = threading.Thread(target=close)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+print(len(caught))
+"""
+
+
+def test_signals_are_handled_after_another_thread_closed_the_embedder(artifact: Path) -> None:
+    """A swapped service still ends in order: OpenVINO's signal stack is not taken away."""
+    finished = subprocess.run(
+        [sys.executable, "-c", CLOSED_ELSEWHERE, str(artifact)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout) == (0, "1\n"), finished.stderr
