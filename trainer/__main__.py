@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"cairn-train: interrupted{options.again}", file=sys.stderr)  # noqa: T201 (as above)
         return _INTERRUPTED
-    print(json.dumps(result))  # noqa: T201 (the result)
+    if result is not None:
+        print(json.dumps(result))  # noqa: T201 (the result)
     return 0
 
 
@@ -83,16 +84,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(options: argparse.Namespace) -> dict[str, Any]:
+def _train(options: argparse.Namespace) -> dict[str, Any] | None:
+    from trainer import distributed
+
+    with distributed.joined():
+        if not distributed.is_first():
+            logging.disable(logging.WARNING)
+        report = _train_together(options)
+        return report if distributed.is_first() else None
+
+
+def _train_together(options: argparse.Namespace) -> dict[str, Any]:
     from embedder.photographs import open_data
     from trainer.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
-    photographs = open_data(options.data).gallery(recipe.data.list)
+    data = open_data(options.data)
+    photographs = data.gallery(recipe.data.list)
+    lists = {stage.list: data.gallery(stage.list) for stage in recipe.stages if stage.list}
 
     from trainer.train import train
 
-    report = train(recipe, photographs, options.out, weights=options.weights, resume=options.resume)
+    report = train(
+        recipe,
+        photographs,
+        options.out,
+        lists=lists,
+        weights=options.weights,
+        resume=options.resume,
+    )
     return {key: value for key, value in report.items() if key != "epochs"}
 
 

@@ -16,6 +16,7 @@ from embedder.photographs import Photograph
 from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from index.gallery import nearest
 from index.metrics import Prediction, gap
+from trainer import distributed
 from trainer.network import EmbeddingNetwork
 
 _LIMITS = PictureLimits()
@@ -67,7 +68,7 @@ def embed_photographs(
     bf16: bool,
     batch_size: int = 32,
 ) -> tuple[list[Photograph], NDArray[np.float32]]:
-    """Embed photographs by torch, as the served embedder will.
+    """Embed photographs by torch, as the served embedder will; processes share the work.
 
     Returns:
         The photographs that could be read, and ``(n, d)`` unit rows.
@@ -75,7 +76,7 @@ def embed_photographs(
     device = next(network.parameters()).device
     read: list[Photograph] = []
     rows: list[NDArray[np.float32]] = []
-    for batch in _batches(photographs, preprocess, batch_size):
+    for batch in _batches(distributed.share(photographs), preprocess, batch_size):
         pictures = torch.from_numpy(np.stack([array for _, array in batch])).to(
             device, memory_format=torch.channels_last
         )
@@ -83,7 +84,10 @@ def embed_photographs(
             vectors = network(pictures)
         read += [photograph for photograph, _ in batch]
         rows.append(vectors.float().cpu().numpy())
-    return read, np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+    shares = distributed.gather((read, rows))
+    parts = [part for _, of_process in shares for part in of_process]
+    found = [photograph for of_process, _ in shares for photograph in of_process]
+    return found, np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 
 def prepare_crops(

@@ -95,7 +95,8 @@ class DataRecipe(_Frozen):
         validation: Part of each landmark's pictures that is kept back, or another way to split.
         gallery_per_landmark: At validation, how many training pictures of each landmark stand
             in the gallery; more is slower and nearer to the truth.
-        workers: Processes that decode and augment; 0 does it in the training process.
+        workers: Processes that decode and augment, for each training process; 0 does it in
+            there.
         max_unreadable: Part of the pictures that may be unreadable before the run stops.
     """
 
@@ -411,24 +412,37 @@ class StageRecipe(_Frozen):
     """One stretch of training at one picture size.
 
     Attributes:
+        list: The list in a GLDv2 folder that this stage learns from; None takes that of ``data``.
+            The network goes on; where the landmarks are others, head and optimizer begin anew.
         side: Picture side in pixels.
         epochs: Passes over the training pictures that the schedule is planned for.
         stop_at_epoch: Cut the stage short here; None runs it out.
-        batch_size: Pictures per step.
+        batch_size: Pictures per step, of all processes together.
+        accumulate: Parts in which a step's pictures go through the network, to save memory. The
+            gradient is that of the whole, but for norms over the batch, AdaCos's adaptive scales
+            and sampled landmarks, which see one part at a time.
         lr: Full learning rate of the backbone.
         head_lr: Full learning rate of pooling, neck and head.
         frozen_epochs: First epochs in which the backbone stays as it is.
         schedule: How the rates change over the stage.
     """
 
+    list: str | None = None
     side: int = Field(ge=16, le=4096)
     epochs: int = Field(ge=1)
     stop_at_epoch: int | None = Field(default=None, ge=1)
     batch_size: int = Field(ge=2)
+    accumulate: int = Field(default=1, ge=1)
     lr: float = Field(gt=0)
     head_lr: float = Field(gt=0)
     frozen_epochs: int = Field(default=0, ge=0)
     schedule: Annotated[OneCycle | Cosine | Halving | Constant, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> StageRecipe:
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError("each part of a step needs two pictures: lower accumulate")
+        return self
 
     @property
     def last_epoch(self) -> int:
@@ -460,6 +474,8 @@ class Recipe(_Frozen):
         precision: ``auto`` computes in bfloat16 where the processor has it.
         ema: Decay of the moving average of the weights that is validated and exported; 0
             takes the weights as they are.
+        compile: Compile the network by ``torch.compile``: slow to begin, then faster.
+        log: ``tensorboard`` writes losses, rates and scores to ``tensorboard/`` in the run.
         save_seconds: Longest time between two checkpoints; one is also written after each epoch.
         embed: Preprocessing of pictures to be embedded: travels in the embedder. Training
             uses its filter, mean and std at the stage's side.
@@ -469,6 +485,8 @@ class Recipe(_Frozen):
     seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "f32", "bf16"] = "auto"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    compile: bool = False
+    log: Literal["nothing", "tensorboard"] = "nothing"
     save_seconds: Annotated[float, Field(ge=0, le=60)] = 45.0
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
@@ -481,6 +499,19 @@ class Recipe(_Frozen):
     def to_yaml(self) -> str:
         """Write the resolved recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def outcome(self) -> str:
+        """Write what decides the outcome; the rest may change when a run is taken up again.
+
+        That rest is how the work is done: parts of steps, workers, compiling, logs, checkpoints.
+        """
+        content = self.model_dump(mode="json")
+        for manner in ("compile", "log", "save_seconds"):
+            del content[manner]
+        del content["data"]["workers"]
+        for stage in content["stages"]:
+            del stage["accumulate"]
+        return yaml.safe_dump(content, sort_keys=False)
 
 
 class EnsembleRecipe(_Frozen):

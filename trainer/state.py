@@ -3,40 +3,77 @@
 from __future__ import annotations
 
 import copy
+import gc
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from embedder.errors import TrainingError
-from trainer import checkpoint
+from trainer import checkpoint, distributed
 from trainer.checkpoint import Progress
+from trainer.heads.head import Head
+from trainer.learner import Learner
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import OptimizerRecipe
+from trainer.recipe import OptimizerRecipe, Recipe
 
 
 class TrainingState:
     """Network, head, optimizer, moving average, progress and history of a run.
 
+    Several processes have it alike, but for their random numbers; the first one saves it.
+
     Attributes:
+        landmarks: Their ids in the order of the head's numbers.
         averaged: Moving average of the network's weights; the network itself if there is none.
         history: One entry per finished epoch.
+        updates: Steps of the optimizer so far.
         unreadable: Ids of training pictures that could not be read.
     """
 
     def __init__(
-        self, network: EmbeddingNetwork, head: nn.Module, recipe: OptimizerRecipe, *, ema: float
+        self,
+        network: EmbeddingNetwork,
+        head: Head,
+        recipe: Recipe,
+        *,
+        landmarks: Sequence[str],
+        bf16: bool,
     ) -> None:
         self.network = network
-        self.head = head
-        self.optimizer = _make_optimizer(network, head, recipe)
-        self.averaged = copy.deepcopy(network) if ema else network
+        self.averaged = copy.deepcopy(network) if recipe.ema else network
         self.progress = Progress()
         self.history: list[dict[str, Any]] = []
         self.unreadable: set[str] = set()
-        self._ema = ema
-        self._updates = 0
+        self.updates = 0
+        self._recipe = recipe
+        self._bf16 = bf16
+        self._frozen = False
+        self.renew_head(head, landmarks)
+
+    def renew_head(self, head: Head, landmarks: Sequence[str]) -> None:
+        """Begin anew with another head, and an optimizer that has seen nothing."""
+        self.head = head
+        self.landmarks = landmarks
+        self.optimizer = _make_optimizer(self.network, head, self._recipe.optimizer)
+        self._learner: Learner | None = None
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Make ready to learn, the backbone staying as it is if ``frozen``."""
+        self.network.train()
+        self.network.backbone.requires_grad_(not frozen).train(not frozen)
+        if frozen != self._frozen:
+            self._frozen, self._learner = frozen, None
+
+    def learner(self) -> Learner:
+        """Give what computes the gradients of network and head."""
+        if self._learner is None:
+            gc.collect()  # the one before would go on averaging gradients, too
+            compiled = self._recipe.compile
+            self._learner = Learner(self.network, self.head, bf16=self._bf16, compiled=compiled)
+        return self._learner
 
     def set_rates(self, *, backbone: float, head: float) -> None:
         """Set the learning rates of the next step."""
@@ -49,10 +86,10 @@ class TrainingState:
 
         The decay starts low, ``(1 + t) / (10 + t)``, so that the random start is soon forgotten.
         """
-        self._updates += 1
-        if not self._ema:
+        self.updates += 1
+        if not self._recipe.ema:
             return
-        decay = min(self._ema, (1 + self._updates) / (10 + self._updates))
+        decay = min(self._recipe.ema, (1 + self.updates) / (10 + self.updates))
         current = self.network.state_dict()
         for name, tensor in self.averaged.state_dict().items():
             if tensor.is_floating_point():
@@ -60,57 +97,70 @@ class TrainingState:
             else:
                 tensor.copy_(current[name])
 
+    def is_finite(self) -> bool:
+        """Tell whether every number of it is finite: nothing else is worth saving."""
+        tensors = list(checkpoint.optimizer_tensors(self.optimizer).values())
+        for module in (self.network, self.head, self.averaged):
+            tensors += module.parameters()
+            tensors += [t for name, t in module.named_buffers() if "running_" in name]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
     def save(self, path: Path, recipe_digest: str) -> None:
-        """Write all of it to ``path``, atomically."""
+        """Write all of it to ``path``, atomically; every process has to call this."""
+        chances = distributed.gather(_rng_state())
+        if not distributed.is_first():
+            return
         parts = {
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
-            "rng": _rng_state(),
+            **{f"rng.{number}": chance for number, chance in enumerate(chances)},
         }
-        if self._ema:
+        if self.averaged is not self.network:
             parts["averaged"] = self.averaged.state_dict()
         tensors = {
             f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()
         }
         facts = {
             "recipe": recipe_digest,
+            "landmarks": list(self.landmarks),
             "progress": checkpoint.progress_facts(self.progress),
-            "updates": self._updates,
+            "updates": self.updates,
             "history": self.history,
             "unreadable": sorted(self.unreadable),
         }
         checkpoint.save(path, tensors, facts)
 
-    def restore(self, path: Path, recipe_digest: str) -> None:
-        """Take up what :meth:`save` wrote.
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Take up what :meth:`save` wrote, with the head of the same stage.
 
-        Raises:
-            ArtifactMissingError: There is no checkpoint.
-            ArtifactDamagedError: It cannot be read.
-            TrainingError: It is of another recipe.
+        Other processes than those that wrote it go on with random numbers of their own.
         """
-        tensors, facts = checkpoint.load(path)
-        if facts["recipe"] != recipe_digest:
-            raise TrainingError(
-                f"{path} was written with another recipe, pictures or weights; "
-                "go on with the same ones or choose another folder"
-            )
         self.network.load_state_dict(checkpoint.part(tensors, "network"))
         self.head.load_state_dict(checkpoint.part(tensors, "head"))
         checkpoint.restore_optimizer(self.optimizer, checkpoint.part(tensors, "optimizer"))
-        if self._ema:
+        if self.averaged is not self.network:
             self.averaged.load_state_dict(checkpoint.part(tensors, "averaged"))
-        torch.set_rng_state(tensors["rng.cpu"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
         self.progress = Progress(**facts["progress"])
-        self._updates = facts["updates"]
+        self.updates = facts["updates"]
         self.history = facts["history"]
         self.unreadable = set(facts["unreadable"])
+        chance = checkpoint.part(tensors, f"rng.{distributed.rank()}")
+        if not chance:
+            self.draw_apart()
+            return
+        torch.set_rng_state(chance["cpu"])
+        if "cuda" in chance and torch.cuda.is_available():
+            torch.cuda.set_rng_state(chance["cuda"])
+
+    def draw_apart(self) -> None:
+        """Let each process but the first draw random numbers of its own from now on."""
+        if not distributed.is_first():
+            key = (self._recipe.seed, distributed.rank(), self.updates)
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
-def _rng_state() -> dict[str, torch.Tensor]:
+def _rng_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

@@ -2,7 +2,10 @@
 
 A run is a folder: ``recipe.yaml`` as resolved, ``last.safetensors`` from which it can be taken up
 again, ``best.safetensors`` with the network that answered best on the pictures kept back,
-``report.json``, and ``unreadable.txt`` if any picture could not be read.
+``report.json``, ``unreadable.txt`` if any picture could not be read, and ``tensorboard/`` if the
+recipe asks for it.
+
+Several processes started by ``torchrun`` all run this; each takes its share of every batch.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,28 +26,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 from embedder.arrays import write_npz
-from embedder.digest import sha256_bytes, sha256_file, write_atomic
-from embedder.errors import DeviceError, TrainingError
+from embedder.digest import write_atomic
+from embedder.errors import TrainingError
 from embedder.photographs import Photograph
-from embedder.runtimes import can_run_bf16
-from trainer import checkpoint
+from trainer import checkpoint, distributed
 from trainer.checkpoint import Progress
-from trainer.data.loading import VariedPictures, epoch_batches, load_batches
-from trainer.data.split import (
-    balanced_subset,
-    counts_split,
-    first_of_each,
-    folds_split,
-    stratified_split,
-)
+from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batches
+from trainer.data.split import first_of_each
 from trainer.evaluate import prepare_crops, served_gap
-from trainer.heads import make_head
+from trainer.heads import make_head, recount
+from trainer.laboratory import Laboratory, Lesson, set_up
+from trainer.memory import enough_memory
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import CountsRecipe, FoldsRecipe, Recipe, StageRecipe
+from trainer.recipe import Recipe, StageRecipe
+from trainer.scalars import Scalars
 from trainer.schedule import rate_factor
 from trainer.settle import settled
 from trainer.state import TrainingState
 from trainer.strided import speed_up
+from trainer.synchronized_norm import synchronize_norms
+from trainer.timing import Waiting, in_words
 
 GOLDEN_CROPS = 4
 FEW_PICTURES = 5
@@ -54,32 +55,20 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Laboratory:
-    """What a run works with and does not change.
+class _Turn:
+    """What the processes tell each other before a step.
 
     Attributes:
-        recipe: What was asked for.
-        learned: Photographs that are learned from.
-        kept_back: Photographs to choose the best network by.
-        tested: Photographs that are looked at once, when the run ends.
-        landmarks: Landmark ids in the order of their numbers.
-        labels: Landmark number of each learned photograph.
-        out: The run's folder.
-        device: Where the network is.
-        bf16: Whether it computes in bfloat16.
-        digest: Of everything that decides the outcome: recipe, pictures, first weights.
+        labels: Landmark numbers of the pictures in each process's share of the batch.
+        unreadable: Ids of pictures that are missing in it.
+        due: Whether a checkpoint is to be written after it.
+        seed: Of the chance that they share.
     """
 
-    recipe: Recipe
-    learned: list[Photograph]
-    kept_back: list[Photograph]
-    tested: list[Photograph]
-    landmarks: list[str]
-    labels: list[int]
-    out: Path
-    device: torch.device
-    bf16: bool
-    digest: str
+    labels: list[Tensor]
+    unreadable: list[str]
+    due: bool
+    seed: int
 
 
 def train(
@@ -87,6 +76,7 @@ def train(
     photographs: Sequence[Photograph],
     out: Path,
     *,
+    lists: Mapping[str, Sequence[Photograph]] | None = None,
     weights: Path | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -96,6 +86,7 @@ def train(
         recipe: The run.
         photographs: All that may be learned from, each with its landmark.
         out: Folder of the run; new, or with ``resume`` that of a run to go on with.
+        lists: Photographs of the lists that stages name, by name.
         weights: Safetensors file of the backbone to start from.
         resume: Go on where ``last.safetensors`` stops; it ends with the weights of a run that
             was never interrupted.
@@ -109,168 +100,182 @@ def train(
         RecipeError: The network cannot be made.
         DeviceError: bfloat16 was asked for and the processor has none.
     """
-    lab = _set_up(recipe, photographs, out, weights)
+    lab = set_up(recipe, photographs, lists or {}, out, weights)
     state = _start(lab, weights, resume=resume)
-    while (progress := state.progress).stage < len(recipe.stages):
-        stage = recipe.stages[progress.stage]
-        started = time.monotonic()
-        loss = _run_epoch(lab, state, stage)
-        kept = settled(state.averaged)
-        score = _score(lab, kept, lab.kept_back)
-        if score >= progress.best_score - _standard_error(progress.best_score, len(lab.kept_back)):
-            progress.best_score = max(score, progress.best_score)
-            tensors = {f"network.{name}": t for name, t in kept.state_dict().items()}
-            checkpoint.save(out / "best.safetensors", tensors, {"recipe": lab.digest})
-        _note_epoch(state, loss, score, time.monotonic() - started)
-        at_end = progress.epoch + 1 == stage.last_epoch
-        state.progress = Progress(
-            stage=progress.stage + at_end,
-            epoch=0 if at_end else progress.epoch + 1,
-            best_score=progress.best_score,
-        )
-        state.save(out / "last.safetensors", lab.digest)
+    with _scalars(lab, state) as scalars:
+        while (progress := state.progress).stage < len(recipe.stages):
+            stage = recipe.stages[progress.stage]
+            started = time.monotonic()
+            with enough_memory(progress.stage, stage, lab.last):
+                facts = _run_epoch(lab, state, stage, scalars)
+                kept = settled(state.averaged)
+                score = _score(lab, kept, lab.kept_back)
+            best = progress.best_score
+            if score >= best - _standard_error(best, len(lab.kept_back)):
+                progress.best_score = max(score, best)
+                _save_best(lab, kept)
+            facts |= {"validation_gap": score, "seconds": round(time.monotonic() - started, 1)}
+            _note_epoch(state, facts, scalars)
+            at_end = progress.epoch + 1 == stage.last_epoch
+            state.progress = Progress(
+                stage=progress.stage + at_end,
+                epoch=0 if at_end else progress.epoch + 1,
+                best_score=progress.best_score,
+            )
+            if at_end:
+                _change_lesson(lab, state)
+            state.save(lab.last, lab.digest)
     return _report(lab, state)
 
 
-def _run_epoch(lab: Laboratory, state: TrainingState, stage: StageRecipe) -> float:
-    """Train one epoch from where ``state`` stands; return the mean loss of its steps."""
-    progress = state.progress
+def _run_epoch(
+    lab: Laboratory, state: TrainingState, stage: StageRecipe, scalars: Scalars
+) -> dict[str, float]:
+    """Train one epoch from where ``state`` stands; return its mean loss and its times."""
+    progress, lesson = state.progress, lab.lessons[state.progress.stage]
     key = (lab.recipe.seed, progress.stage, progress.epoch)
     target = lab.recipe.embed.model_copy(update={"side": stage.side})
-    pictures = VariedPictures(lab.learned, lab.labels, target, lab.recipe.augment, key)
-    batches = epoch_batches(len(lab.learned), stage.batch_size, key)
-    frozen = progress.epoch < stage.frozen_epochs
-    state.network.train()
-    state.network.backbone.requires_grad_(not frozen).train(not frozen)
+    pictures = VariedPictures(lesson.photographs, lesson.labels, target, lab.recipe.augment, key)
+    batches = epoch_batches(len(lesson.photographs), stage.batch_size, key)
+    shares = [distributed.share(batch) for batch in batches[progress.step :]]
+    state.freeze(frozen=progress.epoch < stage.frozen_epochs)
     total = torch.tensor(progress.loss_total, device=lab.device)
-    saved = time.monotonic()
+    waiting, saved = Waiting(lab.device), time.monotonic()
     bar = tqdm(
-        load_batches(pictures, batches[progress.step :], workers=lab.recipe.data.workers),
+        waiting.watch(load_batches(pictures, shares, workers=lab.recipe.data.workers)),
         desc=f"stage {progress.stage + 1} epoch {progress.epoch + 1}/{stage.last_epoch}",
         total=len(batches),
         initial=progress.step,
         unit="batch",
+        disable=not distributed.is_first(),
     )
     for batch in bar:
-        _note_unreadable(lab, state, batch.unreadable)
+        turn = _take_turn(batch, due=time.monotonic() - saved > lab.recipe.save_seconds)
+        _note_unreadable(lab, state, turn.unreadable)
         factor = rate_factor(stage, progress.epoch + progress.step / len(batches))
         state.set_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
-        if len(batch.labels) > 1:
-            total += _step(lab, state, batch.pictures, batch.labels)
+        if sum(map(len, turn.labels)) > 1:
+            loss = _step(lab, state, batch.pictures, turn)
+            total += loss
+            scalars.step(state.updates, loss, rate=stage.lr * factor)
         progress.step += 1
-        if time.monotonic() - saved > lab.recipe.save_seconds:
-            progress.loss_total = _finite(lab, total)
+        if turn.due:
+            progress.loss_total = _finite(lab, state, total)
             bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
-            state.save(lab.out / "last.safetensors", lab.digest)
+            state.save(lab.last, lab.digest)
+            scalars.flush()
             saved = time.monotonic()
-    return _finite(lab, total) / max(progress.step, 1)
+    loss_total = _finite(lab, state, total)
+    return {"loss": loss_total / max(progress.step, 1), **waiting.seconds()}
 
 
-def _step(lab: Laboratory, state: TrainingState, pictures: Tensor, labels: Tensor) -> Tensor:
+def _step(lab: Laboratory, state: TrainingState, pictures: Tensor, turn: _Turn) -> Tensor:
     """Take one step of the optimizer; return the loss, still on the device."""
-    pictures = pictures.to(lab.device, non_blocking=True, memory_format=torch.channels_last)
-    labels = labels.to(lab.device, non_blocking=True)
-    with torch.autocast(lab.device.type, torch.bfloat16, enabled=lab.bf16):
-        embeddings = state.network.embed_unscaled(pictures)
-    loss: Tensor = state.head(embeddings, labels)
+    parts = lab.recipe.stages[state.progress.stage].accumulate
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    loss = state.learner().compute_gradients(pictures, turn.labels, parts=parts, seed=turn.seed)
     if lab.recipe.optimizer.clip_norm:
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), lab.recipe.optimizer.clip_norm)
     state.optimizer.step()
     state.average()
-    return loss.detach()
+    return loss
 
 
-def _set_up(
-    recipe: Recipe, photographs: Sequence[Photograph], out: Path, weights: Path | None
-) -> Laboratory:
-    """Split the photographs and settle where and in what to compute."""
-    known = [photograph for photograph in photographs if photograph.landmark_id is not None]
-    if recipe.data.subset:
-        known = balanced_subset(known, recipe.data.subset, seed=recipe.seed)
-    landmarks = sorted({str(photograph.landmark_id) for photograph in known})
-    learned, kept_back, tested = _split(known, recipe)
-    if len(landmarks) < 2 or len(learned) < 2:
-        raise TrainingError(
-            f"{len(known)} photographs of {len(landmarks)} landmarks are too few to learn from"
-        )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    able = can_run_bf16("cuda" if device.type == "cuda" else "cpu")
-    if recipe.precision == "bf16" and not able:
-        raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
-    bf16 = able and recipe.precision != "f32"
-    number = {landmark: n for n, landmark in enumerate(landmarks)}
-    decisive = [recipe.to_yaml(), sha256_file(weights) if weights and weights.is_file() else ""]
-    decisive += [f"{photograph.id} {photograph.landmark_id}" for photograph in known]
-    _log.info(
-        "%d pictures of %d landmarks to learn from, %d kept back; %s in %s",
-        len(learned),
-        len(landmarks),
-        len(kept_back),
-        device.type,
-        "bf16" if bf16 else "f32",
-    )
-    return Laboratory(
-        recipe=recipe,
-        learned=learned,
-        kept_back=kept_back,
-        tested=tested,
-        landmarks=landmarks,
-        labels=[number[str(photograph.landmark_id)] for photograph in learned],
-        out=out,
-        device=device,
-        bf16=bf16,
-        digest=sha256_bytes("\n".join(decisive).encode()),
-    )
-
-
-def _split(
-    known: list[Photograph], recipe: Recipe
-) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
-    """Split into pictures to learn from, to choose by, and to look at once."""
-    validation, seed = recipe.data.validation, recipe.seed
-    if isinstance(validation, CountsRecipe):
-        return counts_split(known, validation, seed=seed)
-    if isinstance(validation, FoldsRecipe):
-        return *folds_split(known, validation, seed=seed), []
-    return *stratified_split(known, validation, seed=seed), []
+def _take_turn(batch: Batch, *, due: bool) -> _Turn:
+    """Tell the other processes of this one's share of a batch; hear of theirs."""
+    if distributed.size() == 1:
+        return _Turn([batch.labels], batch.unreadable, due, 0)
+    own = (batch.labels.tolist(), batch.unreadable, due, int(torch.randint(1 << 31, ())))
+    told = distributed.gather(own)
+    labels = [torch.tensor(numbers, dtype=torch.int64) for numbers, *_ in told]
+    unreadable = [name for _, names, *_ in told for name in names]
+    return _Turn(labels, unreadable, *told[0][2:])
 
 
 def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingState:
     """Make the state of a new run, or take up the one in the folder."""
-    last = lab.out / "last.safetensors"
-    if last.exists() and not resume:
+    exists = distributed.of_first(lab.last.exists())
+    if exists and not resume:
         raise TrainingError(f"{lab.out} already holds a run; go on with it by --resume")
-    lab.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(lab.recipe.seed)
-    counts = np.bincount(lab.labels, minlength=len(lab.landmarks)).astype(np.int64)
-    going_on = resume and last.exists()
-    recipe = lab.recipe.network
-    if going_on:  # every weight comes from the checkpoint: nothing to download
-        recipe = recipe.model_copy(update={"pretrained": "none"})
-    network = EmbeddingNetwork(recipe, weights=None if going_on else weights)
-    speed_up(network)
-    head = make_head(lab.recipe.head, network.dimension, counts)
-    state = TrainingState(
-        network.to(lab.device).to(memory_format=torch.channels_last),
-        head.to(lab.device),
-        lab.recipe.optimizer,
-        ema=lab.recipe.ema,
-    )
-    if going_on:
-        state.restore(last, lab.digest)
-        return state
-    write_atomic(lab.out / "recipe.yaml", lab.recipe.to_yaml().encode())
-    crops = prepare_crops(lab.learned, lab.recipe.embed, GOLDEN_CROPS)
-    write_npz(lab.out / "crops.npz", crops=crops.astype(np.float16))
+    if exists:
+        return _take_up(lab, *checkpoint.load(lab.last))
+    state = _make_state(lab, EmbeddingNetwork(lab.recipe.network, weights=weights), lab.lessons[0])
+    state.draw_apart()
+    if distributed.is_first():
+        lab.out.mkdir(parents=True, exist_ok=True)
+        write_atomic(lab.out / "recipe.yaml", lab.recipe.to_yaml().encode())
+        crops = prepare_crops(lab.learned, lab.recipe.embed, GOLDEN_CROPS)
+        write_npz(lab.out / "crops.npz", crops=crops.astype(np.float16))
     return state
+
+
+def _take_up(
+    lab: Laboratory, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> TrainingState:
+    """Make the state that a checkpoint holds.
+
+    Raises:
+        TrainingError: It is of another recipe.
+    """
+    if facts["recipe"] != lab.digest:
+        raise TrainingError(
+            f"{lab.last} was written with another recipe, pictures or weights; "
+            "go on with the same ones or choose another folder"
+        )
+    stage = min(facts["progress"]["stage"], len(lab.lessons) - 1)
+    # Every weight comes from the checkpoint: nothing to download.
+    network = lab.recipe.network.model_copy(update={"pretrained": "none"})
+    state = _make_state(lab, EmbeddingNetwork(network), lab.lessons[stage])
+    state.restore(tensors, facts)
+    if distributed.is_first():  # what does not decide the outcome may have changed
+        write_atomic(lab.out / "recipe.yaml", lab.recipe.to_yaml().encode())
+    return state
+
+
+def _make_state(lab: Laboratory, network: EmbeddingNetwork, lesson: Lesson) -> TrainingState:
+    speed_up(network)
+    if distributed.size() > 1:
+        synchronize_norms(network, lab.device)
+    return TrainingState(
+        network.to(lab.device).to(memory_format=torch.channels_last),
+        make_head(lab.recipe.head, network.dimension, lesson.counts).to(lab.device),
+        lab.recipe,
+        landmarks=lesson.landmarks,
+        bf16=lab.bf16,
+    )
+
+
+def _change_lesson(lab: Laboratory, state: TrainingState) -> None:
+    """Fit the head to what the next stage learns from: another one for other landmarks."""
+    if state.progress.stage == len(lab.lessons):
+        return
+    lesson, recipe = lab.lessons[state.progress.stage], lab.recipe.head
+    if lesson.landmarks == state.landmarks:
+        recount(state.head, recipe, lesson.counts)
+        return
+    _log.info("%d other landmarks: head and optimizer begin anew", len(lesson.landmarks))
+    head = make_head(recipe, state.network.dimension, lesson.counts).to(lab.device)
+    state.renew_head(head, lesson.landmarks)
+
+
+def _scalars(lab: Laboratory, state: TrainingState) -> Scalars:
+    """Open the curves, if they are asked for."""
+    asked = lab.recipe.log == "tensorboard" and distributed.is_first()
+    return Scalars(lab.out / "tensorboard" if asked else None, step=state.updates + 1)
+
+
+def _save_best(lab: Laboratory, network: EmbeddingNetwork) -> None:
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    if distributed.is_first():
+        checkpoint.save(lab.out / "best.safetensors", tensors, {"recipe": lab.digest})
 
 
 def _score(lab: Laboratory, network: EmbeddingNetwork, queries: list[Photograph]) -> float:
     """Score a network by the served rule."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
-    return served_gap(network, gallery, queries, lab.recipe.embed, bf16=lab.bf16)
+    score = served_gap(network, gallery, queries, lab.recipe.embed, bf16=lab.bf16)
+    return distributed.of_first(score)
 
 
 def _test(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
@@ -294,18 +299,18 @@ def _standard_error(score: float, queries: int) -> float:
     return math.sqrt(max(0.0, score * (1 - score)) / max(queries, 1))
 
 
-def _note_epoch(state: TrainingState, loss: float, score: float, seconds: float) -> None:
+def _note_epoch(state: TrainingState, facts: dict[str, float], scalars: Scalars) -> None:
+    """Log an epoch, and write it into history and curves."""
     progress = state.progress
-    _log.info("loss %.4f, validation GAP %.4f, %.0f s", loss, score, seconds)
-    state.history.append(
-        {
-            "stage": progress.stage,
-            "epoch": progress.epoch,
-            "loss": loss,
-            "validation_gap": score,
-            "seconds": round(seconds, 1),
-        }
+    _log.info(
+        "loss %.4f, validation GAP %.4f, %.0f s; %s",
+        facts["loss"],
+        facts["validation_gap"],
+        facts["seconds"],
+        in_words(facts["seconds_loading"], facts["seconds_computing"]),
     )
+    state.history.append({"stage": progress.stage, "epoch": progress.epoch, **facts})
+    scalars.epoch(state.updates, facts)
 
 
 def _note_unreadable(lab: Laboratory, state: TrainingState, ids: list[str]) -> None:
@@ -314,25 +319,27 @@ def _note_unreadable(lab: Laboratory, state: TrainingState, ids: list[str]) -> N
         return
     state.unreadable.update(ids)
     report = lab.out / "unreadable.txt"
-    write_atomic(report, "".join(f"{name}\n" for name in sorted(state.unreadable)).encode())
+    if distributed.is_first():
+        write_atomic(report, "".join(f"{name}\n" for name in sorted(state.unreadable)).encode())
     share = lab.recipe.data.max_unreadable
-    if len(state.unreadable) > (max(share * len(lab.learned), FEW_PICTURES) if share else 0):
+    total = max(len(lesson.photographs) for lesson in lab.lessons)
+    if len(state.unreadable) > (max(share * total, FEW_PICTURES) if share else 0):
         raise TrainingError(
-            f"{len(state.unreadable)} of {len(lab.learned)} pictures cannot be read, more than "
+            f"{len(state.unreadable)} of {total} pictures cannot be read, more than "
             f"data.max_unreadable allows; {report} names them"
         )
 
 
-def _finite(lab: Laboratory, loss: Tensor) -> float:
-    """Return the loss as a number.
+def _finite(lab: Laboratory, state: TrainingState, loss: Tensor) -> float:
+    """Return the loss as a number, once it is sure that the state is worth saving.
 
     Raises:
-        TrainingError: It is none; the last good checkpoint stays.
+        TrainingError: The loss, or a weight, is not finite; the last good checkpoint stays.
     """
     value = float(loss)
-    if not np.isfinite(value):
+    if not (np.isfinite(value) and state.is_finite()):
         raise TrainingError(
-            f"the loss is not finite; {lab.out / 'last.safetensors'} is the last good state. "
+            f"the loss is not finite; {lab.last} is the last good state, if there is one. "
             "Lower the learning rates, set optimizer.clip_norm, or compute with precision=f32"
         )
     return value
@@ -341,17 +348,26 @@ def _finite(lab: Laboratory, loss: Tensor) -> float:
 def _report(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
     report = {
         "name": lab.recipe.name,
-        "landmarks": len(lab.landmarks),
+        "landmarks": len(lab.lessons[0].landmarks),
         "pictures": len(lab.learned),
         "kept_back": len(lab.kept_back),
         "unreadable": len(state.unreadable),
         "device": lab.device.type,
         "precision": "bf16" if lab.bf16 else "f32",
+        "stages": [
+            {
+                "list": stage.list or lab.recipe.data.list,
+                "pictures": len(lesson.photographs),
+                "landmarks": len(lesson.landmarks),
+            }
+            for stage, lesson in zip(lab.recipe.stages, lab.lessons, strict=True)
+        ],
         "validation_gap": state.progress.best_score,
         "seconds": round(sum(entry["seconds"] for entry in state.history), 1),
         "epochs": state.history,
     }
     if lab.tested:
         report |= _test(lab, state)
-    write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    if distributed.is_first():
+        write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return report

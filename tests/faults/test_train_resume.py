@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from embedder.errors import ArtifactMissingError
-from tests.factories import photographs
+from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
 
@@ -47,17 +48,44 @@ def kill_at(arguments: list[str], last: Path, stage: int, epoch: int, step: int)
         process.wait()
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """Killed three times in the middle of epochs and resumed, every tensor is equal."""
-    photographs(tmp_path / "data", landmarks=4, views=7)
+def folders(directory: Path) -> list[str]:
+    """Draw photographs in folders; both stages learn from all."""
+    photographs(directory, landmarks=4, views=7)
+    return []
+
+
+def lists(directory: Path) -> list[str]:
+    """Draw photographs with a list of all and one of the clean; the first stage learns from all."""
+    clean = []
+    lines = ["id,url,landmark_id"]
+    for landmark in range(5):
+        ids = [f"{landmark}a{view}" for view in range(7)]
+        for view, name in enumerate(ids):
+            file = directory / "train" / name[0] / name[1] / name[2] / f"{name}.jpg"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(view_bytes(landmark, view))
+        lines += [f"{name},,{landmark}" for name in ids]
+        clean += [f"{landmark},{' '.join(ids[:-1])}"] if landmark > 1 else []
+    (directory / "train.csv").write_text("\n".join(lines))
+    (directory / "train_clean.csv").write_text("\n".join(["landmark_id,images", *clean]))
+    return ["--set", "stages.0.list=train.csv"]
+
+
+@pytest.mark.parametrize("draw", [folders, lists])
+def test_a_killed_run_ends_with_the_same_weights(
+    tmp_path: Path, draw: Callable[[Path], list[str]]
+) -> None:
+    """Killed inside epochs and between stages, and resumed, every tensor is equal."""
+    more = draw(tmp_path / "data")
     tiny_recipe(tmp_path / "recipe.yaml")
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    subprocess.run(command(tmp_path, whole), check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(command(tmp_path, whole, *more), check=True, stderr=subprocess.DEVNULL)
 
-    for stage, epoch, step in ((0, 0, 2), (0, 1, 3), (1, 0, 1)):
-        resumed = command(tmp_path, pieces, "--resume")
+    for stage, epoch, step in ((0, 0, 2), (0, 1, 3), (1, 0, 0), (1, 0, 1)):
+        resumed = command(tmp_path, pieces, "--resume", *more)
         kill_at(resumed, pieces / "last.safetensors", stage, epoch, step)
-    subprocess.run(command(tmp_path, pieces, "--resume"), check=True, stderr=subprocess.DEVNULL)
+    resumed = command(tmp_path, pieces, "--resume", *more)
+    subprocess.run(resumed, check=True, stderr=subprocess.DEVNULL)
 
     for name in ("last.safetensors", "best.safetensors"):
         expected, _ = checkpoint.load(whole / name)

@@ -15,6 +15,7 @@ from trainer.heads.softmax import Softmax
 from trainer.heads.subcenter_arcface import SubcenterArcFace, dynamic_margins
 from trainer.recipe import (
     AdaCosRecipe,
+    ArcFaceRecipe,
     ConstantMargin,
     CosFaceRecipe,
     DynamicMargin,
@@ -52,6 +53,22 @@ def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> 
         scale=recipe.scale,
         **shared,
     )
+
+
+def recount(head: Head, recipe: HeadRecipe, counts: NDArray[np.int64]) -> None:
+    """Give a head the weights and margins of other numbers of pictures; what it learned stays.
+
+    Args:
+        head: Made by the same recipe, for as many landmarks.
+        recipe: Kind and constants.
+        counts: ``(C,)``, training pictures of each landmark.
+    """
+    if head.weights is not None:
+        head.weights.copy_(torch.from_numpy(rarity_weights(counts)))
+    if isinstance(head, SubcenterArcFace) and isinstance(
+        recipe, SubcenterArcFaceRecipe | ArcFaceRecipe
+    ):
+        head.margins.copy_(_margins(recipe.margin, counts))
 
 
 def _margins(recipe: DynamicMargin | ConstantMargin, counts: NDArray[np.int64]) -> torch.Tensor:

@@ -64,6 +64,12 @@ class Head(nn.Module):
             weights = weights[chosen]
         return functional.cross_entropy(logits, places, weight=weights)
 
+    def mass(self, labels: Tensor) -> Tensor:
+        """Return what pictures of these landmarks count together in the mean loss."""
+        if self.weights is None:
+            return torch.full((), float(len(labels)), device=labels.device)
+        return self.weights[labels].sum()
+
     def choose(self, labels: Tensor) -> Tensor | None:
         """Draw the landmarks of this step: sorted numbers; None for all of them."""
         wanted = max(round(self.sample * self.landmarks), 2)

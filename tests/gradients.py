@@ -1,0 +1,89 @@
+"""Gradients of every head for one batch, in however many processes this is run.
+
+torchrun --nproc-per-node=2 -m tests.gradients OUT.npz
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from embedder.arrays import write_npz
+from trainer import distributed
+from trainer.heads import make_head
+from trainer.learner import Learner
+from trainer.network import EmbeddingNetwork
+from trainer.recipe import HeadRecipe, NetworkRecipe
+from trainer.synchronized_norm import synchronize_norms
+
+HEADS: dict[str, dict[str, Any]] = {
+    "subcenter_arcface": {
+        "kind": "subcenter_arcface",
+        "margin": {"kind": "dynamic"},
+        "class_weights": "rarity",
+    },
+    "adacos-semi": {"kind": "adacos", "variant": "semi", "class_weights": "rarity"},
+    "adacos-dynamic": {"kind": "adacos", "variant": "dynamic"},
+    "softmax": {"kind": "softmax", "dropout": 0.3, "sample": 0.5, "class_weights": "rarity"},
+}
+WITH_NORMS = {
+    "backbone": "mobilenetv3_small_050",
+    "pretrained": "none",
+    "pooling": {"kind": "gem"},
+    "neck": {"dimension": 16, "after": "batchnorm-prelu"},
+}
+WITHOUT_NORMS = {
+    "backbone": "six_convolutions",
+    "pretrained": "none",
+    "pooling": {"kind": "average"},
+    "neck": {"kind": "hidden", "hidden": 16, "dimension": 8},
+}
+COUNTS = np.array([1, 3, 9, 27, 81, 243])
+NUMBER = 7
+SIDE = 64
+
+
+def gradients(
+    network: dict[str, Any], head: dict[str, Any], *, parts: int = 1
+) -> dict[str, NDArray[np.float32]]:
+    """Compute loss, gradients, statistics of norms and the adaptive scale for one batch."""
+    torch.manual_seed(0)
+    embedder = EmbeddingNetwork(NetworkRecipe.model_validate(network))
+    recipe: HeadRecipe = TypeAdapter(HeadRecipe).validate_python(head)
+    judge = make_head(recipe, embedder.dimension, COUNTS)
+    if distributed.size() > 1:
+        synchronize_norms(embedder, torch.device("cpu"))
+    pictures = torch.randn(NUMBER, 3, SIDE, SIDE)
+    labels = torch.randint(len(COUNTS), (NUMBER,))
+    own = list(distributed.share(range(NUMBER)))
+    of_each = distributed.gather(labels[own])
+    torch.manual_seed(5 + distributed.rank())  # what they have to share comes from the seed
+    learner = Learner(embedder, judge, bf16=False, compiled=False)
+    loss = learner.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
+    found = {"loss": loss}
+    for module in (embedder, judge):
+        found |= {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        found |= {n: b for n, b in module.named_buffers() if "running_" in n or n == "scale"}
+    return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+
+def main() -> None:
+    """Write the gradients of all heads, from the first process."""
+    with distributed.joined():
+        found = {
+            f"{kind}/{name}": array
+            for kind, head in HEADS.items()
+            for name, array in gradients(WITH_NORMS, head).items()
+        }
+        if distributed.is_first():
+            write_npz(Path(sys.argv[1]), **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What to do when the memory is not enough, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from embedder.errors import TrainingError
+from trainer.recipe import StageRecipe
+
+_SIGNS = ("DefaultCPUAllocator", "shared memory", "killed by signal")
+"""How torch words it on the CPU, and between processes, where it raises no type of its own."""
+
+
+@contextmanager
+def enough_memory(number: int, stage: StageRecipe, last: Path) -> Iterator[None]:
+    """Turn a lack of memory into advice.
+
+    Args:
+        number: Of the stage, from 0.
+        stage: What it was asked to do.
+        last: Checkpoint to go on from.
+
+    Raises:
+        TrainingError: The memory was not enough.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(_advice(number, stage, last)) from error
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in _SIGNS):
+            raise TrainingError(_advice(number, stage, last)) from error
+        raise
+
+
+def _advice(number: int, stage: StageRecipe, last: Path) -> str:
+    at_once = -(-stage.batch_size // stage.accumulate)
+    return (
+        f"the memory is not enough for {at_once} pictures of {stage.side} pixels at once. Go on by "
+        f"--resume with --set stages.{number}.accumulate={2 * stage.accumulate}, which computes "
+        f"the same batch in smaller parts, with fewer data.workers, or with more processes; {last} "
+        "is the last good state, if there is one"
+    )

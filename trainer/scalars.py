@@ -1,0 +1,68 @@
+"""Curves for TensorBoard, without holding up the device for the sake of a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Scalars:
+    """Writes event files; losses stay on the device until :meth:`flush`.
+
+    Args:
+        folder: Where the files go; None writes nothing.
+        step: Number of the next step. What an interrupted run wrote from there on is hidden.
+    """
+
+    def __init__(self, folder: Path | None, *, step: int) -> None:
+        self._writer: SummaryWriter | None = None
+        self._noted: list[tuple[int, Tensor, float]] = []
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self._writer = SummaryWriter(str(folder), purge_step=step)
+
+    def step(self, number: int, loss: Tensor, *, rate: float) -> None:
+        """Note the loss and the backbone's learning rate of a step."""
+        if self._writer is not None:
+            self._noted.append((number, loss, rate))
+
+    def epoch(self, number: int, values: dict[str, float]) -> None:
+        """Note what was found after the step of that number, by name."""
+        if self._writer is not None:
+            self.flush()
+            for name, value in values.items():
+                self._writer.add_scalar(f"epoch/{name}", value, number)
+            self._writer.flush()
+
+    def flush(self) -> None:
+        """Fetch the losses from the device and write them."""
+        if self._writer is None or not self._noted:
+            return
+        losses = torch.stack([loss for _, loss, _ in self._noted]).tolist()
+        for (number, _, rate), loss in zip(self._noted, losses, strict=True):
+            self._writer.add_scalar("step/loss", loss, number)
+            self._writer.add_scalar("step/rate", rate, number)
+        self._noted.clear()
+        self._writer.flush()
+
+    def __enter__(self) -> Scalars:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
