@@ -21,7 +21,7 @@ class _StridedDepthwise(torch.autograd.Function):
     """Depthwise convolution ``(n, c, h, w)`` → ``(n, c, h', w')``, padded by half its kernel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:  # noqa: ANN401 - torch's own type
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         padding = (weight.shape[2] // 2, weight.shape[3] // 2)
@@ -29,7 +29,7 @@ class _StridedDepthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401 - torch's own type
         x, weight = ctx.saved_tensors
         stride, groups = ctx.stride, weight.shape[0]
         padding = (weight.shape[2] // 2, weight.shape[3] // 2)
@@ -39,7 +39,7 @@ class _StridedDepthwise(torch.autograd.Function):
             spread[:, :, :: stride[0], :: stride[1]] = gradient
             of_x = functional.conv2d(spread, weight.flip(2, 3), None, 1, padding, groups=groups)
         if ctx.needs_input_grad[1]:
-            of_weight = conv2d_weight(  # type: ignore[no-untyped-call]
+            of_weight = conv2d_weight(  # type: ignore[no-untyped-call]  # torch has no types there
                 x, weight.shape, gradient, stride=stride, padding=padding, groups=groups
             )
         return of_x, of_weight, None
