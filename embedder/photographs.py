@@ -95,7 +95,8 @@ class PhotographSet(ABC):
 
         Args:
             list_name: A list file of the data folder, or a path to one elsewhere. By default
-                ``train_clean.csv`` if it is there, else ``train.csv``, else ``index.csv``.
+                ``train_clean.csv`` if it is there, else ``train.csv``, else ``index.csv``; in the
+                folders layout every picture.
 
         Returns:
             Sorted by ``landmark_order``, then by id; pictures without a landmark last.
@@ -268,9 +269,7 @@ class _FolderSet(PhotographSet):
 
     def gallery(self, list_name: str | None = None) -> list[Photograph]:
         if list_name is not None:
-            raise CatalogError(
-                self.directory, f"{list_name} was asked for, but it is one folder per landmark"
-            )
+            return self._listed(self.directory / list_name)
         loose = [name for name, landmark in self._labeled() if landmark is None]
         if loose:
             raise CatalogError(
@@ -297,6 +296,17 @@ class _FolderSet(PhotographSet):
     def names(self) -> dict[str, str]:
         landmarks = {landmark for _, landmark in self._labeled() if landmark is not None}
         return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
+
+    def _listed(self, path: Path) -> list[Photograph]:
+        """Read a list of these pictures; the landmark is the one that the list tells."""
+        paths = {query.id: query.path for query in self.queries()}
+        pictures = []
+        for line, name, landmark in _listed(path):
+            if name not in paths:
+                raise CatalogError(path, f"line {line}: there is no picture {name}")
+            pictures.append(Photograph(name, paths[name], landmark))
+        _demand_unique(path, (picture.id for picture in pictures))
+        return sorted(pictures, key=lambda p: (landmark_order(p.landmark_id or ""), p.id))
 
     def _labeled(self) -> Iterator[tuple[str, str | None]]:
         for name in self.files:

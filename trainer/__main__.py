@@ -17,6 +17,7 @@ from typing import Any
 from trainer.data.commands import add_download, add_prepare
 
 _INTERRUPTED = 130
+_MAX_ANGLE_DEGREES = 75.0  # that of trainer.denoise, which is too heavy to ask before --help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
     export.set_defaults(command=_export)
+
+    denoise = commands.add_parser(
+        "denoise", help="list a run's training pictures without those whose label looks wrong"
+    )
+    denoise.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    denoise.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    denoise.add_argument("--out", type=Path, required=True, help="folder of the list and report")
+    denoise.add_argument(
+        "--angle",
+        type=float,
+        default=_MAX_ANGLE_DEGREES,
+        metavar="DEGREES",
+        help="drop pictures farther from their landmark's dominant sub-center "
+        "(default: %(default)s)",
+    )
+    denoise.add_argument(
+        "--truth", metavar="LIST", help="list with the right labels, to judge the result by"
+    )
+    denoise.set_defaults(command=_denoise)
 
     draw = commands.add_parser("draw", help="draw a sample set of made-up landmarks")
     draw.add_argument("--out", type=Path, required=True, help="folder, in the layout of GLDv2")
@@ -128,6 +148,27 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     else:
         digest = export(runs[0], options.out)
     return {"embedder": str(options.out), "digest": digest}
+
+
+def _denoise(options: argparse.Namespace) -> dict[str, Any]:
+    from embedder.photographs import open_data
+    from trainer.recipe import load_recipe
+
+    data = open_data(options.data)
+    recipe = load_recipe(options.run / "recipe.yaml")
+    photographs = data.gallery(recipe.stages[-1].list or recipe.data.list)  # what the head learned
+    truths = None
+    if options.truth:
+        truths = {p.id: p.landmark_id for p in data.gallery(options.truth)}
+
+    from trainer.denoise import denoise
+
+    report = denoise(
+        options.run, photographs, options.out, max_angle_degrees=options.angle, truths=truths
+    )
+    return {
+        key: value for key, value in report.items() if key not in ("angles", "dropped_pictures")
+    }
 
 
 def _draw(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from embedder.errors import DeviceError, TrainingError
 from embedder.photographs import Photograph
 from embedder.runtimes import can_run_bf16
 from trainer import distributed
-from trainer.data.split import balanced_subset, counts_split, folds_split, stratified_split
+from trainer.data.split import counts_split, folds_split, labeled, stratified_split
 from trainer.recipe import CountsRecipe, FoldsRecipe, Recipe
 
 _log = logging.getLogger(__name__)
@@ -141,9 +141,7 @@ def _labeled(photographs: Sequence[Photograph], recipe: Recipe) -> list[Photogra
     Raises:
         TrainingError: There is nothing to tell apart.
     """
-    known = [photograph for photograph in photographs if photograph.landmark_id is not None]
-    if recipe.data.subset:
-        known = balanced_subset(known, recipe.data.subset, seed=recipe.seed)
+    known = labeled(photographs, recipe.data.subset, seed=recipe.seed)
     landmarks = {photograph.landmark_id for photograph in known}
     if len(landmarks) < 2:
         raise TrainingError(

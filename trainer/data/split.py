@@ -12,6 +12,14 @@ from embedder.photographs import Photograph, landmark_order
 from trainer.recipe import CountsRecipe, FoldsRecipe, SubsetRecipe
 
 
+def labeled(
+    photographs: Sequence[Photograph], subset: SubsetRecipe | None, *, seed: int
+) -> list[Photograph]:
+    """Take the photographs that a run may learn from: with a landmark, and in the subset."""
+    known = [photograph for photograph in photographs if photograph.landmark_id is not None]
+    return balanced_subset(known, subset, seed=seed) if subset else known
+
+
 def stratified_split(
     photographs: Sequence[Photograph], fraction: float, *, seed: int
 ) -> tuple[list[Photograph], list[Photograph]]:

@@ -202,6 +202,30 @@ def test_a_gallery_refuses_pictures_of_no_landmark(folders: Path) -> None:
         open_data(folders).gallery()
 
 
+def test_a_list_of_a_folder_takes_some_of_its_pictures(folders: Path, tmp_path: Path) -> None:
+    """Ids are paths without extensions; what the list says of a picture outranks its folder."""
+    mine = tmp_path / "mine.csv"
+    mine.write_text("id,landmark_id\nTaj Mahal/at night/1,Taj Mahal\n9/b,10\n")
+    assert [(p.id, p.landmark_id, p.path.name) for p in open_data(folders).gallery(str(mine))] == [
+        ("9/b", "10", "b.webp"),
+        ("Taj Mahal/at night/1", "Taj Mahal", "1.JPEG"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [("9/a,9\n9/c,9\n", "line 3: there is no picture 9/c"), ("9/a,9\n9/a,10\n", "listed twice")],
+)
+def test_a_faulty_list_of_a_folder_is_refused(
+    folders: Path, tmp_path: Path, lines: str, reason: str
+) -> None:
+    """A picture that is not there, or there twice, is named."""
+    mine = tmp_path / "mine.csv"
+    mine.write_text("id,landmark_id\n" + lines)
+    with pytest.raises(CatalogError, match=reason):
+        open_data(folders).gallery(str(mine))
+
+
 def test_train_and_test_are_not_taken_for_landmarks(tmp_path: Path) -> None:
     """A folder of parts with landmarks below each is refused, with the one to give."""
     write(tmp_path / "train/Taj Mahal/1.jpg")
