@@ -63,9 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train, again="; go on with --resume")
 
     export = commands.add_parser("export", help="write a run's best network as an embedder")
-    export.add_argument("run_folders", type=Path, metavar="RUN", nargs="+")
     export.add_argument(
-        "--ensemble", type=Path, metavar="FILE", help="recipe that joins several runs into one"
+        "folders", type=Path, metavar="RUN", nargs="+", help="a run; with --ensemble, embedders"
+    )
+    export.add_argument(
+        "--ensemble", type=Path, metavar="FILE", help="recipe that joins several embedders into one"
     )
     export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
     export.set_defaults(command=_export)
@@ -138,15 +140,17 @@ def _train_together(options: argparse.Namespace) -> dict[str, Any]:
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     from embedder.errors import TrainingError
-    from trainer.export import export, export_ensemble
 
-    runs = options.run_folders
     if options.ensemble:
-        digest = export_ensemble(options.ensemble, runs, options.out)
-    elif len(runs) > 1:
-        raise TrainingError("several runs become one embedder by --ensemble FILE")
+        from trainer.ensemble import join
+
+        digest = join(options.ensemble, options.folders, options.out)
+    elif len(options.folders) > 1:
+        raise TrainingError("several runs are exported one by one, and joined by --ensemble FILE")
     else:
-        digest = export(runs[0], options.out)
+        from trainer.export import export
+
+        digest = export(options.folders[0], options.out)
     return {"embedder": str(options.out), "digest": digest}
 
 

@@ -1,4 +1,4 @@
-"""From finished runs to an embedder artifact, proved equal to the networks that were trained."""
+"""From a finished run to an embedder artifact, proved equal to the network that was trained."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
-from embedder.arrays import read_npz, unit_rows, write_npz
+from embedder.arrays import read_npz, write_npz
 from embedder.digest import record, sync_tree
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.errors import (
@@ -30,13 +30,13 @@ from embedder.errors import (
     ArtifactMissingError,
     TrainingError,
 )
-from embedder.manifest import EmbedderManifest, Member, read_manifest, write_manifest
+from embedder.manifest import GOLDEN, EmbedderManifest, Member, read_manifest, write_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer import checkpoint
 from trainer.data.drawn import draw_landmark, draw_scene
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import Recipe, load_ensemble, load_recipe
+from trainer.recipe import Recipe, load_recipe
 
 _log = logging.getLogger(__name__)
 
@@ -79,38 +79,8 @@ def export(run: Path, out: Path) -> str:
         TrainingError: The network gives vectors that are not finite, or ``out`` is in the way.
     """
     trained = _open(run)
-    return _publish(out, trained.recipe.name, [trained], {"run": trained.digest})
-
-
-def export_ensemble(recipe: Path, runs: Sequence[Path], out: Path) -> str:
-    """Write the best networks of several runs as one embedder.
-
-    Its vector is the members' unit vectors, joined in the recipe's order and scaled to length 1.
-
-    Args:
-        recipe: The ensemble's; it names the recipes of its members.
-        runs: Folders of runs of these recipes, in any order.
-        out: Folder of the embedder; new, or an embedder to replace.
-
-    Returns:
-        The embedder's digest.
-
-    Raises:
-        RecipeError: The recipe has faults.
-        TrainingError: The runs are not those of the members; otherwise as for :func:`export`.
-        ArtifactMissingError: As for :func:`export`.
-        ArtifactDamagedError: As for :func:`export`.
-    """
-    ensemble, names = load_ensemble(recipe)
-    found = [load_recipe(_existing(run / "recipe.yaml")).name for run in runs]
-    if sorted(found) != sorted(names):
-        raise TrainingError(
-            f"{ensemble.name} joins one run each of {', '.join(names)}; "
-            f"given are runs of {', '.join(found)}"
-        )
-    members = [_open(runs[found.index(name)]) for name in names]
-    digests: dict[str, JsonValue] = {member.recipe.name: member.digest for member in members}
-    return _publish(out, ensemble.name, members, {"runs": digests})
+    provenance: dict[str, JsonValue] = {"run": trained.digest}
+    return publish(out, trained.recipe.name, provenance, partial(_write, trained), _prove)
 
 
 def _open(run: Path) -> _Trained:
@@ -129,29 +99,46 @@ def _open(run: Path) -> _Trained:
     return _Trained(run, recipe, network.eval(), crops, facts["recipe"])
 
 
-def _publish(
-    out: Path, name: str, members: Sequence[_Trained], provenance: dict[str, JsonValue]
+def publish(
+    out: Path,
+    name: str,
+    provenance: dict[str, JsonValue],
+    write: Callable[[Path], Sequence[Member]],
+    prove: Callable[[Path], object],
 ) -> str:
-    """Write the artifact beside ``out``, prove it, and put it in its place."""
+    """Write an embedder beside ``out``, prove it, and put it in its place.
+
+    Args:
+        out: Its folder; new, or an embedder to replace.
+        name: Its name.
+        provenance: What the manifest says of its origin, beside the version of torch.
+        write: Writes all files but the manifest into a folder, and tells the members.
+        prove: Raises where the artifact in a folder is not what it should be.
+
+    Returns:
+        The embedder's digest.
+
+    Raises:
+        TrainingError: ``out`` is in the way.
+    """
     _refuse_other_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "embedder"
         made.mkdir()
-        write_golden(made / "golden.npz", members)
-        described = [_write_member(made, member, alone=len(members) == 1) for member in members]
+        members = tuple(write(made))
         digest = write_manifest(
             made,
             EmbedderManifest(
                 name=name,
-                dimension=sum(member.dimension for member in described),
-                members=tuple(described),
+                dimension=sum(member.dimension for member in members),
+                members=members,
                 provenance={**provenance, "torch": torch.__version__},
                 files={path.name: record(path) for path in sorted(made.iterdir())},
             ),
         )
         sync_tree(made)
-        _prove(made)
+        prove(made)
         if out.exists():
             out.replace(Path(temporary) / "old")
         made.replace(out)
@@ -181,75 +168,76 @@ def _copy_report(report: Path, copy: Path) -> None:
     copy.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _write_member(made: Path, trained: _Trained, *, alone: bool) -> Member:
-    """Write one network with its recipe and report; in an ensemble its files bear its name."""
-    recipe = trained.recipe
-    stem, prefix = ("model", "") if alone else (recipe.name, f"{recipe.name}.")
-    shutil.copy(trained.folder / "recipe.yaml", made / f"{prefix}recipe.yaml")
-    _copy_report(trained.folder / "report.json", made / f"{prefix}report.json")
-    write_onnx(made / f"{stem}.onnx", trained.network, recipe.embed.side)
-    write_exported(made / f"{stem}.pt2", trained.network, recipe.embed.side)
-    return Member(
-        name=recipe.name,
-        onnx=f"{stem}.onnx",
-        exported=f"{stem}.pt2",
-        dimension=trained.network.dimension,
-        preprocess=recipe.embed,
-    )
+def _write(trained: _Trained, made: Path) -> list[Member]:
+    """Write a trained network with its recipe, report and golden vectors."""
+    recipe, network = trained.recipe, trained.network
+    shutil.copy(trained.folder / "recipe.yaml", made / "recipe.yaml")
+    _copy_report(trained.folder / "report.json", made / "report.json")
+    _write_golden(made / GOLDEN, trained)
+    program = _capture(network, recipe.embed.side)
+    _write_onnx(made / "model.onnx", program)
+    _write_exported(made / "model.pt2", program)
+    return [
+        Member(
+            name=recipe.name,
+            onnx="model.onnx",
+            exported="model.pt2",
+            dimension=network.dimension,
+            preprocess=recipe.embed,
+        )
+    ]
 
 
-def write_golden(path: Path, members: Sequence[_Trained]) -> None:
-    """Write what the networks give, in float32, for drawn pictures and for crops.
+def _write_golden(path: Path, trained: _Trained) -> None:
+    """Write what the network gives, in float32, for drawn pictures and for crops.
 
     Raises:
         TrainingError: A vector is not finite.
     """
     pictures = [_jpeg(number) for number in range(4)]
-    targets = [member.recipe.embed for member in members]
-    images = [decode(p, limits=PictureLimits(), targets=targets) for p in pictures]
-    arrays: dict[str, NDArray[Any]] = {
-        f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)
-    }
-    parts = []
-    for number, (member, target) in enumerate(zip(members, targets, strict=True)):
-        parts.append(_run(member.network, np.stack([to_array(image, target) for image in images])))
-        crops = member.crops
-        of_crops = _run(member.network, crops.astype(np.float32)) if len(crops) else parts[-1][:0]
-        if not (np.isfinite(parts[-1]).all() and np.isfinite(of_crops).all()):
-            raise TrainingError("the network gives vectors that are not finite; it is not exported")
-        arrays |= {f"crops_{number}": crops, f"crop_vectors_{number}": of_crops}
-    vectors = parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
-    write_npz(path, vectors=vectors, **arrays)
+    target = trained.recipe.embed
+    images = [decode(picture, limits=PictureLimits(), targets=[target]) for picture in pictures]
+    vectors = _run(trained.network, np.stack([to_array(image, target) for image in images]))
+    crops = trained.crops
+    of_crops = _run(trained.network, crops.astype(np.float32)) if len(crops) else vectors[:0]
+    if not (np.isfinite(vectors).all() and np.isfinite(of_crops).all()):
+        raise TrainingError("the network gives vectors that are not finite; it is not exported")
+    named = {f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)}
+    write_npz(path, vectors=vectors, crops_0=crops, crop_vectors_0=of_crops, **named)
 
 
-def write_onnx(path: Path, network: nn.Module, side: int) -> None:
-    """Write the network as one ONNX file with a free batch size."""
+def _capture(network: nn.Module, side: int) -> ExportedProgram:
+    """Capture the network's graph with a free batch size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter talks of its own deprecations
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 3, side, side),),
+        return torch.export.export(
+            network, (torch.zeros(2, 3, side, side),), dynamic_shapes=({0: Dim("n")},)
+        )
+
+
+def _write_onnx(path: Path, program: ExportedProgram) -> None:
+    """Write the network as one ONNX file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = torch.onnx.export(
+            program,
             dynamo=True,
             input_names=["pictures"],
             output_names=["vectors"],
-            dynamic_shapes=({0: Dim("n")},),
             verbose=False,
         )
-        if program is None:
+        if written is None:
             raise TrainingError("torch exported nothing")
-        program.save(path, external_data=False)
+        written.save(path, external_data=False)
 
 
-def write_exported(path: Path, network: nn.Module, side: int) -> None:
+def _write_exported(path: Path, program: ExportedProgram) -> None:
     """Write the network as a ``torch.export`` archive without example inputs.
 
     Those would be pickled, and pickled members are refused by whoever loads the archive.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(
-            network, (torch.zeros(2, 3, side, side),), dynamic_shapes=({0: Dim("n")},)
-        )
         program.example_inputs = None
         torch.export.save(program, path)
 
@@ -269,23 +257,29 @@ def _jpeg(number: int) -> bytes:
     return buffer.getvalue()
 
 
+def prove_openvino(made: Path) -> Embedder:
+    """Run the artifact by OpenVINO, in float32, and compare with torch's vectors.
+
+    Raises:
+        ArtifactDamagedError: It does not agree.
+    """
+    embedder = Embedder.load(made, device="cpu", precision="f32")
+    _log.info("OpenVINO: golden vectors agree to %.7f in f32", embedder.golden_cosine(made))
+    return embedder
+
+
 def _prove(made: Path) -> None:
     """Run both networks of the artifact, in float32, and compare with torch's vectors.
 
     Raises:
         ArtifactDamagedError: One of them does not agree.
     """
-    embedder = Embedder.load(made, device="cpu", precision="f32")
-    _log.info("OpenVINO: golden vectors agree to %.7f in f32", embedder.golden_cosine(made))
-    runtimes = [
-        TorchExportRuntime(made / member.exported, precision="f32", device="cpu")
-        for member in embedder.manifest.members
-        if member.exported
-    ]
+    embedder = prove_openvino(made)
+    path = made / "model.pt2"
     exported = Embedder(
         embedder.manifest,
         embedder.digest,
-        runtimes,
+        [TorchExportRuntime(path, precision="f32", device="cpu")],
         device="cpu",
         precision="f32",
         limits=PictureLimits(),
@@ -294,8 +288,7 @@ def _prove(made: Path) -> None:
     _log.info("torch.export: golden vectors agree to %.7f in f32", agreed)
     if agreed < GOLDEN_COSINE["f32"]:
         raise ArtifactDamagedError(
-            made / (embedder.manifest.members[0].exported or ""),
-            f"its vectors agree with torch's only to a cosine of {agreed:.6f}",
+            path, f"its vectors agree with torch's only to a cosine of {agreed:.6f}"
         )
 
 

@@ -10,14 +10,23 @@ import numpy as np
 import pytest
 import yaml
 
+from embedder.arrays import read_npz, write_npz
+from embedder.digest import record
 from embedder.embedder import Embedder
-from embedder.errors import ArtifactMissingError, TrainingError
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    TrainingError,
+)
+from embedder.manifest import read_manifest, write_manifest
 from embedder.photographs import Photograph, open_data
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
 from trainer.__main__ import main
-from trainer.export import export, export_ensemble
+from trainer.ensemble import join
+from trainer.export import export
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
 
@@ -170,7 +179,7 @@ def test_an_exported_embedder_is_the_trained_network(run: Path, tmp_path: Path) 
 def test_an_ensemble_joins_the_vectors_of_its_members(
     run: Path, pictures: list[Photograph], tmp_path: Path
 ) -> None:
-    """Runs in any order give one embedder: the members' unit vectors in the recipe's order."""
+    """Embedders in any order give one: their unit vectors in the recipe's order."""
     recipe = tiny_recipe(tmp_path / "tiny.yaml")
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump({"extends": "tiny.yaml", "name": "other", "seed": 5}))
@@ -180,15 +189,18 @@ def test_an_ensemble_joins_the_vectors_of_its_members(
     joined = tmp_path / "ensemble.yaml"
     joined.write_text(yaml.safe_dump({"name": "both", "members": ["other.yaml", "tiny.yaml"]}))
 
-    with pytest.raises(TrainingError, match="joins one run each of other, tiny; given are runs of"):
-        export_ensemble(joined, [run, run], tmp_path / "both")
-    arguments = ["export", str(run), str(tmp_path / "run"), "--out", str(tmp_path / "both")]
+    first, second = tmp_path / "first", tmp_path / "second"
+    export(tmp_path / "run", first)
+    export(run, second)
+    with pytest.raises(TrainingError, match="one embedder each of other, tiny; given are tiny, t"):
+        join(joined, [second, second], tmp_path / "both")
+    arguments = ["export", str(second), str(first), "--out", str(tmp_path / "both")]
     assert main(arguments) == TrainingError.exit_code
     assert main([*arguments, "--ensemble", str(joined)]) == 0
-    export(tmp_path / "run", tmp_path / "first")
-    export(run, tmp_path / "second")
+    with pytest.raises(TrainingError, match="both is not an embedder that a run was exported to"):
+        join(joined, [tmp_path / "both", second], tmp_path / "more")
 
-    folders = [tmp_path / name for name in ("both", "first", "second")]
+    folders = [tmp_path / "both", first, second]
     both, *members = [Embedder.load(folder, device="cpu", precision="f32") for folder in folders]
     assert both.manifest.name == "both"
     assert [member.name for member in both.manifest.members] == ["other", "tiny"]
@@ -196,6 +208,15 @@ def test_an_ensemble_joins_the_vectors_of_its_members(
     rows = [e.embed([e.prepare(data)])[0] for e in (both, *members)]
     expected = np.concatenate(rows[1:]) / np.sqrt(2)
     assert rows[0] == pytest.approx(expected, abs=1e-5)
+
+    write_npz(first / "golden.npz", **{**read_npz(first / "golden.npz"), "picture_0": np.ones(9)})
+    with pytest.raises(ArtifactDamagedError, match=r"golden\.npz"):
+        join(joined, [first, second], tmp_path / "both")
+    manifest, _ = read_manifest(first)
+    files = {**manifest.files, "golden.npz": record(first / "golden.npz")}
+    write_manifest(first, manifest.model_copy(update={"files": files}))
+    with pytest.raises(ArtifactMismatchError, match=r"golden pictures of .*second"):
+        join(joined, [first, second], tmp_path / "both")
 
 
 @pytest.mark.parametrize(
