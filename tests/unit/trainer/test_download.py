@@ -180,6 +180,18 @@ def test_a_file_that_cannot_be_written_fails_by_name(tmp_path: Path) -> None:
     assert found(tmp_path) == of_split(paths, "train")
 
 
+def test_a_full_disk_stops_all_and_is_told_once(tmp_path: Path) -> None:
+    """The tars that follow are not asked for."""
+    content, _ = landmarks_server()
+    part = tmp_path / "tars" / "train" / "images_000.tar.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    with running(content) as server, pytest.raises(DownloadError) as raised:
+        download(full(server, connections=1), tmp_path, QUICK)
+    assert raised.value.failures == {"train/images_000.tar": "No space left on device"}
+    assert not server.asked("train/images_002.tar")
+
+
 @pytest.mark.parametrize("able", ["no ranges", "no tags"])
 def test_a_server_that_cannot_go_on_is_asked_for_the_whole(tmp_path: Path, able: str) -> None:
     """Without ranges, or without a tag to know the version by, a cut file begins anew."""
