@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +16,81 @@ from embedder.manifest import Preprocess
 from embedder.photographs import Photograph
 from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from index.gallery import nearest
-from index.metrics import Prediction, gap
+from index.metrics import Prediction, auroc, gap
 from trainer import distributed
 from trainer.network import EmbeddingNetwork
 
 _LIMITS = PictureLimits()
 
 
-def served_gap(
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How well a network answered.
+
+    Attributes:
+        gap: In [0, 1]; -1 when there was nothing to search or to ask.
+        auroc: How well its confidence tells queries of landmarks from distractors, 0.5 by chance;
+            ``None`` without distractors.
+    """
+
+    gap: float
+    auroc: float | None
+
+
+def served_figures(
     network: EmbeddingNetwork,
     gallery: Sequence[Photograph],
     queries: Sequence[Photograph],
     preprocess: Preprocess,
     *,
+    distractors: Sequence[Photograph] = (),
     bf16: bool,
-) -> float:
-    """Return the GAP of the queries, each answered by its nearest gallery picture.
+) -> Figures:
+    """Judge answers to queries, each given by its nearest gallery picture.
 
     Args:
         network: In evaluation mode.
         gallery: What is searched.
         queries: Pictures of the same landmarks, not in the gallery.
-        preprocess: How both are prepared.
+        preprocess: How all are prepared.
+        distractors: Pictures of no landmark: asked too, and any answer to them is wrong.
         bf16: Compute in bfloat16.
 
     Returns:
-        In [0, 1]; -1 when there is nothing to search or to ask.
+        The figures of all answers together; a picture that cannot be read has none.
     """
     if not queries:
-        return -1.0
+        return Figures(-1.0, None)
     searched, rows = embed_photographs(network, gallery, preprocess, bf16=bf16)
-    asked, vectors = embed_photographs(network, queries, preprocess, bf16=bf16)
-    if not searched or not asked:
-        return -1.0
+    known, vectors = embed_photographs(network, queries, preprocess, bf16=bf16)
+    if not searched or not known:
+        return Figures(-1.0, None)
+    landmarks = [str(photograph.landmark_id) for photograph in searched]
+    truths = {query.id: [str(query.landmark_id)] for query in queries}
+    answers = _answers([query.id for query in known], landmarks, rows, vectors)
+    unknown, vectors = embed_photographs(network, distractors, preprocess, bf16=bf16)
+    if not unknown:
+        return Figures(gap(answers, truths), None)
+    names = [f"distractor {number}" for number in range(len(unknown))]
+    wrong = _answers(names, landmarks, rows, vectors)
+    told_apart = auroc([a.confidence for a in answers], [a.confidence for a in wrong])
+    return Figures(gap([*answers, *wrong], truths | {name: [] for name in names}), told_apart)
+
+
+def _answers(
+    names: Sequence[str],
+    landmarks: Sequence[str],
+    rows: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+) -> list[Prediction]:
+    """Answer each named query, ``(n, d)``, by the nearest row of the gallery, ``(m, d)``."""
     found = nearest(rows, vectors, k=1)
-    predictions = [
-        Prediction(query.id, str(searched[row].landmark_id), float(similarity))
-        for query, row, similarity in zip(
-            asked, found.rows[:, 0], found.similarities[:, 0], strict=True
+    return [
+        Prediction(name, landmarks[row], float(similarity))
+        for name, row, similarity in zip(
+            names, found.rows[:, 0], found.similarities[:, 0], strict=True
         )
     ]
-    truths = {query.id: [str(query.landmark_id)] for query in queries}
-    return gap(predictions, truths)
 
 
 @torch.no_grad()

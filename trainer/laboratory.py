@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedder.digest import sha256_bytes, sha256_file
 from embedder.errors import DeviceError, TrainingError
-from embedder.photographs import Photograph
+from embedder.photographs import Photograph, list_pictures
 from embedder.runtimes import can_run_bf16
 from trainer import distributed
 from trainer.data.split import counts_split, folds_split, labeled, stratified_split
@@ -53,6 +53,7 @@ class Laboratory:
             are compared with.
         kept_back: Photographs to choose the best network by.
         tested: Photographs that are looked at once, when the run ends.
+        distractors: Photographs of no landmark, to choose the best network by too.
         out: The run's folder.
         device: Where the network is.
         bf16: Whether it computes in bfloat16.
@@ -64,6 +65,7 @@ class Laboratory:
     learned: list[Photograph]
     kept_back: list[Photograph]
     tested: list[Photograph]
+    distractors: list[Photograph]
     out: Path
     device: torch.device
     bf16: bool
@@ -93,6 +95,7 @@ def set_up(
 
     Raises:
         TrainingError: There is too little to learn from.
+        CatalogError: The distractors are not there.
         DeviceError: bfloat16 was asked for and the processor has none.
     """
     known = _labeled(photographs, recipe)
@@ -111,7 +114,9 @@ def set_up(
         raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
     bf16 = able and recipe.precision != "f32"
     decisive = [recipe.outcome(), sha256_file(weights) if weights and weights.is_file() else ""]
-    decisive += [f"{p.id} {p.landmark_id}" for listed in (known, *named.values()) for p in listed]
+    distractors = list_pictures(recipe.data.distractors) if recipe.data.distractors else []
+    listed = (*known, *(p for pictures in named.values() for p in pictures), *distractors)
+    decisive += [f"{p.id} {p.landmark_id}" for p in listed]
     _log.info(
         "%d pictures of %d landmarks to learn from, %d kept back; %s in %s, %d process%s",
         len(learned),
@@ -128,6 +133,7 @@ def set_up(
         learned=learned,
         kept_back=kept_back,
         tested=tested,
+        distractors=distractors,
         out=out,
         device=device,
         bf16=bf16,

@@ -95,6 +95,8 @@ class DataRecipe(_Frozen):
         validation: Part of each landmark's pictures that is kept back, or another way to split.
         gallery_per_landmark: At validation, how many training pictures of each landmark stand
             in the gallery; more is slower and nearer to the truth.
+        distractors: A folder or list of pictures of no landmark. At validation they are asked
+            too: any answer to them is wrong, and the AUROC tells how well they are told apart.
         workers: Processes that decode and augment, for each training process; 0 does it in
             there.
         max_unreadable: Part of the pictures that may be unreadable before the run stops.
@@ -107,6 +109,7 @@ class DataRecipe(_Frozen):
         | Annotated[FoldsRecipe | CountsRecipe, Field(discriminator="kind")]
     ) = 0.06
     gallery_per_landmark: int = Field(default=40, ge=1)
+    distractors: Path | None = None
     workers: int = Field(default=2, ge=0)
     max_unreadable: Fraction = 0.01
 

@@ -33,7 +33,7 @@ from trainer import checkpoint, distributed
 from trainer.checkpoint import Progress
 from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batches
 from trainer.data.split import first_of_each
-from trainer.evaluate import prepare_crops, served_gap
+from trainer.evaluate import Figures, prepare_crops, served_figures
 from trainer.heads import make_head, recount
 from trainer.laboratory import Laboratory, Lesson, set_up
 from trainer.memory import enough_memory
@@ -109,12 +109,14 @@ def train(
             with enough_memory(progress.stage, stage, lab.last):
                 facts = _run_epoch(lab, state, stage, scalars)
                 kept = settled(state.averaged)
-                score = _score(lab, kept, lab.kept_back)
-            best = progress.best_score
+                figures = _judge(lab, kept, lab.kept_back, lab.distractors)
+            best, score = progress.best_score, figures.gap
             if score >= best - _standard_error(best, len(lab.kept_back)):
                 progress.best_score = max(score, best)
                 _save_best(lab, kept)
             facts |= {"validation_gap": score, "seconds": round(time.monotonic() - started, 1)}
+            if figures.auroc is not None:
+                facts["validation_auroc"] = figures.auroc
             _note_epoch(state, facts, scalars)
             at_end = progress.epoch + 1 == stage.last_epoch
             state.progress = Progress(
@@ -271,11 +273,18 @@ def _save_best(lab: Laboratory, network: EmbeddingNetwork) -> None:
         checkpoint.save(lab.out / "best.safetensors", tensors, {"recipe": lab.digest})
 
 
-def _score(lab: Laboratory, network: EmbeddingNetwork, queries: list[Photograph]) -> float:
-    """Score a network by the served rule."""
+def _judge(
+    lab: Laboratory,
+    network: EmbeddingNetwork,
+    queries: list[Photograph],
+    distractors: Sequence[Photograph] = (),
+) -> Figures:
+    """Judge a network by the served rule."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
-    score = served_gap(network, gallery, queries, lab.recipe.embed, bf16=lab.bf16)
-    return distributed.of_first(score)
+    embed = lab.recipe.embed
+    return distributed.of_first(
+        served_figures(network, gallery, queries, embed, distractors=distractors, bf16=lab.bf16)
+    )
 
 
 def _test(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
@@ -283,7 +292,7 @@ def _test(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
     best = copy.deepcopy(state.averaged).eval()
     tensors, _ = checkpoint.load(lab.out / "best.safetensors")
     best.load_state_dict(checkpoint.part(tensors, "network"))
-    return {"tested": len(lab.tested), "test_gap": _score(lab, best, lab.tested)}
+    return {"tested": len(lab.tested), "test_gap": _judge(lab, best, lab.tested).gap}
 
 
 def _standard_error(score: float, queries: int) -> float:
@@ -303,9 +312,10 @@ def _note_epoch(state: TrainingState, facts: dict[str, float], scalars: Scalars)
     """Log an epoch, and write it into history and curves."""
     progress = state.progress
     _log.info(
-        "loss %.4f, validation GAP %.4f, %.0f s; %s",
+        "loss %.4f, validation GAP %.4f%s, %.0f s; %s",
         facts["loss"],
         facts["validation_gap"],
+        f", AUROC {facts['validation_auroc']:.4f}" if "validation_auroc" in facts else "",
         facts["seconds"],
         in_words(facts["seconds_loading"], facts["seconds_computing"]),
     )
@@ -366,6 +376,12 @@ def _report(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
         "seconds": round(sum(entry["seconds"] for entry in state.history), 1),
         "epochs": state.history,
     }
+    if lab.distractors:
+        best = max(state.history, key=lambda entry: entry["validation_gap"])
+        report |= {
+            "distractors": len(lab.distractors),
+            "validation_auroc": best.get("validation_auroc"),
+        }
     if lab.tested:
         report |= _test(lab, state)
     if distributed.is_first():

@@ -17,6 +17,7 @@ from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMismatchError,
     ArtifactMissingError,
+    CatalogError,
     TrainingError,
 )
 from embedder.manifest import read_manifest, write_manifest
@@ -244,6 +245,28 @@ def test_a_run_splits_as_its_recipe_says(
     assert (report["pictures"], report["kept_back"]) == (learned, kept_back)
     assert report.get("tested") == validation.get("tested")
     assert ("test_gap" in report) is (validation["kind"] == "counts")
+
+
+def test_distractors_are_asked_at_validation(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """The report tells how well pictures of no landmark are told apart; they must be there."""
+    folder = tmp_path / "distractors"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jpg").write_bytes(view_bytes(100 + number, 0))
+    stages = (recipe.stages[0].model_copy(update={"epochs": 1}),)
+
+    def asking(path: Path) -> Recipe:
+        data = recipe.data.model_copy(update={"distractors": path})
+        return recipe.model_copy(update={"data": data, "stages": stages})
+
+    report = train(asking(folder), pictures, tmp_path / "run")
+    assert report["distractors"] == 3
+    assert 0 <= report["validation_auroc"] <= 1
+    assert report["epochs"][0]["validation_auroc"] == report["validation_auroc"]
+    with pytest.raises(CatalogError, match="there is no such folder"):
+        train(asking(tmp_path / "none"), pictures, tmp_path / "other")
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
