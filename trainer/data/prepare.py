@@ -31,6 +31,7 @@ from trainer.data.gldv2.published import ATTRIBUTION, CLEAN_LIST, SPLITS, TRAIN_
 from trainer.data.split import balanced_subset, counts_split, folds_split
 from trainer.recipe import CountsRecipe, FoldsRecipe, SubsetRecipe
 
+_ALL = "pictures.csv"  # the list of what is taken of folders
 _GALLERIES = (CLEAN_LIST, TRAIN_LIST, "index.csv")
 _log = logging.getLogger(__name__)
 
@@ -176,25 +177,18 @@ def _begin(source: Path, out: Path, preparation: Preparation) -> Path:
 
 
 def _choose(data: PhotographSet, preparation: Preparation) -> dict[str, list[Photograph]]:
-    """Give the chosen pictures of each list, by its name; of folders there is one list."""
-    if data.layout == "folders":
-        if preparation.lists or preparation.parts != Parts():
-            raise CatalogError(
-                data.directory,
-                "it is one folder per landmark, which has no lists; a recipe's data.validation "
-                "makes folds and counts of it",
-            )
-        chosen = {"": data.gallery()}
-    else:
-        names = preparation.lists or _usual(data.directory)
-        chosen = {Path(name).name: data.gallery(name) for name in names}
+    """Give the chosen pictures of each list, by its name; folders without one get one."""
+    names: tuple[str | None, ...] = preparation.lists
+    if not names:
+        names = (None,) if data.layout == "folders" else _usual(data.directory)
+    chosen = {Path(name or _ALL).name: data.gallery(name) for name in names}
     lists = {}
     for name, photographs in chosen.items():
         lists[name] = _narrow(photographs, preparation)
         if not lists[name]:
             raise CatalogError(data.directory / name, "no picture of it is left by the selection")
         list(_parts(lists[name], preparation))  # too few for them is told before the work
-        _log.info("%s: %d of %d pictures", name or "folders", len(lists[name]), len(photographs))
+        _log.info("%s: %d of %d pictures", name, len(lists[name]), len(photographs))
     return lists
 
 
@@ -216,8 +210,9 @@ def _targets(
     """Say which file goes where below the new folder; each once."""
     targets = {}
     for photograph in (photograph for chosen in lists.values() for photograph in chosen):
-        if data.layout == "folders" and preparation.copies:
-            targets[photograph.path] = f"{photograph.id}.jpg"
+        if data.layout == "folders":  # by the id, which may hold an extension: it stays the same
+            suffix = ".jpg" if preparation.copies else photograph.path.suffix
+            targets[photograph.path] = f"{photograph.id}{suffix}"
         else:
             targets[photograph.path] = photograph.path.relative_to(data.directory).as_posix()
     if data.layout == "gldv2" and preparation.queries:
@@ -265,7 +260,7 @@ def _write_lists(
     for name, photographs in lists.items():
         to_text = _list_by_landmark if _is_clean(source / name) else _list_by_picture
         for suffix, part in (("", photographs), *_parts(photographs, preparation)):
-            if name and part:
+            if part:
                 part_name = f"{Path(name).stem}{suffix}.csv"
                 texts[part_name], sizes[part_name] = to_text(part), len(part)
     for name, text in texts.items():

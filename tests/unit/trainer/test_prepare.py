@@ -217,24 +217,32 @@ def test_unreadable_pictures_are_named_and_left_out(gldv2: Path, tmp_path: Path)
 
 
 def test_folders_stay_folders(tmp_path: Path) -> None:
-    """One folder per landmark is selected and made smaller; it has no lists."""
+    """One folder per landmark is selected, made smaller, and has lists of its folds."""
     data = photographs(tmp_path / "data", landmarks=3, views=4)
     (data / "landmark-1" / "more").mkdir()
     (data / "landmark-1" / "more" / "odd.png").write_bytes(picture_bytes(9, kind="PNG"))
-    asked = Preparation(selection=Selection(landmarks=2, pictures=3), copies=CopyRecipe(32))
-    prepare(data, tmp_path / "out", asked, workers=2)
-    assert sizes(open_data(tmp_path / "out").gallery()) == {"landmark-0": 3, "landmark-1": 3}
-    with pytest.raises(CatalogError, match="has no lists"):
-        prepare(data, tmp_path / "folds", Preparation(parts=Parts(folds=2)))
+    asked = Preparation(
+        selection=Selection(landmarks=2, pictures=3), parts=Parts(folds=3), copies=CopyRecipe(32)
+    )
+    report = prepare(data, tmp_path / "out", asked, workers=2)
+    new = open_data(tmp_path / "out")
+    assert sizes(new.gallery()) == {"landmark-0": 3, "landmark-1": 3}
+    assert report["lists"]["pictures.csv"] == 6
+    assert sizes(new.gallery("pictures_fold_1.csv")) == {"landmark-0": 1, "landmark-1": 1}
+    only = Preparation(lists=("pictures_fold_1.csv",))
+    prepare(tmp_path / "out", tmp_path / "fold", only)
+    assert len(open_data(tmp_path / "fold").gallery()) == 2
 
 
-def test_ids_of_folders_stay_what_they_are(tmp_path: Path) -> None:
-    """Two pictures that differ in nothing but the extension do not fall together."""
+@pytest.mark.parametrize("copies", [CopyRecipe(32), None])
+def test_ids_of_folders_stay_what_they_are(tmp_path: Path, copies: CopyRecipe | None) -> None:
+    """Pictures that differ in nothing but the extension do not fall together; lists agree."""
     data = photographs(tmp_path / "data", landmarks=2, views=2)
     (data / "landmark-1" / "picture-1-0.png").write_bytes(picture_bytes(9, kind="PNG"))
-    prepare(data, tmp_path / "out", Preparation(copies=CopyRecipe(32)))
-    before, after = (open_data(folder).gallery() for folder in (data, tmp_path / "out"))
-    assert len(after) == len(before) == 5
+    prepare(data, tmp_path / "out", Preparation(copies=copies))
+    before, after = open_data(data), open_data(tmp_path / "out")
+    assert [p.id for p in after.gallery()] == [p.id for p in before.gallery()]
+    assert after.gallery("pictures.csv") == after.gallery()
 
 
 def test_a_folder_is_not_written_over(gldv2: Path, tmp_path: Path) -> None:
