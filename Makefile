@@ -57,16 +57,13 @@ endif
 demo-stop:  ## stop the demo's service
 	@$(PYTHON) demo.py stop --state $(DEMO)
 
-# Tests and checks. The laboratory's tests run in a process of their own: after the tests of the
-# service in one process, the native libraries of both have crashed it.
+# Tests and checks.
 
 test: setup  ## the tests but for the slow ones
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/unit/trainer --ignore trainer
-	$(BIN)/python -m pytest -m "not slow" tests/unit/trainer trainer
+	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup  ## every test
-	$(BIN)/python -m pytest --ignore tests/unit/trainer --ignore trainer
-	$(BIN)/python -m pytest tests/unit/trainer trainer
+	$(BIN)/python -m pytest
 
 check: lint types imports format-check  ## everything but the tests
 
