@@ -12,12 +12,19 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.data.commands import add_download, add_prepare
 
+if TYPE_CHECKING:
+    from trainer.recipe import EmbedderRecipe
+
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 _INTERRUPTED = 130
 _MAX_ANGLE_DEGREES = 75.0  # that of trainer.denoise, which is too heavy to ask before --help
+_WITH_BACKBONE = ("weights", "side", "fit", "pooling", "mirrored", "name")
+"""Options of ``export`` that say how a pretrained model becomes an embedder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,15 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     train.set_defaults(command=_train, again="; go on with --resume")
 
-    export = commands.add_parser("export", help="write a run's best network as an embedder")
-    export.add_argument(
-        "folders", type=Path, metavar="RUN", nargs="+", help="a run; with --ensemble, embedders"
-    )
-    export.add_argument(
-        "--ensemble", type=Path, metavar="FILE", help="recipe that joins several embedders into one"
-    )
-    export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
-    export.set_defaults(command=_export)
+    _add_export(commands)
+    _add_whiten(commands)
 
     denoise = commands.add_parser(
         "denoise", help="list a run's training pictures without those whose label looks wrong"
@@ -104,6 +104,64 @@ def _parser() -> argparse.ArgumentParser:
     add_download(commands)
     add_prepare(commands)
     return parser
+
+
+def _add_export(commands: _Commands) -> None:
+    export = commands.add_parser(
+        "export", help="write a run's best network, or a pretrained one, as an embedder"
+    )
+    export.add_argument(
+        "folders", type=Path, metavar="RUN", nargs="*", help="a run; with --ensemble, embedders"
+    )
+    export.add_argument(
+        "--ensemble", type=Path, metavar="FILE", help="recipe that joins several embedders into one"
+    )
+    export.add_argument(
+        "--backbone", metavar="NAME", help="timm's pretrained model of this name, without training"
+    )
+    export.add_argument(
+        "--weights", type=Path, help="with --backbone: safetensors file; default: timm's"
+    )
+    export.add_argument(
+        "--side", type=int, help="with --backbone: pixels; default: as it was pretrained"
+    )
+    export.add_argument(
+        "--fit",
+        choices=("squash", "pad", "center-crop"),
+        help="with --backbone: how pictures become square; default: as it was pretrained",
+    )
+    export.add_argument(
+        "--pooling",
+        choices=("average", "gem", "token"),
+        help="with --backbone: mean, generalized mean (p=3) or class token; default: average",
+    )
+    export.add_argument(
+        "--mirrored",
+        action="store_true",
+        default=None,
+        help="with --backbone: the mean of a picture and its mirror image, at twice the time",
+    )
+    export.add_argument("--name", help="with --backbone: of the embedder; default: the backbone's")
+    export.add_argument("--out", type=Path, required=True, help="folder of the embedder")
+    export.set_defaults(command=_export)
+
+
+def _add_whiten(commands: _Commands) -> None:
+    whiten = commands.add_parser("whiten", help="add a PCA whitening to an embedder")
+    whiten.add_argument("embedder", type=Path, metavar="EMBEDDER")
+    whiten.add_argument("--data", type=Path, required=True, help="photographs to learn it from")
+    whiten.add_argument("--list", help="list in a GLDv2 folder; default: the clean one if there")
+    whiten.add_argument("--out", type=Path, required=True, help="folder of the new embedder")
+    whiten.add_argument("--dimension", type=int, help="numbers that are kept; default: all")
+    whiten.add_argument(
+        "--shrink",
+        type=float,
+        help="0 whitens fully, 1 (the default) only centers and turns",
+    )
+    whiten.add_argument(
+        "--pictures", type=int, default=20_000, help="learned from at most; default: %(default)s"
+    )
+    whiten.set_defaults(command=_whiten)
 
 
 def _train(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -141,16 +199,59 @@ def _train_together(options: argparse.Namespace) -> dict[str, Any]:
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     from embedder.errors import TrainingError
 
-    if options.ensemble:
+    folders, backbone = options.folders, options.backbone
+    if bool(folders) == bool(backbone) or (backbone and options.ensemble):
+        raise TrainingError("name the folder of a run, or a pretrained model by --backbone")
+    given = [f"--{name}" for name in _WITH_BACKBONE if getattr(options, name) is not None]
+    if folders and given:
+        raise TrainingError(f"{', '.join(given)}: only with --backbone")
+    if backbone:
+        from trainer.export import export_backbone
+
+        digest = export_backbone(_backbone_recipe(options), options.out, weights=options.weights)
+    elif options.ensemble:
         from trainer.ensemble import join
 
-        digest = join(options.ensemble, options.folders, options.out)
-    elif len(options.folders) > 1:
+        digest = join(options.ensemble, folders, options.out)
+    elif len(folders) > 1:
         raise TrainingError("several runs are exported one by one, and joined by --ensemble FILE")
     else:
         from trainer.export import export
 
         digest = export(options.folders[0], options.out)
+    return {"embedder": str(options.out), "digest": digest}
+
+
+def _backbone_recipe(options: argparse.Namespace) -> EmbedderRecipe:
+    from trainer import recipe
+    from trainer.network import pretrained_preprocess
+
+    pooling: dict[str, Any] = {"kind": options.pooling or "average"}
+    if options.pooling == "gem":
+        pooling |= {"p": 3.0, "trained": False}
+    embed = pretrained_preprocess(options.backbone, options.side).model_dump()
+    content = {
+        "name": options.name or options.backbone,
+        "network": {"backbone": options.backbone, "pooling": pooling, "neck": {"kind": "none"}},
+        "embed": {**embed, "fit": options.fit or embed["fit"]},
+        "embed_views": ("plain", "mirrored") if options.mirrored else ("plain",),
+    }
+    return recipe.validated(recipe.EmbedderRecipe, content, "the embedder")
+
+
+def _whiten(options: argparse.Namespace) -> dict[str, Any]:
+    from embedder.photographs import open_data
+    from trainer.data.split import random_part
+    from trainer.recipe import WhitenRecipe, validated
+
+    given = {name: getattr(options, name) for name in ("dimension", "shrink")}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe = validated(WhitenRecipe, asked, "the whitening")
+    photographs = open_data(options.data).gallery(options.list)
+    photographs = random_part(photographs, options.pictures, seed=0)
+    from trainer.whitened import whiten
+
+    digest = whiten(options.embedder, photographs, recipe, options.out)
     return {"embedder": str(options.out), "digest": digest}
 
 

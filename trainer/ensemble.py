@@ -90,7 +90,7 @@ def _copy(part: _Part, made: Path) -> Member:
     """Copy the files of a network; they bear its name."""
     name = part.member.name
     copied = {part.member.onnx: f"{name}.onnx", part.exported: f"{name}.pt2"}
-    for file in ("recipe.yaml", "report.json"):
+    for file in ("recipe.yaml", "report.json", "report.html"):
         if (part.folder / file).is_file():
             copied[file] = f"{name}.{file}"
     for file, renamed in copied.items():

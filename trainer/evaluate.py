@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
@@ -18,7 +19,9 @@ from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from index.gallery import nearest
 from index.metrics import Prediction, auroc, gap
 from trainer import distributed
-from trainer.network import EmbeddingNetwork
+
+GOLDEN_CROPS = 4
+"""Photographs whose crops an embedder is proved with, beside drawn pictures."""
 
 _LIMITS = PictureLimits()
 
@@ -38,7 +41,7 @@ class Figures:
 
 
 def served_figures(
-    network: EmbeddingNetwork,
+    network: nn.Module,
     gallery: Sequence[Photograph],
     queries: Sequence[Photograph],
     preprocess: Preprocess,
@@ -95,7 +98,7 @@ def _answers(
 
 @torch.no_grad()
 def embed_photographs(
-    network: EmbeddingNetwork,
+    network: nn.Module,
     photographs: Sequence[Photograph],
     preprocess: Preprocess,
     *,
@@ -104,8 +107,15 @@ def embed_photographs(
 ) -> tuple[list[Photograph], NDArray[np.float32]]:
     """Embed photographs by torch, as the served embedder will; processes share the work.
 
+    Args:
+        network: ``(b, 3, side, side)`` → ``(b, …)``, in evaluation mode.
+        photographs: In any number.
+        preprocess: How they are prepared.
+        bf16: Compute in bfloat16.
+        batch_size: Pictures at once.
+
     Returns:
-        The photographs that could be read, and ``(n, d)`` unit rows.
+        The photographs that could be read, and ``(n, …)``, what the network gave for each.
     """
     device = next(network.parameters()).device
     read: list[Photograph] = []

@@ -1,14 +1,16 @@
-"""From a finished run to an embedder artifact, proved equal to the network that was trained."""
+"""From a network to an embedder artifact that is proved equal to it.
+
+The network is that of a finished run, or a pretrained one as it is.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from embedder.arrays import read_npz, write_npz
-from embedder.digest import record, sync_tree
+from embedder.digest import record, sha256_file, sync_tree
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.errors import (
     ArtifactDamagedError,
@@ -30,36 +32,50 @@ from embedder.errors import (
     ArtifactMissingError,
     TrainingError,
 )
-from embedder.manifest import GOLDEN, EmbedderManifest, Member, read_manifest, write_manifest
+from embedder.manifest import (
+    GOLDEN,
+    EmbedderManifest,
+    Member,
+    Preprocess,
+    read_manifest,
+    write_manifest,
+)
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer import checkpoint
+from trainer.conclude import BEST
 from trainer.data.drawn import draw_landmark, draw_scene
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import EmbedderRecipe, load_recipe
+from trainer.served import ServedNetwork
+from trainer.settle import settled
+from trainer.whiten import WHITENING, load_whitening
 
 _log = logging.getLogger(__name__)
 
 DRAWN_SEED = 2020
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """The best network of a run.
+class Finished:
+    """A network that can leave the laboratory.
 
     Attributes:
-        folder: The run's.
-        recipe: The run's.
-        network: In evaluation mode.
-        crops: ``(m, 3, side, side)`` normalized crops of training pictures.
-        digest: Of everything that decided the run's outcome.
+        name: Of the network.
+        network: ``(n, 3, side, side)`` → ``(n, dimension)`` unit rows, as in evaluation.
+        dimension: Length of its vectors.
+        preprocess: What its input must look like.
+        crops: ``(m, 3, side, side)`` normalized crops of photographs, to prove it with.
+        texts: Files that go along, by name: the recipe, and what was reported.
     """
 
-    folder: Path
-    recipe: Recipe
-    network: EmbeddingNetwork
+    name: str
+    network: nn.Module
+    dimension: int
+    preprocess: Preprocess
     crops: NDArray[np.float16]
-    digest: str
+    texts: Mapping[str, bytes]
 
 
 def export(run: Path, out: Path) -> str:
@@ -78,14 +94,71 @@ def export(run: Path, out: Path) -> str:
             with the trained one.
         TrainingError: The network gives vectors that are not finite, or ``out`` is in the way.
     """
-    trained = _open(run)
-    provenance: dict[str, JsonValue] = {"run": trained.digest}
-    return publish(out, trained.recipe.name, provenance, partial(_write, trained), _prove)
+    finished, digest = _open(run)
+    return publish_network(out, finished, {"run": digest})
 
 
-def _open(run: Path) -> _Trained:
+def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None = None) -> str:
+    """Write a pretrained network as an embedder, without any training.
+
+    Args:
+        recipe: Its parts, without a whitening.
+        out: Folder of the embedder; new, or an embedder to replace.
+        weights: Safetensors file of the backbone; None takes timm's.
+
+    Returns:
+        The embedder's digest.
+
+    Raises:
+        RecipeError: There is no such backbone, or no pretrained weights of it.
+        ArtifactMissingError: There is no file of weights.
+        ArtifactDamagedError: The weights are not of this backbone; otherwise as for
+            :func:`export`.
+        TrainingError: As for :func:`export`.
+        ValueError: The recipe asks for a whitening.
+    """
+    if recipe.embed_whiten:
+        raise ValueError("there is nothing to learn a whitening from")
+    network = EmbeddingNetwork(recipe.network, weights=weights)
+    side = recipe.embed.side
+    network.fix_side(side)
+    finished = Finished(
+        recipe.name,
+        ServedNetwork(settled(network), recipe.embed_views).eval(),
+        network.dimension,
+        recipe.embed,
+        np.empty((0, 3, side, side), np.float16),
+        {"recipe.yaml": recipe.to_yaml().encode()},
+    )
+    provenance: dict[str, JsonValue] = {
+        "backbone": recipe.network.backbone,
+        "weights": sha256_file(weights) if weights else "timm's",
+    }
+    return publish_network(out, finished, provenance)
+
+
+def publish_network(out: Path, finished: Finished, provenance: dict[str, JsonValue]) -> str:
+    """Write one network as an embedder, prove it in both engines, and put it in its place.
+
+    Args:
+        out: Its folder; new, or an embedder to replace.
+        finished: The network.
+        provenance: Where it comes from, for people.
+
+    Returns:
+        The embedder's digest.
+
+    Raises:
+        ArtifactDamagedError: The exported network does not agree with this one.
+        TrainingError: Its vectors are not finite, or ``out`` is in the way.
+    """
+    return publish(out, finished.name, provenance, partial(_write, finished), _prove)
+
+
+def _open(run: Path) -> tuple[Finished, str]:
+    """Return the best network of a run, and the digest of all that decided its outcome."""
     recipe = load_recipe(_existing(run / "recipe.yaml"))
-    tensors, facts = checkpoint.load(_existing(run / "best.safetensors"))
+    tensors, facts = checkpoint.load(_existing(run / BEST))
     plain = recipe.network.model_copy(update={"pretrained": "none"})
     network = EmbeddingNetwork(plain)
     try:
@@ -95,8 +168,16 @@ def _open(run: Path) -> _Trained:
             f"network of {run}", expected="that of its recipe.yaml", found="another one"
         ) from error
     network.fix_side(recipe.embed.side)
-    crops = read_npz(_existing(run / "crops.npz"))["crops"]
-    return _Trained(run, recipe, network.eval(), crops, facts["recipe"])
+    whitening = load_whitening(_existing(run / WHITENING)) if recipe.embed_whiten else None
+    finished = Finished(
+        recipe.name,
+        ServedNetwork(network, recipe.embed_views, whitening).eval(),
+        whitening.dimension if whitening else network.dimension,
+        recipe.embed,
+        read_npz(_existing(run / "crops.npz"))["crops"],
+        {"recipe.yaml": (run / "recipe.yaml").read_bytes(), **_reports(run)},
+    )
+    return finished, facts["recipe"]
 
 
 def publish(
@@ -157,56 +238,56 @@ def _refuse_other_files(out: Path) -> None:
         ) from error
 
 
-def _copy_report(report: Path, copy: Path) -> None:
-    """Copy a run's report without its times: equal trainings export equal embedders."""
-    if not report.is_file():
-        return
-    facts = json.loads(report.read_text())
-    for part in (facts, *facts["epochs"]):
-        for time in [key for key in part if key.startswith("seconds")]:
-            del part[time]
-    copy.write_text(json.dumps(facts, indent=2) + "\n")
+def _reports(run: Path) -> dict[str, bytes]:
+    """Read a run's reports without their times: equal trainings export equal embedders."""
+    found = {path.name: path.read_bytes() for path in sorted(run.glob("report.*"))}
+    if REPORT in found:
+        facts = json.loads(found[REPORT])
+        for part in (facts, *facts["epochs"]):
+            for time in [name for name in part if name.startswith("seconds")]:
+                del part[time]
+        found[REPORT] = (json.dumps(facts, indent=2) + "\n").encode()
+    return found
 
 
-def _write(trained: _Trained, made: Path) -> list[Member]:
-    """Write a trained network with its recipe, report and golden vectors."""
-    recipe, network = trained.recipe, trained.network
-    shutil.copy(trained.folder / "recipe.yaml", made / "recipe.yaml")
-    _copy_report(trained.folder / "report.json", made / "report.json")
-    _write_golden(made / GOLDEN, trained)
-    program = _capture(network, recipe.embed.side)
+def _write(finished: Finished, made: Path) -> list[Member]:
+    """Write a network with its texts and golden vectors."""
+    for name, text in finished.texts.items():
+        (made / name).write_bytes(text)
+    _write_golden(made / GOLDEN, finished)
+    program = capture(finished.network, finished.preprocess.side)
     _write_onnx(made / "model.onnx", program)
-    _write_exported(made / "model.pt2", program)
+    write_exported(made / "model.pt2", program)
     return [
         Member(
-            name=recipe.name,
+            name=finished.name,
             onnx="model.onnx",
             exported="model.pt2",
-            dimension=network.dimension,
-            preprocess=recipe.embed,
+            dimension=finished.dimension,
+            preprocess=finished.preprocess,
         )
     ]
 
 
-def _write_golden(path: Path, trained: _Trained) -> None:
+def _write_golden(path: Path, finished: Finished) -> None:
     """Write what the network gives, in float32, for drawn pictures and for crops.
 
     Raises:
         TrainingError: A vector is not finite.
     """
     pictures = [_jpeg(number) for number in range(4)]
-    target = trained.recipe.embed
+    target = finished.preprocess
     images = [decode(picture, limits=PictureLimits(), targets=[target]) for picture in pictures]
-    vectors = _run(trained.network, np.stack([to_array(image, target) for image in images]))
-    crops = trained.crops
-    of_crops = _run(trained.network, crops.astype(np.float32)) if len(crops) else vectors[:0]
+    vectors = _run(finished.network, np.stack([to_array(image, target) for image in images]))
+    crops = finished.crops
+    of_crops = _run(finished.network, crops.astype(np.float32)) if len(crops) else vectors[:0]
     if not (np.isfinite(vectors).all() and np.isfinite(of_crops).all()):
         raise TrainingError("the network gives vectors that are not finite; it is not exported")
     named = {f"picture_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(pictures)}
     write_npz(path, vectors=vectors, crops_0=crops, crop_vectors_0=of_crops, **named)
 
 
-def _capture(network: nn.Module, side: int) -> ExportedProgram:
+def capture(network: nn.Module, side: int) -> ExportedProgram:
     """Capture the network's graph with a free batch size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter talks of its own deprecations
@@ -231,7 +312,7 @@ def _write_onnx(path: Path, program: ExportedProgram) -> None:
         written.save(path, external_data=False)
 
 
-def _write_exported(path: Path, program: ExportedProgram) -> None:
+def write_exported(path: Path, program: ExportedProgram) -> None:
     """Write the network as a ``torch.export`` archive without example inputs.
 
     Those would be pickled, and pickled members are refused by whoever loads the archive.

@@ -17,18 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, Fault, RecipeError
+from embedder.manifest import Fit, Interpolation, Preprocess
 from trainer.recipe import (
     AnyNeckRecipe,
+    AnyPoolingRecipe,
     AverageRecipe,
     ClassifierNeckRecipe,
-    GemRecipe,
     GridRecipe,
     HiddenNeckRecipe,
     NeckRecipe,
     NetworkRecipe,
+    TokenRecipe,
 )
 from trainer.six_convolutions import NAME as SIX_CONVOLUTIONS
 from trainer.six_convolutions import SixConvolutions
+
+_FITS = {"center": Fit.CENTER_CROP, "squash": Fit.SQUASH, "border": Fit.PAD}
+"""What timm's ways of cropping are called here."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +94,14 @@ class Grid(nn.Module):
         return functional.adaptive_avg_pool2d(features.float(), self.cells).flatten(1)
 
 
+class ClassToken(nn.Module):
+    """The first of a transformer's tokens: ``(n, tokens, c)`` → ``(n, c)`` float32."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        return features[:, 0].float()
+
+
 class Neck(nn.Sequential):
     """Linear layer and what follows it: ``(n, c)`` → ``(n, dimension)``."""
 
@@ -134,6 +147,9 @@ class EmbeddingNetwork(nn.Module):
         super().__init__()
         self.backbone, classifier = _make_backbone(recipe, weights)
         self._channels = _width(self.backbone)
+        if isinstance(recipe.pooling, TokenRecipe) and not _has_class_token(self.backbone):
+            fault = Fault("network.pooling", f"{recipe.backbone} has no class token")
+            raise RecipeError("the recipe", (fault,))
         self.pooling = _make_pooling(recipe.pooling)
         self.dropout = nn.Dropout(recipe.dropout)
         pooled = recipe.pooling
@@ -149,8 +165,10 @@ class EmbeddingNetwork(nn.Module):
         Returns:
             ``(n, d)`` float32.
         """
-        maps = self._as_maps(self.backbone(pictures))
-        rows: Tensor = self.neck(self.dropout(self.pooling(maps)))
+        features = self.backbone(pictures)
+        if not isinstance(self.pooling, ClassToken):
+            features = self._as_maps(features)
+        rows: Tensor = self.neck(self.dropout(self.pooling(features)))
         return rows.float()
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -176,6 +194,34 @@ class EmbeddingNetwork(nn.Module):
         return features
 
 
+def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
+    """Tell how pictures were prepared for a backbone when it was pretrained.
+
+    Args:
+        backbone: timm's name.
+        side: Another picture side than it was pretrained with, in pixels.
+
+    Raises:
+        RecipeError: timm knows no such backbone.
+    """
+    try:
+        known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    except RuntimeError:  # no such weights of a model that there is
+        known = None
+    if known is None:
+        fault = Fault("network.backbone", f"timm knows no pretrained {backbone!r}")
+        raise RecipeError("the embedder", (fault,))
+    fit = _FITS[known.crop_mode]
+    return Preprocess(
+        side=side or max(known.input_size[1:]),
+        fit=fit,
+        crop=known.crop_pct if fit is Fit.CENTER_CROP else 1.0,
+        interpolation=Interpolation(known.interpolation),
+        mean=known.mean,
+        std=known.std,
+    )
+
+
 def _width(backbone: nn.Module) -> int:
     """Return the number of feature maps that a timm backbone without a classifier gives."""
     width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
@@ -184,7 +230,13 @@ def _width(backbone: nn.Module) -> int:
     return width
 
 
-def _make_pooling(recipe: GemRecipe | AverageRecipe | GridRecipe) -> nn.Module:
+def _has_class_token(backbone: nn.Module) -> bool:
+    return getattr(backbone, "cls_token", None) is not None
+
+
+def _make_pooling(recipe: AnyPoolingRecipe) -> nn.Module:
+    if isinstance(recipe, TokenRecipe):
+        return ClassToken()
     if isinstance(recipe, AverageRecipe):
         return Average()
     if isinstance(recipe, GridRecipe):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -31,6 +31,7 @@ SCALE_LIMIT = 1000
 """Cosines times this or more leave the softmax nothing to learn from."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -178,6 +179,12 @@ class GridRecipe(_Frozen):
     cells: int = Field(default=6, ge=1, le=32)
 
 
+class TokenRecipe(_Frozen):
+    """The class token of a transformer."""
+
+    kind: Literal["token"]
+
+
 class NeckRecipe(_Frozen):
     """From pooled features to the embedding by a linear layer.
 
@@ -231,7 +238,9 @@ AnyNeckRecipe = Annotated[
     | Annotated[ClassifierNeckRecipe, Tag("classifier")],
     Discriminator(_neck_kind),
 ]
-AnyPoolingRecipe = Annotated[GemRecipe | AverageRecipe | GridRecipe, Field(discriminator="kind")]
+AnyPoolingRecipe = Annotated[
+    GemRecipe | AverageRecipe | GridRecipe | TokenRecipe, Field(discriminator="kind")
+]
 
 
 class NetworkRecipe(_Frozen):
@@ -468,11 +477,59 @@ class OptimizerRecipe(_Frozen):
     clip_norm: float | None = Field(default=None, gt=0)
 
 
-class Recipe(_Frozen):
-    """A whole training run.
+class WhitenRecipe(_Frozen):
+    """PCA whitening of the embeddings.
+
+    Attributes:
+        dimension: Directions that are kept, those of largest variance; None keeps all that the
+            pictures show.
+        shrink: How far the variances are shrunk towards their mean: 0 whitens fully, 1 only
+            centers and turns. With few landmarks the directions of large variance are those
+            that tell them apart, and whitening harms; centering does not.
+    """
+
+    dimension: int | None = Field(default=None, ge=2)
+    shrink: Fraction = 1.0
+
+
+View = Literal["plain", "mirrored"]
+
+
+def _different(views: tuple[View, ...]) -> tuple[View, ...]:
+    if len(set(views)) < len(views):
+        raise ValueError("a view stands there twice")
+    return views
+
+
+class EmbedderRecipe(_Frozen):
+    """What becomes an embedder.
 
     Attributes:
         name: Of the embedder.
+        network: What gives a picture its vector.
+        embed: Preprocessing of pictures to be embedded: travels in the embedder.
+        embed_views: A picture's vector is the mean over these views of it, scaled to length 1;
+            each of them costs as much time as one.
+        embed_whiten: Whiten the vectors; learned from the training pictures when a run ends.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    network: NetworkRecipe
+    embed: Preprocess
+    embed_views: Annotated[tuple[View, ...], Field(min_length=1), AfterValidator(_different)] = (
+        "plain",
+    )
+    embed_whiten: WhitenRecipe | None = None
+
+    def to_yaml(self) -> str:
+        """Write the resolved recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class Recipe(EmbedderRecipe):
+    """A whole training run. Training uses filter, mean and std of ``embed`` at the stage's side.
+
+    Attributes:
         seed: Of everything random.
         precision: ``auto`` computes in bfloat16 where the processor has it.
         ema: Decay of the moving average of the weights that is validated and exported; 0
@@ -480,11 +537,8 @@ class Recipe(_Frozen):
         compile: Compile the network by ``torch.compile``: slow to begin, then faster.
         log: ``tensorboard`` writes losses, rates and scores to ``tensorboard/`` in the run.
         save_seconds: Longest time between two checkpoints; one is also written after each epoch.
-        embed: Preprocessing of pictures to be embedded: travels in the embedder. Training
-            uses its filter, mean and std at the stage's side.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)
     precision: Literal["auto", "f32", "bf16"] = "auto"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -493,15 +547,9 @@ class Recipe(_Frozen):
     save_seconds: Annotated[float, Field(ge=0, le=60)] = 45.0
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
-    network: NetworkRecipe
     head: Annotated[HeadRecipe, Field(discriminator="kind")]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     stages: tuple[StageRecipe, ...] = Field(min_length=1)
-    embed: Preprocess
-
-    def to_yaml(self) -> str:
-        """Write the resolved recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def outcome(self) -> str:
         """Write what decides the outcome; the rest may change when a run is taken up again.
@@ -538,14 +586,28 @@ def load_ensemble(path: Path) -> tuple[EnsembleRecipe, tuple[str, ...]]:
     Raises:
         RecipeError: Every fault of the file, or of a member's.
     """
-    try:
-        recipe = EnsembleRecipe.model_validate(read_inherited(path))
-    except ValidationError as error:
-        raise RecipeError(str(path), _faults(error)) from error
+    recipe = validated(EnsembleRecipe, read_inherited(path), str(path))
     names = tuple(load_recipe(path.parent / member).name for member in recipe.members)
     if len(set(names)) < len(names):
         raise RecipeError(str(path), (Fault("members", "two of them have one name"),))
     return recipe, names
+
+
+def validated(kind: type[_Kind], content: object, what: str) -> _Kind:
+    """Validate a recipe of some kind.
+
+    Args:
+        kind: The kind.
+        content: Mappings, lists and values.
+        what: Its name in the error.
+
+    Raises:
+        RecipeError: Every fault.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(what, _faults(error)) from error
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

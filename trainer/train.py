@@ -2,16 +2,14 @@
 
 A run is a folder: ``recipe.yaml`` as resolved, ``last.safetensors`` from which it can be taken up
 again, ``best.safetensors`` with the network that answered best on the pictures kept back,
-``report.json``, ``unreadable.txt`` if any picture could not be read, and ``tensorboard/`` if the
-recipe asks for it.
+``report.json`` and ``report.html``, ``whitening.safetensors`` and ``tensorboard/`` if the recipe
+asks for them, and ``unreadable.txt`` if any picture could not be read.
 
 Several processes started by ``torchrun`` all run this; each takes its share of every batch.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 import math
 import time
@@ -31,9 +29,10 @@ from embedder.errors import TrainingError
 from embedder.photographs import Photograph
 from trainer import checkpoint, distributed
 from trainer.checkpoint import Progress
+from trainer.conclude import conclude, save_best
 from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batches
 from trainer.data.split import first_of_each
-from trainer.evaluate import Figures, prepare_crops, served_figures
+from trainer.evaluate import GOLDEN_CROPS, Figures, prepare_crops, served_figures
 from trainer.heads import make_head, recount
 from trainer.laboratory import Laboratory, Lesson, set_up
 from trainer.memory import enough_memory
@@ -47,7 +46,6 @@ from trainer.strided import speed_up
 from trainer.synchronized_norm import synchronize_norms
 from trainer.timing import Waiting, in_words
 
-GOLDEN_CROPS = 4
 FEW_PICTURES = 5
 """So many pictures of a small set may be unreadable, whatever share of it they are."""
 
@@ -109,11 +107,11 @@ def train(
             with enough_memory(progress.stage, stage, lab.last):
                 facts = _run_epoch(lab, state, stage, scalars)
                 kept = settled(state.averaged)
-                figures = _judge(lab, kept, lab.kept_back, lab.distractors)
+                figures = _judge(lab, kept)
             best, score = progress.best_score, figures.gap
             if score >= best - _standard_error(best, len(lab.kept_back)):
                 progress.best_score = max(score, best)
-                _save_best(lab, kept)
+                save_best(lab, kept, state)
             facts |= {"validation_gap": score, "seconds": round(time.monotonic() - started, 1)}
             if figures.auroc is not None:
                 facts["validation_auroc"] = figures.auroc
@@ -267,32 +265,18 @@ def _scalars(lab: Laboratory, state: TrainingState) -> Scalars:
     return Scalars(lab.out / "tensorboard" if asked else None, step=state.updates + 1)
 
 
-def _save_best(lab: Laboratory, network: EmbeddingNetwork) -> None:
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    if distributed.is_first():
-        checkpoint.save(lab.out / "best.safetensors", tensors, {"recipe": lab.digest})
-
-
-def _judge(
-    lab: Laboratory,
-    network: EmbeddingNetwork,
-    queries: list[Photograph],
-    distractors: Sequence[Photograph] = (),
-) -> Figures:
+def _judge(lab: Laboratory, network: EmbeddingNetwork) -> Figures:
     """Judge a network by the served rule."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
-    embed = lab.recipe.embed
-    return distributed.of_first(
-        served_figures(network, gallery, queries, embed, distractors=distractors, bf16=lab.bf16)
+    figures = served_figures(
+        network,
+        gallery,
+        lab.kept_back,
+        lab.recipe.embed,
+        distractors=lab.distractors,
+        bf16=lab.bf16,
     )
-
-
-def _test(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
-    """Score the best network on the pictures that nothing was chosen by."""
-    best = copy.deepcopy(state.averaged).eval()
-    tensors, _ = checkpoint.load(lab.out / "best.safetensors")
-    best.load_state_dict(checkpoint.part(tensors, "network"))
-    return {"tested": len(lab.tested), "test_gap": _judge(lab, best, lab.tested).gap}
+    return distributed.of_first(figures)
 
 
 def _standard_error(score: float, queries: int) -> float:
@@ -382,8 +366,4 @@ def _report(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
             "distractors": len(lab.distractors),
             "validation_auroc": best.get("validation_auroc"),
         }
-    if lab.tested:
-        report |= _test(lab, state)
-    if distributed.is_first():
-        write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    return report
+    return conclude(lab, report)

@@ -168,6 +168,31 @@ def cuda_answers() -> bool:
     return torch.cuda.is_available()
 
 
+def load_network(path: Path, device: Literal["cuda", "cpu"]) -> torch.fx.GraphModule:
+    """Load an exported network, ``(n, 3, side, side)`` → ``(n, d)``.
+
+    Args:
+        path: The archive; refused before torch sees it if it could run code.
+        device: Where it will run.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: torch cannot read it, or it could run code.
+    """
+    refuse_code(path)
+    try:
+        program = move_to_device_pass(torch.export.load(path), device)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactDamagedError(path, "torch cannot read this network") from error
+    module = program.module()
+    # Export asserts every tensor's dtype; under autocast those are rightly bfloat16.
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
+
+
 class TorchExportRuntime:
     """One exported network on a torch device.
 
@@ -178,20 +203,9 @@ class TorchExportRuntime:
     """
 
     def __init__(self, path: Path, *, precision: Precision, device: Literal["cuda", "cpu"]) -> None:
-        refuse_code(path)
         self._device = device
         self._bf16 = precision == "bf16"
-        try:
-            program = move_to_device_pass(torch.export.load(path), device)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactDamagedError(path, "torch cannot read this network") from error
-        module = program.module()
-        # Export asserts every tensor's dtype; under autocast those are rightly bfloat16.
-        for node in list(module.graph.nodes):
-            if node.target is torch.ops.aten._assert_tensor_metadata.default:
-                module.graph.erase_node(node)
-        module.recompile()
-        self._network = module.to(memory_format=torch.channels_last)
+        self._network = load_network(path, device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -105,6 +105,16 @@ def balanced_subset(
     return [photographs[position] for position in sorted(taken)]
 
 
+def random_part(photographs: Sequence[Photograph], number: int, *, seed: int) -> list[Photograph]:
+    """Take so many photographs at random, or all of them if there are fewer.
+
+    Returns:
+        In the order given.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(photographs))[:number]
+    return [photographs[position] for position in sorted(chosen.tolist())]
+
+
 def _by_landmark(photographs: Sequence[Photograph]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for position, photograph in enumerate(photographs):

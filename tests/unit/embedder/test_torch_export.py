@@ -16,7 +16,7 @@ from torch.nn import functional
 from embedder.arrays import unit_rows
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from embedder.runtimes.torch_export import TorchExportRuntime, refuse_code
-from trainer.export import write_exported
+from trainer.export import capture, write_exported
 
 
 class TinyNetwork(torch.nn.Module):
@@ -39,7 +39,7 @@ class TinyNetwork(torch.nn.Module):
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export the tiny network once."""
     path = tmp_path_factory.mktemp("export") / "model.pt2"
-    write_exported(path, TinyNetwork().eval(), 32)
+    write_exported(path, capture(TinyNetwork().eval(), 32))
     return path
 
 

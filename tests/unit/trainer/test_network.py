@@ -165,3 +165,17 @@ def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
     """The fault names the place and the value."""
     with pytest.raises(RecipeError, match=r"network\.backbone.*nosuchnet"):
         EmbeddingNetwork(recipe(backbone="nosuchnet"))
+
+
+def test_a_class_token_is_the_first_of_a_transformers_tokens() -> None:
+    """It is pooled as timm gives it; a network without one refuses."""
+    parts = recipe(
+        backbone="vit_tiny_patch16_224", pooling={"kind": "token"}, neck={"kind": "none"}
+    )
+    network = EmbeddingNetwork(parts).eval()
+    pictures = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(network.backbone(pictures)[:, 0])
+        assert torch.allclose(network(pictures), expected, atol=1e-6)
+    with pytest.raises(RecipeError, match="no class token"):
+        EmbeddingNetwork(recipe(pooling={"kind": "token"}))

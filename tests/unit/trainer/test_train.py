@@ -60,6 +60,7 @@ def test_a_run_leaves_its_files_and_report(run: Path) -> None:
         "last.safetensors",
         "best.safetensors",
         "report.json",
+        "report.html",
     }
     report = json.loads((run / "report.json").read_text())
     assert [(entry["stage"], entry["epoch"]) for entry in report["epochs"]] == [
@@ -265,6 +266,7 @@ def test_distractors_are_asked_at_validation(
     assert report["distractors"] == 3
     assert 0 <= report["validation_auroc"] <= 1
     assert report["epochs"][0]["validation_auroc"] == report["validation_auroc"]
+    assert "auroc" in report["ladder"][0]
     with pytest.raises(CatalogError, match="there is no such folder"):
         train(asking(tmp_path / "none"), pictures, tmp_path / "other")
 

@@ -1,0 +1,88 @@
+"""What a run ends with: its best network, judged as it will be served, whitening and reports."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from embedder.digest import write_atomic
+from trainer import checkpoint, distributed
+from trainer.data.split import first_of_each
+from trainer.evaluate import served_figures
+from trainer.heads import make_head
+from trainer.judge import Candidate, judge
+from trainer.laboratory import Laboratory
+from trainer.network import EmbeddingNetwork
+from trainer.report import write_report
+from trainer.served import ServedNetwork
+from trainer.state import TrainingState
+from trainer.whiten import WHITENING, save_whitening
+
+BEST = "best.safetensors"
+"""File of a run that holds its best network, and the head of that time."""
+
+SMALL_GALLERY = 20_000
+"""Up to so many training pictures are all searched when the best network is judged."""
+
+
+def save_best(lab: Laboratory, network: EmbeddingNetwork, state: TrainingState) -> None:
+    """Keep a network, with the head that it was trained with, as the best so far."""
+    parts = {"network": network.state_dict(), "head": state.head.state_dict()}
+    tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
+    if distributed.is_first():
+        facts = {"recipe": lab.digest, "landmarks": state.landmarks}
+        checkpoint.save(lab.out / BEST, tensors, facts)
+
+
+def conclude(lab: Laboratory, report: dict[str, Any]) -> dict[str, Any]:
+    """Judge the best network as it will be served; write its whitening and the reports.
+
+    Args:
+        lab: The run's.
+        report: What is known without.
+
+    Returns:
+        The whole report.
+
+    Raises:
+        TrainingError: The pictures are too few to learn the whitening that the recipe asks for.
+    """
+    best, recipe = _open_best(lab), lab.recipe
+    gallery = lab.learned
+    if len(gallery) > SMALL_GALLERY:
+        gallery = first_of_each(gallery, recipe.data.gallery_per_landmark)
+    judged, whitening = judge(best, gallery, lab.kept_back, lab.distractors)
+    if judged:
+        report |= {"ladder": judged.ladder, "class_sizes": judged.class_sizes}
+    if lab.tested:
+        served = ServedNetwork(best.network, recipe.embed_views, whitening).to(lab.device).eval()
+        figures = served_figures(served, gallery, lab.tested, recipe.embed, bf16=lab.bf16)
+        report |= {"tested": len(lab.tested), "test_gap": figures.gap}
+    if distributed.is_first():
+        if whitening:
+            save_whitening(lab.out / WHITENING, whitening)
+        write_report(lab.out / "report.html", recipe, report, judged)
+        write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return report
+
+
+def _open_best(lab: Laboratory) -> Candidate:
+    """Take up what :func:`save_best` wrote."""
+    distributed.of_first(None)  # once this is heard, the file is written
+    tensors, facts = checkpoint.load(lab.out / BEST)
+    network = EmbeddingNetwork(lab.recipe.network.model_copy(update={"pretrained": "none"}))
+    network.load_state_dict(checkpoint.part(tensors, "network"))
+    landmarks = facts["landmarks"]
+    head = make_head(lab.recipe.head, network.dimension, np.ones(len(landmarks), np.int64))
+    head.load_state_dict(checkpoint.part(tensors, "head"))
+    return Candidate(
+        lab.recipe,
+        network.to(lab.device).eval(),
+        head.to(lab.device),
+        landmarks,
+        Counter(str(photograph.landmark_id) for photograph in lab.learned),
+        lab.bf16,
+    )
