@@ -17,27 +17,16 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import parser_of_trainings, run
 
 from embedder.photographs import Photograph, open_data
 
-ROOT = Path(__file__).parents[1]
 SINGLE, SEVERAL = "head.centers=1", "head.centers=3"
-
-
-def run(module: str, *arguments: object) -> dict[str, Any]:
-    """Run one command of Cairn and return its result."""
-    words = [str(argument) for argument in arguments]
-    print("$", {"trainer": "cairn-train", "index": "cairn-index"}[module], *words, file=sys.stderr)
-    command = [sys.executable, "-m", module, *words]
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    result: dict[str, Any] = json.loads(finished.stdout)
-    return result
 
 
 def mislabel(photographs: list[Photograph], share: float, seed: int) -> dict[str, str]:
@@ -117,12 +106,7 @@ def recovered(figures: dict[str, dict[str, Any]], key: str) -> float | None:
 
 def main() -> None:
     """Train on clean, noisy and denoised labels, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    quickstart = ROOT / "trainer" / "recipes" / "quickstart_mobilenetv2.yaml"
-    parser.add_argument("--recipe", type=Path, default=quickstart)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of_trainings(__doc__)
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--angle", type=float, default=75.0)

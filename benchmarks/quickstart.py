@@ -11,25 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from commands import parser_of_trainings, run
+
 FIGURES = ("gap", "top1", "auroc")
-
-
-def run(module: str, *arguments: str) -> dict[str, Any]:
-    """Run one command of Cairn and return its result."""
-    print(
-        "$", {"trainer": "cairn-train", "index": "cairn-index"}[module], *arguments, file=sys.stderr
-    )
-    command = [sys.executable, "-m", module, *arguments]
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    result: dict[str, Any] = json.loads(finished.stdout)
-    return result
 
 
 def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -56,12 +43,7 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every seed and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    quickstart = ROOT / "trainer" / "recipes" / "quickstart_mobilenetv2.yaml"
-    parser.add_argument("--recipe", type=Path, default=quickstart)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of_trainings(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     rows = []
