@@ -23,6 +23,7 @@ from index.metrics import (
     Prediction,
     auroc,
     gap,
+    group_by_size,
     mean_average_precision_at_100,
     top1_accuracy,
 )
@@ -330,12 +331,8 @@ def _class_sizes(
     catalog = gallery.catalog
     counts = np.bincount(catalog.landmarks, minlength=catalog.landmark_count).tolist()
     sizes = {catalog.landmark_id(code): size for code, size in enumerate(counts)}
-    groups: dict[int, dict[str, tuple[str, ...]]] = {least: {} for least in CLASS_SIZES}
-    for query, shown in truths.items():
-        if size := max((sizes.get(landmark, 0) for landmark in shown), default=0):
-            groups[max(least for least in CLASS_SIZES if least <= size)][query] = shown
     predictions = _predictions(gallery, judged, judged.answers)
-    for least, asked in groups.items():
+    for least, asked in group_by_size(truths, sizes, CLASS_SIZES).items():
         if asked:
             given = [p for p in predictions if p.query_id in asked]
             yield ClassSizeGroup(least, len(asked), top1_accuracy(given, asked), gap(given, asked))

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_Shown = TypeVar("_Shown", bound=Collection[str])
 
 DEPTH = 100
 """How many pictures of a ranking count for :func:`mean_average_precision_at_100`."""
@@ -162,6 +165,29 @@ def _average_precision(ranking: Sequence[str], relevant: Collection[str]) -> flo
             found += 1
             total += found / place
     return total / most
+
+
+def group_by_size(
+    truths: Mapping[str, _Shown], sizes: Mapping[str, int], bounds: Sequence[int]
+) -> dict[int, dict[str, _Shown]]:
+    """Part queries by how many pictures there are of what they show.
+
+    Args:
+        truths: True landmarks of every query; of several the largest counts.
+        sizes: Pictures of each landmark; a query of none that has any is in no group.
+        bounds: The smallest size of each group, ascending, from 1.
+
+    Returns:
+        The truths of each group, by its smallest size; a group may be empty.
+
+    >>> group_by_size({"q": ["a"], "r": ["b"], "s": []}, {"a": 7, "b": 1}, (1, 5))
+    {1: {'r': ['b']}, 5: {'q': ['a']}}
+    """
+    groups: dict[int, dict[str, _Shown]] = {least: {} for least in bounds}
+    for query, shown in truths.items():
+        if size := max((sizes.get(landmark, 0) for landmark in shown), default=0):
+            groups[max(least for least in bounds if least <= size)][query] = shown
+    return groups
 
 
 def _middle_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from embedder.photographs import Photograph, landmark_order
 from index.gallery import Neighbors, nearest
-from index.metrics import Prediction, auroc, gap, top1_accuracy
+from index.metrics import Prediction, auroc, gap, group_by_size, top1_accuracy
 from index.ranking import Ranking, mean_of_largest, rank
 from trainer.evaluate import embed_photographs
 from trainer.heads.head import Head
@@ -250,16 +250,12 @@ def _class_sizes(
     sizes: Mapping[str, int],
 ) -> list[dict[str, Any]]:
     """Judge the queries of landmarks with about as many pictures together."""
-    groups: dict[int, dict[str, Sequence[str]]] = {least: {} for least in CLASS_SIZES}
-    for query, shown in truths.items():
-        if size := max((sizes.get(landmark, 0) for landmark in shown), default=0):
-            groups[max(least for least in CLASS_SIZES if least <= size)][query] = shown
     return [
         {
             "pictures": least,
             "queries": len(asked),
             **_figures([answer for answer in answers if answer.query_id in asked], asked),
         }
-        for least, asked in groups.items()
+        for least, asked in group_by_size(truths, sizes, CLASS_SIZES).items()
         if asked
     ]
