@@ -18,7 +18,7 @@ from pathlib import Path
 from embedder import manifest as embedders
 from embedder.arrays import read_npz
 from embedder.embedder import Embedder
-from embedder.errors import ArtifactMismatchError, CairnError
+from embedder.errors import ArtifactError, ArtifactMismatchError, CairnError
 from embedder.preprocess import PictureLimits
 from embedder.runtimes import resolve_device
 from index.gallery import Gallery
@@ -80,23 +80,34 @@ def open_recognizer(
 def find_embedder(path: Path, digest: str) -> Path:
     """Return the directory of an embedder.
 
+    Another embedder beside it may be unreadable, or just being laid there: it is not wanted yet.
+
     Args:
         path: The embedder, whichever it is; or a folder of several, of which one is wanted.
         digest: Which one.
 
     Raises:
         ArtifactMismatchError: The folder holds embedders, but not this one.
-        ArtifactError: One of them cannot be read.
+        ArtifactError: None is this one, and one of them cannot be read.
     """
     if (path / embedders.MANIFEST).exists() or not path.is_dir():
         return path
     places = sorted(manifest.parent for manifest in path.glob(f"*/{embedders.MANIFEST}"))
-    found = {embedders.read_manifest(place)[1]: place for place in places}
+    found: list[str] = []
+    unreadable: list[ArtifactError] = []
+    for place in places:
+        try:
+            found.append(embedders.read_manifest(place)[1])
+        except ArtifactError as error:
+            unreadable.append(error)
+            continue
+        if found[-1] == digest:
+            return place
+    if unreadable:
+        raise unreadable[0]
     if not found:
         return path
-    if digest not in found:
-        raise ArtifactMismatchError(f"embedders in {path}", expected=digest, found=", ".join(found))
-    return found[digest]
+    raise ArtifactMismatchError(f"embedders in {path}", expected=digest, found=", ".join(found))
 
 
 def _golden_pictures(place: Path) -> list[bytes]:

@@ -112,6 +112,18 @@ def test_a_reload_can_be_ordered(own: Artifacts, tmp_path: Path, how: str) -> No
             assert ready(service)["gallery"] == new
 
 
+def test_an_embedder_half_laid_beside_the_one_that_serves_is_no_fault(
+    own: Artifacts, tmp_path: Path
+) -> None:
+    """A copy takes its time; until it is wanted, it is nobody's concern."""
+    with serving(own, tmp_path / "log", *QUIET) as service:
+        half = own.embedder / "ahead"  # comes before the other one by name
+        half.mkdir()
+        (half / "manifest.json").write_bytes(b"")
+        assert reload(service).is_success
+        assert "refused" not in ready(service)
+
+
 def damage(own: Artifacts, build_id: str) -> None:
     """Flip a bit in the vectors, which leaves their size as it was."""
     path = own.store / "builds" / build_id / "vectors.faiss"
