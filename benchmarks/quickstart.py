@@ -26,7 +26,7 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     recipe = ["--recipe", str(options.recipe), "--set", f"seed={seed}"]
     weights = ["--weights", str(options.weights)] if options.weights else []
     started = time.monotonic()
-    trained = run("trainer", "train", *recipe, *weights, "--data", str(options.data), "--out", made)
+    run("trainer", "train", *recipe, *weights, "--data", str(options.data), "--out", made)
     seconds = time.monotonic() - started
     run("trainer", "export", made, "--out", embedder)
     run("index", "build", "--embedder", embedder, "--data", str(options.data), "--store", store)
@@ -36,7 +36,6 @@ def measure(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "training_seconds": round(seconds),
-        "validation_gap": trained["validation_gap"],
         **{name: judged[name] for name in FIGURES},
     }
 

@@ -183,9 +183,9 @@ def _train_together(options: argparse.Namespace) -> dict[str, Any]:
     photographs = data.gallery(recipe.data.list)
     lists = {stage.list: data.gallery(stage.list) for stage in recipe.stages if stage.list}
 
-    from trainer.train import train
+    from trainer.several import train_networks
 
-    report = train(
+    report = train_networks(
         recipe,
         photographs,
         options.out,
@@ -216,9 +216,9 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     elif len(folders) > 1:
         raise TrainingError("several runs are exported one by one, and joined by --ensemble FILE")
     else:
-        from trainer.export import export
+        from trainer.several import export_networks
 
-        digest = export(options.folders[0], options.out)
+        digest = export_networks(options.folders[0], options.out)
     return {"embedder": str(options.out), "digest": digest}
 
 

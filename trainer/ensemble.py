@@ -59,16 +59,21 @@ def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
         ArtifactMismatchError: The embedders prove themselves on different pictures.
     """
     ensemble, names = load_ensemble(recipe)
+    return join_named(ensemble.name, names, embedders, out)
+
+
+def join_named(name: str, members: Sequence[str], embedders: Sequence[Path], out: Path) -> str:
+    """Join embedders of given names, in the order of these; otherwise as :func:`join`."""
     found = [_open(folder) for folder in embedders]
-    if sorted(part.member.name for part in found) != sorted(names):
+    if sorted(part.member.name for part in found) != sorted(members):
         raise TrainingError(
-            f"{ensemble.name} joins one embedder each of {', '.join(names)}; "
+            f"{name} joins one embedder each of {', '.join(members)}; "
             f"given are {', '.join(part.member.name for part in found)}"
         )
-    parts = sorted(found, key=lambda part: names.index(part.member.name))
+    parts = sorted(found, key=lambda part: members.index(part.member.name))
     digests: dict[str, JsonValue] = {part.member.name: part.digest for part in parts}
     provenance: dict[str, JsonValue] = {"embedders": digests}
-    return publish(out, ensemble.name, provenance, partial(_write, parts), prove_openvino)
+    return publish(out, name, provenance, partial(_write, parts), prove_openvino)
 
 
 def _open(folder: Path) -> _Part:

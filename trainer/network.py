@@ -138,7 +138,8 @@ class EmbeddingNetwork(nn.Module):
         dimension: Length of the embedding.
 
     Raises:
-        RecipeError: timm has no such backbone, or no pretrained weights of it.
+        RecipeError: timm has no such backbone, or no pretrained weights of it, or the backbone
+            has no part that is to be frozen.
         ArtifactMissingError: There is no file of weights.
         ArtifactDamagedError: The weights are not of this backbone.
     """
@@ -146,6 +147,7 @@ class EmbeddingNetwork(nn.Module):
     def __init__(self, recipe: NetworkRecipe, *, weights: Path | None = None) -> None:
         super().__init__()
         self.backbone, classifier = _make_backbone(recipe, weights)
+        self._frozen = [_part(self.backbone, name) for name in recipe.frozen]
         self._channels = _width(self.backbone)
         if isinstance(recipe.pooling, TokenRecipe) and not _has_class_token(self.backbone):
             fault = Fault("network.pooling", f"{recipe.backbone} has no class token")
@@ -174,6 +176,17 @@ class EmbeddingNetwork(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute unit embeddings ``(n, d)`` of ``(n, 3, side, side)`` pictures."""
         return functional.normalize(self.embed_unscaled(pictures))
+
+    def prepare_to_learn(self, *, backbone: bool) -> None:
+        """Put everything that learns into training mode, and let nothing else have gradients.
+
+        Args:
+            backbone: Whether the backbone learns, but for the parts that the recipe freezes.
+        """
+        self.train()
+        self.backbone.requires_grad_(backbone).train(backbone)
+        for part in self._frozen:
+            part.requires_grad_(requires_grad=False).eval()
 
     def fix_side(self, side: int) -> None:
         """Make a transformer's table of positions fit one picture side, before it is exported.
@@ -228,6 +241,15 @@ def _width(backbone: nn.Module) -> int:
     if not isinstance(width, int):
         raise TypeError(f"timm gives {width!r} as the number of features")
     return width
+
+
+def _part(backbone: nn.Module, name: str) -> nn.Module:
+    try:
+        return backbone.get_submodule(name)
+    except AttributeError as error:
+        parts = ", ".join(child for child, _ in backbone.named_children())
+        fault = Fault("network.frozen", f"the backbone has no part {name!r}; its parts: {parts}")
+        raise RecipeError("the recipe", (fault,)) from error
 
 
 def _has_class_token(backbone: nn.Module) -> bool:

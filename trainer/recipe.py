@@ -250,11 +250,14 @@ class NetworkRecipe(_Frozen):
         backbone: Any timm model that gives feature maps or tokens, or ``six_convolutions``.
         pretrained: ``required`` fails without pretrained weights, ``preferred`` goes on from
             random ones with a warning, ``none`` never asks. ``--weights`` outranks all three.
+        frozen: Parts of the backbone, by their names in timm, that stay as they are, norms too.
+            The first layers of a pretrained network are the slowest to train and change least.
         dropout: Dropped part of the pooled features.
     """
 
     backbone: str = Field(min_length=1)
     pretrained: Literal["required", "preferred", "none"] = "required"
+    frozen: tuple[str, ...] = ()
     pooling: AnyPoolingRecipe
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     neck: AnyNeckRecipe = NeckRecipe()
@@ -531,6 +534,8 @@ class Recipe(EmbedderRecipe):
 
     Attributes:
         seed: Of everything random.
+        networks: So many are trained, one after another, each from a seed of its own that no
+            other ``seed`` leads to; they become one embedder, which joins their vectors.
         precision: ``auto`` computes in bfloat16 where the processor has it.
         ema: Decay of the moving average of the weights that is validated and exported; 0
             takes the weights as they are.
@@ -540,6 +545,7 @@ class Recipe(EmbedderRecipe):
     """
 
     seed: int = Field(default=0, ge=0)
+    networks: int = Field(default=1, ge=1, le=16)
     precision: Literal["auto", "f32", "bf16"] = "auto"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     compile: bool = False
@@ -550,6 +556,21 @@ class Recipe(EmbedderRecipe):
     head: Annotated[HeadRecipe, Field(discriminator="kind")]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     stages: tuple[StageRecipe, ...] = Field(min_length=1)
+
+    def of_each(self) -> tuple[Recipe, ...]:
+        """Write the recipe of each network, as if it were alone."""
+        if self.networks == 1:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "name": f"{self.name}-{number + 1}",
+                    "seed": self.seed * self.networks + number,
+                    "networks": 1,
+                }
+            )
+            for number in range(self.networks)
+        )
 
     def outcome(self) -> str:
         """Write what decides the outcome; the rest may change when a run is taken up again.

@@ -62,8 +62,7 @@ class TrainingState:
 
     def freeze(self, *, frozen: bool) -> None:
         """Make ready to learn, the backbone staying as it is if ``frozen``."""
-        self.network.train()
-        self.network.backbone.requires_grad_(not frozen).train(not frozen)
+        self.network.prepare_to_learn(backbone=not frozen)
         if frozen != self._frozen:
             self._frozen, self._learner = frozen, None
 

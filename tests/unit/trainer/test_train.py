@@ -97,6 +97,29 @@ def test_a_frozen_epoch_leaves_the_backbone_alone(
     assert not tensors[0][key].equal(tensors[2][key])
 
 
+def test_frozen_parts_of_a_backbone_stay_as_they_are(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """Named parts keep weights and statistics through a whole run; the rest learns."""
+    network = recipe.network.model_copy(update={"frozen": ("bn1", "blocks.0")})
+    stage = recipe.stages[0].model_copy(update={"epochs": 2, "frozen_epochs": 0})
+    changed = {"network": network, "stages": (stage,), "ema": 0.0}
+    tensors = []
+    for epochs in (1, 2):
+        stages = (stage.model_copy(update={"stop_at_epoch": epochs}),)
+        out = tmp_path / f"{epochs}"
+        train(recipe.model_copy(update={**changed, "stages": stages}), pictures, out)
+        loaded = checkpoint.load(out / "last.safetensors")[0]
+        tensors.append(checkpoint.part(loaded, "network"))
+    first, second = tensors
+    frozen = {name for name in first if name.startswith(("backbone.bn1.", "backbone.blocks.0."))}
+    assert len(frozen) > 10
+    assert all(first[name].equal(second[name]) for name in frozen)
+    assert not first["backbone.bn1.running_mean"].any()
+    learns = [n for n in first if n.endswith(".weight") and n not in frozen]
+    assert not any(first[name].equal(second[name]) for name in learns)
+
+
 def test_a_folder_with_a_run_is_not_overwritten(
     run: Path, pictures: list[Photograph], recipe: Recipe
 ) -> None:

@@ -1,0 +1,96 @@
+"""Networks of one recipe that are trained one after another and exported as one embedder.
+
+Networks from different seeds make different mistakes; joined, their vectors make fewer. The folder
+of such a run holds the recipe, a report, and the run of each network in a folder of its own. A
+recipe of one network leaves a plain run.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embedder.digest import write_atomic
+from embedder.errors import ArtifactMissingError, TrainingError
+from embedder.photographs import Photograph
+from trainer import distributed
+from trainer.ensemble import join_named
+from trainer.export import REPORT, export
+from trainer.recipe import Recipe, load_recipe
+from trainer.train import train
+
+RECIPE = "recipe.yaml"
+
+
+def train_networks(
+    recipe: Recipe,
+    photographs: Sequence[Photograph],
+    out: Path,
+    *,
+    lists: Mapping[str, Sequence[Photograph]] | None = None,
+    weights: Path | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train every network of a recipe, each as by :func:`trainer.train.train`.
+
+    Returns:
+        The report of the only network; or of all, with that of each under ``networks``.
+
+    Raises:
+        TrainingError: As there; or the folder holds a run of another recipe.
+    """
+    if recipe.networks == 1:
+        return train(recipe, photographs, out, lists=lists, weights=weights, resume=resume)
+    if distributed.is_first():
+        _claim(recipe, out, resume=resume)
+    reports = [
+        train(own, photographs, out / own.name, lists=lists, weights=weights, resume=resume)
+        for own in recipe.of_each()
+    ]
+    report = {
+        "name": recipe.name,
+        "seconds": round(sum(each["seconds"] for each in reports), 1),
+        "networks": [{k: v for k, v in each.items() if k != "epochs"} for each in reports],
+    }
+    if distributed.is_first():
+        write_atomic(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    return report
+
+
+def export_networks(run: Path, out: Path) -> str:
+    """Export a run as one embedder, as by :func:`trainer.export.export`.
+
+    Returns:
+        The embedder's digest.
+
+    Raises:
+        ArtifactMissingError: There is no run, or a network of it has not been trained.
+        ArtifactDamagedError: As for :func:`trainer.export.export`.
+        TrainingError: As there.
+    """
+    if not (run / RECIPE).is_file():
+        raise ArtifactMissingError(run / RECIPE)
+    recipe = load_recipe(run / RECIPE)
+    if recipe.networks == 1:
+        return export(run, out)
+    names = [own.name for own in recipe.of_each()]
+    with tempfile.TemporaryDirectory(prefix="cairn-") as temporary:
+        parts = [Path(temporary) / name for name in names]
+        for name, part in zip(names, parts, strict=True):
+            export(run / name, part)
+        return join_named(recipe.name, names, parts, out)
+
+
+def _claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
+    """Make the folder of a run, or make sure that it is this recipe's."""
+    path = out / RECIPE
+    if path.exists():
+        if not resume:
+            raise TrainingError(f"{out} already holds a run; go on with it by --resume")
+        if load_recipe(path).outcome() != recipe.outcome():
+            raise TrainingError(f"{out} holds a run of another recipe; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, recipe.to_yaml().encode())
