@@ -249,7 +249,7 @@ def _whiten(options: argparse.Namespace) -> dict[str, Any]:
     recipe = validated(WhitenRecipe, asked, "the whitening")
     photographs = open_data(options.data).gallery(options.list)
     photographs = random_part(photographs, options.pictures, seed=0)
-    from trainer.whitened import whiten
+    from trainer.whiten import whiten
 
     digest = whiten(options.embedder, photographs, recipe, options.out)
     return {"embedder": str(options.out), "digest": digest}

@@ -19,7 +19,7 @@ from trainer.network import EmbeddingNetwork
 from trainer.report import write_report
 from trainer.served import ServedNetwork
 from trainer.state import TrainingState
-from trainer.whiten import WHITENING, save_whitening
+from trainer.whitening import WHITENING, save_whitening
 
 BEST = "best.safetensors"
 """File of a run that holds its best network, and the head of that time."""

@@ -49,7 +49,7 @@ from trainer.network import EmbeddingNetwork
 from trainer.recipe import EmbedderRecipe, load_recipe
 from trainer.served import ServedNetwork
 from trainer.settle import settled
-from trainer.whiten import WHITENING, load_whitening
+from trainer.whitening import WHITENING, load_whitening
 
 _log = logging.getLogger(__name__)
 

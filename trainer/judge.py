@@ -26,7 +26,7 @@ from trainer.heads.head import Head
 from trainer.network import EmbeddingNetwork
 from trainer.recipe import EmbedderRecipe
 from trainer.served import EveryView, finish
-from trainer.whiten import Whitening, learn_whitening
+from trainer.whitening import Whitening, learn_whitening
 
 CLASS_SIZES = (1, 5, 20, 100, 500)
 """The smallest number of pictures of each group of landmarks that are judged together."""

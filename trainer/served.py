@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.recipe import View
-from trainer.whiten import Whitening
+from trainer.whitening import Whitening
 
 _VIEWS: Mapping[View, Callable[[Tensor], Tensor]] = {
     "plain": lambda pictures: pictures,

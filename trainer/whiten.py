@@ -1,104 +1,90 @@
-"""PCA whitening of embeddings: learned from pictures, applied as one linear layer.
-
-Jégou and Chum, *Negative evidences and co-occurences in image retrieval: the benefit of PCA and
-whitening*, ECCV 2012: what all pictures have in common is subtracted, and directions in which
-they vary much no longer drown the others.
-"""
+"""Whiten an embedder that is there: the same network, with a whitening behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from pydantic import JsonValue
+from tqdm import tqdm
 
-from embedder.errors import ArtifactDamagedError, TrainingError
-from trainer import checkpoint
+from embedder.embedder import Embedder, Prepared
+from embedder.errors import ArtifactMissingError, PictureError, TrainingError
+from embedder.manifest import GOLDEN, read_manifest
+from embedder.photographs import Photograph
+from embedder.preprocess import read_file
+from embedder.runtimes.torch_export import load_network
+from trainer.evaluate import GOLDEN_CROPS, prepare_crops
+from trainer.export import Finished, publish_network
 from trainer.recipe import WhitenRecipe
+from trainer.served import ServedNetwork
+from trainer.whitening import learn_whitening
 
-WHITENING = "whitening.safetensors"
-"""File of a run that holds its whitening."""
-
-_SMALLEST = 1e-6
-"""Part of the largest variance below which none is believed."""
+_BATCH = 32
 
 
-class Whitening(nn.Module):
-    """Subtract the mean, then a linear layer: ``(n, d)`` → ``(n, dimension)``, not unit rows.
+def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe, out: Path) -> str:
+    """Write an embedder of one network anew, with a whitening learned from photographs.
 
     Args:
-        mean: ``(d,)``.
-        weight: ``(dimension, d)``; it is rounded to numbers that bfloat16 can hold, as
-            :mod:`trainer.settle` does with all others.
-    """
+        source: Folder of the embedder.
+        photographs: What is learned from; those that cannot be read are left out.
+        recipe: How to whiten.
+        out: Folder of the new embedder, or of one to replace.
 
-    mean: Tensor
-    weight: Tensor
-
-    def __init__(self, mean: Tensor, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("weight", weight.bfloat16().float())
-
-    @property
-    def dimension(self) -> int:
-        """Length of a whitened vector."""
-        return len(self.weight)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Whiten."""
-        return functional.linear(rows - self.mean, self.weight)
-
-
-def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitening:
-    """Learn a whitening from the embeddings of pictures.
-
-    The principal directions of the rows' covariance, those of largest variance first, each
-    divided by the square root of its variance ``v``. That is shrunk towards the mean variance:
-    ``(1 - shrink)·v + shrink·mean``.
-
-    Args:
-        rows: ``(n, d)`` unit rows.
-        recipe: How many directions, and how far to shrink.
+    Returns:
+        The new embedder's digest.
 
     Raises:
-        TrainingError: The rows are too few.
+        ArtifactError: The embedder cannot be used, or has no network for torch.
+        TrainingError: It has several networks, there are too few photographs, or ``out`` is in
+            the way.
     """
-    n, d = rows.shape
-    dimension = recipe.dimension or min(d, n - 1)
-    if not 2 <= dimension <= min(d, n - 1):
-        raise TrainingError(
-            f"vectors of {d} numbers from {n} pictures cannot be whitened to {dimension}: "
-            "there must be more pictures than numbers, and no more numbers than before"
-        )
-    mean = rows.mean(axis=0, dtype=np.float64)
-    centered = rows - mean
-    variances, directions = np.linalg.eigh(centered.T @ centered / (n - 1))
-    average = variances.mean()
-    shrunk = (1 - recipe.shrink) * variances + recipe.shrink * average
-    kept = np.argsort(-variances, kind="stable")[:dimension]
-    inverse_roots = np.sqrt(average / np.maximum(shrunk, _SMALLEST * shrunk.max()))
-    weight = (directions * inverse_roots).T[kept]
-    return Whitening(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
+    manifest, digest = read_manifest(source)
+    member = manifest.members[0]
+    if len(manifest.members) > 1:
+        raise TrainingError(f"{source} joins several networks; whiten them before they are joined")
+    if member.exported is None:
+        raise ArtifactMissingError(source / "model.pt2")
+    embedder = Embedder.load(source, precision="f32")
+    rows = _embed(embedder, photographs)
+    embedder.close()
+    whitening = learn_whitening(rows, recipe)
+    crops = prepare_crops(photographs, member.preprocess, GOLDEN_CROPS)
+    others = manifest.files.keys() - {GOLDEN, member.onnx, member.exported}
+    finished = Finished(
+        member.name,
+        ServedNetwork(load_network(source / member.exported, "cpu"), whitening=whitening),
+        whitening.dimension,
+        member.preprocess,
+        crops.astype(np.float16),
+        {name: (source / name).read_bytes() for name in sorted(others)},
+    )
+    learned: dict[str, JsonValue] = {
+        "embedder": digest,
+        "pictures": len(rows),
+        "shrink": recipe.shrink,
+    }
+    return publish_network(out, finished, {**manifest.provenance, "whitened": learned})
 
 
-def save_whitening(path: Path, whitening: Whitening) -> None:
-    """Write what :func:`load_whitening` reads."""
-    checkpoint.save(path, whitening.state_dict(), {})
+def _embed(embedder: Embedder, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
+    """Embed the photographs that can be read."""
+    rows = [np.empty((0, embedder.dimension), np.float32)]
+    with ThreadPoolExecutor() as pool, tqdm(total=len(photographs), unit="picture") as bar:
+        for start in range(0, len(photographs), _BATCH):
+            batch = photographs[start : start + _BATCH]
+            prepared = pool.map(lambda photograph: _prepare(embedder, photograph), batch)
+            rows.append(embedder.embed([picture for picture in prepared if picture is not None]))
+            bar.update(len(batch))
+    return np.concatenate(rows)
 
 
-def load_whitening(path: Path) -> Whitening:
-    """Read the whitening of a run.
-
-    Raises:
-        ArtifactMissingError: There is no such file.
-        ArtifactDamagedError: It is not a whitening.
-    """
-    tensors, _ = checkpoint.load(path)
+def _prepare(embedder: Embedder, photograph: Photograph) -> Prepared | None:
     try:
-        return Whitening(tensors["mean"], tensors["weight"])
-    except KeyError as error:
-        raise ArtifactDamagedError(path, "it is not the whitening of a run") from error
+        return embedder.prepare(read_file(photograph.path, embedder.limits))
+    except PictureError:
+        return None

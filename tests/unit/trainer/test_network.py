@@ -163,14 +163,8 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
 
 def test_a_frozen_part_that_is_not_there_is_a_fault_of_the_recipe() -> None:
     """The fault names the parts that there are."""
-    recipe = NetworkRecipe(
-        backbone="mobilenetv3_small_050",
-        pretrained="none",
-        frozen=("blocks.0", "steam"),
-        pooling=AverageRecipe(kind="average"),
-    )
     with pytest.raises(RecipeError, match="no part 'steam'; its parts: conv_stem, bn1, blocks"):
-        EmbeddingNetwork(recipe)
+        EmbeddingNetwork(recipe(frozen=("blocks.0", "steam")))
 
 
 def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:

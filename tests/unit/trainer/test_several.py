@@ -46,9 +46,7 @@ def run(
 def test_no_two_networks_of_any_two_seeds_have_one_seed(recipe: Recipe) -> None:
     """So runs of different seeds share no network."""
     seeds = [
-        own.seed
-        for seed in range(5)
-        for own in recipe.model_copy(update={"seed": seed}).of_each()
+        own.seed for seed in range(5) for own in recipe.model_copy(update={"seed": seed}).of_each()
     ]
     assert len(seeds) == 10
     assert len(set(seeds)) == 10

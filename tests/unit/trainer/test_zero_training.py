@@ -20,7 +20,7 @@ from tests.factories import photographs, tiny_embedder, view_bytes
 from trainer.__main__ import main
 from trainer.network import pretrained_preprocess
 from trainer.recipe import WhitenRecipe
-from trainer.whiten import learn_whitening
+from trainer.whitening import learn_whitening
 
 BACKBONE = "mobilenetv3_small_050"
 
