@@ -137,7 +137,8 @@ _WORDS = {
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the failures of one address for OpenAPI."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}  # there since Outcome has one
+    content = {"application/problem+json": {"schema": schema}}
     return {status: {"description": _WORDS[status], "content": content} for status in statuses}
 
 

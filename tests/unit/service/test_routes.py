@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from service import routes
+from service.app import create_app
+from service.settings import Settings
 
 ROUTES = [
     route
@@ -35,6 +38,26 @@ def test_a_request_is_not_sent_from_thread_to_thread(route: APIRoute) -> None:
     for call in found:
         method = call if inspect.isroutine(call) else type(call).__call__
         assert inspect.iscoroutinefunction(method), call
+
+
+def references(node: Any) -> Iterator[str]:
+    """Yield what a part of the document refers to."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_what_the_document_refers_to_is_in_it(tmp_path: Path) -> None:
+    """A client is made out of it by programs, which stop at a reference to nowhere."""
+    document = create_app(Settings(store=tmp_path, embedder=tmp_path)).openapi()
+    found = set(references(document))
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert "#/components/schemas/Problem" in found
+    assert found <= known
 
 
 def test_there_are_addresses() -> None:
