@@ -32,7 +32,9 @@ Answer = dict[str, str | float]
 def open_recognizer(embedder: Path, store: Path) -> Callable[[bytes], Answer]:
     """Load the network and the vectors; return what answers one picture."""
     [member] = read_manifest(embedder)[0].members
-    network = torch.export.load(embedder / (member.exported or "")).module()
+    if member.exported is None:
+        raise SystemExit(f"{embedder} holds no network that torch runs")
+    network = torch.export.load(embedder / member.exported).module()
     shape = member.preprocess
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (shape.mean, shape.std))
     gallery = Gallery.open(store, embedder_digest=None)

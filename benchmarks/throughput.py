@@ -90,15 +90,22 @@ def refuse_failures(replies: list[load.Reply]) -> None:
         raise SystemExit(f"{len(failed)} of {len(replies)} requests failed, with {set(failed)}")
 
 
-def full(service: served.Process, made: Served, options: argparse.Namespace) -> load.Load:
-    """Ask without a pause, after a few seconds that do not count."""
+def full(
+    service: served.Process, made: Served, options: argparse.Namespace
+) -> tuple[load.Load, float]:
+    """Ask without a pause, after a few seconds that do not count.
+
+    Returns:
+        What was reached, and the CPU seconds that the service took for it.
+    """
     press = partial(load.press, service.url, made.bodies, clients=options.clients)
     press(seconds=WARM_SECONDS)
+    before = service.cpu_seconds()
     reached = press(seconds=options.seconds)
     tell(f"{options.clients} clients: {reached}")
     if reached.failed:
         raise SystemExit(f"{reached.failed} requests failed")
-    return reached
+    return reached, service.cpu_seconds() - before
 
 
 def open_loops(url: str, asked: list[bytes], rate: float, seconds: float) -> dict[str, float]:
@@ -139,10 +146,11 @@ def measure_service(
             **alone(service, asked),
         }
         tell(f"alone: {figures}")
-        before = service.cpu_seconds()
-        reached = full(service, made, options)
-        used = service.cpu_seconds() - before
-        figures["service_cores"] = round(used / (reached.seconds + WARM_SECONDS), 2)
+        reached, used = full(service, made, options)
+        figures |= {
+            "service_cpu_ms": round(1e3 * used / (reached.rate * reached.seconds), 2),
+            "idle_cores": round(CORES - (used + reached.cpu_seconds) / reached.seconds, 2),
+        }
         figures |= open_loops(service.url, asked, SHARE * reached.rate, options.seconds)
         figures["rss_anon_mb"] = round(service.memory("RssAnon") / 1e6)
     return reached, figures
@@ -163,7 +171,7 @@ def measure_plain(made: Served, options: argparse.Namespace) -> load.Load:
     flags = ("--store", made.store, "--embedder", made.embedder)
     log = options.out / "plain.log"
     with served.running(str(PLAIN), *flags, ready="/openapi.json", log=log) as plain:
-        return full(plain, made, options)
+        return full(plain, made, options)[0]
 
 
 def main() -> None:
