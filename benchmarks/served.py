@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 CORES = 2
 PICTURES, SIZE, BYTES = 16, (1600, 1200), range(300_000, 500_001)
 _NOISE = 4.0  # of a camera, in gray levels
-_START_SECONDS = 300
+_START_SECONDS, _STOP_SECONDS = 300, 60
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -196,8 +196,7 @@ def running(module: str, *flags: object, ready: str, log: Path) -> Iterator[Proc
                 time.sleep(0.01)
             yield Process(url, process.pid, time.monotonic() - started)
         finally:
-            process.terminate()
-            process.wait(60)
+            _stop(process)
 
 
 @contextmanager
@@ -206,6 +205,14 @@ def serving(served: Served, *flags: object, log: Path) -> Iterator[Process]:
     artifacts = ("--store", served.store.resolve(), "--embedder", served.embedder.resolve())
     with running("service", *artifacts, *flags, ready="/readyz", log=log) as process:
         yield process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _free_port() -> int:

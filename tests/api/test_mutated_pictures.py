@@ -68,7 +68,7 @@ def bombs() -> dict[str, bytes]:
         "PNG of claims": png_header(60_000, 60_000),
         "JPEG of claims": jpeg_header(65_500, 65_500),
         "GIF of claims": b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + scan[6:],
-        "PNG of zeros": encoded(Image.new("1", (20_000, 20_000)), "PNG"),
+        "PNG of zeros": encoded(Image.new("1", (9_000, 9_000)), "PNG"),
         "PNG of zeros at the limit": encoded(Image.new("RGBA", (side, side)), "PNG"),
         "WebP of one color": encoded(Image.new("RGB", (16_000, 2_000)), "WEBP", method=0),
         "GIF of many frames": encoded(
