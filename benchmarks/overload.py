@@ -50,11 +50,22 @@ def soak(service: served.Process, asked: Sequence[bytes], clients: int, count: i
     return memory
 
 
-def recover(service: served.Process, asked: Sequence[bytes], calm_seconds: float) -> float:
-    """Ask one picture after the other until answers are quick again; return when that began."""
-    begun = time.monotonic()
+def recover(
+    service: served.Process, asked: Sequence[bytes], calm_seconds: float, ended: float
+) -> float:
+    """Ask one picture after the other until answers are quick again.
+
+    Args:
+        service: What is asked.
+        asked: Requests.
+        calm_seconds: What is quick.
+        ended: When the last request of the overload was sent.
+
+    Returns:
+        The seconds from then to the first quick answer.
+    """
     for _ in range(_PROBES):
-        since = time.monotonic() - begun
+        since = time.monotonic() - ended
         row = load.one_by_one(service.url, asked, 3)
         if all(reply.status == 200 and reply.seconds <= calm_seconds for reply in row):
             return since
@@ -77,8 +88,9 @@ def measure(made: served.Served, options: argparse.Namespace) -> dict[str, Any]:
         capacity = len(memory) * (options.requests // ROUNDS) / (time.monotonic() - started)
         tell(f"{capacity:.1f} pictures a second are answered; now {TIMES} times as many come")
         times = load.evenly(TIMES * capacity, options.seconds)
+        ends = time.monotonic() + times[-1]
         replies = load.send_at(service.url, asked, times)
-        recovered = recover(service, asked, CALM * single / 1e3)
+        recovered = recover(service, asked, CALM * single / 1e3, ends)
         after = service.memory()
     accepted = [reply for reply in replies if reply.status == 200]
     statuses = Counter(reply.status for reply in replies)
