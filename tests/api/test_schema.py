@@ -5,6 +5,7 @@ schemathesis makes requests out of the document, right and wrong ones, always th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -12,8 +13,8 @@ import httpx
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import CheckFunction
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -25,10 +26,14 @@ from service.security import digest_of
 from tests.api.conftest import Artifacts, serving
 
 ADMIN = "an admin key for the document's test"
-EXAMPLES = 25
-"""Requests that are made up for each address, beside those at the edges of what is allowed."""
-
-CHECKS: list[CheckFunction] = [
+BOUNDED = settings(
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
@@ -51,21 +56,21 @@ def described(
         yield loaded
 
 
-schema = schemathesis.pytest.from_fixture("described")
-
-
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-def test_every_address_keeps_to_the_document(case: schemathesis.Case) -> None:
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
+def test_every_address_keeps_to_the_document(
+    described: schemathesis.BaseSchema, mode: GenerationMode
+) -> None:
     """No status, content type or shape that is not described, and no failure of the program."""
-    with requests.Session() as session:
-        session.trust_env = False
-        answer = case.call(session=session)
-    assert answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code in FORESEEN
-    case.validate_response(answer, checks=CHECKS)
+    asked = Counter[str]()
+
+    def ask(case: Case) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = case.call(session=session)
+        assert answer.status_code < 500 or answer.status_code in FORESEEN, answer.text
+        case.validate_response(answer, checks=CHECKS)
+        asked[case.operation.path] += 1
+
+    for result in described.get_all_operations():
+        BOUNDED(given(result.ok().as_strategy(generation_mode=mode))(ask))()
+    assert {"/predict", "/predict/batch", "/landmarks", "/admin/reload"} <= asked.keys()
