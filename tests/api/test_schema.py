@@ -76,4 +76,4 @@ def test_every_address_keeps_to_the_document(
     for result in described.get_all_operations():
         with contextlib.suppress(Unsatisfiable):  # one that takes nothing cannot be asked wrongly
             BOUNDED(given(result.ok().as_strategy(generation_mode=mode))(ask))()
-    assert {"/predict", "/predict/batch", "/landmarks", "/admin/reload"} <= asked.keys()
+    assert {"/predict", "/predict/batch", "/landmarks"} <= asked.keys()
