@@ -18,9 +18,10 @@ PORT    ?= 8000
 # The benchmarks' own: the embedder of the demo, unless another is named.
 EMBEDDER ?= $(DEMO)/embedder
 PICTURES ?= 20000
+STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild bench-gallery check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-heads bench-build bench-rebuild bench-gallery bench-judgement check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -86,6 +87,9 @@ imports: setup  ## the import directions, with import-linter
 
 # Benchmarks: each ends with one line of JSON.
 
+bench-build: setup  ## whether the stages of a build overlap (EMBEDDER=DIR, DATA=my/photos)
+	$(BIN)/python benchmarks/build.py --embedder "$(EMBEDDER)" $(if $(filter $(DEMO)/data,$(DATA)),--out $(DEMO)/bench-build,--data "$(DATA)")
+
 bench-rebuild: setup  ## what a rebuild costs beside a build (EMBEDDER=DIR, PICTURES=20000)
 	$(BIN)/python benchmarks/rebuild.py --embedder "$(EMBEDDER)" --out $(DEMO)/bench-rebuild --pictures $(PICTURES)
 
@@ -97,6 +101,9 @@ ROWS ?= 1580470
 
 bench-gallery: setup  ## galleries as large as GLDv2 against faiss.IndexFlatIP (ROWS=4132914 for all of it)
 	$(BIN)/python benchmarks/gallery.py --rows $(ROWS)
+
+bench-judgement: setup  ## what distractors and calibration gain (STORE=DIR, EMBEDDER=DIR, DATA=my/photos)
+	$(BIN)/python benchmarks/judgement.py --store "$(STORE)" --embedder "$(EMBEDDER)" --data "$(DATA)"
 
 # Releases.
 
