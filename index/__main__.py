@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
@@ -287,9 +287,9 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     )
     ranking.add_argument(
         "--distractors",
-        type=Path,
         metavar="DIR_OR_LIST",
-        help="pictures of no landmark: what looks like them is believed less",
+        help="pictures of no landmark: what looks like them is believed less; 'gallery' takes "
+        "the centers of the gallery's own landmarks, for want of such pictures",
     )
     ranking.add_argument(
         "--gallery-penalty",
@@ -310,17 +310,15 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     ranking.add_argument(
         "--gallery-distractors",
         type=_positive,
-        default=5,
         metavar="N",
         help="distractors that a gallery picture is compared with: the N nearest "
-        "(default: %(default)s)",
+        "(default: 5 pictures, or all centers)",
     )
     ranking.add_argument(
         "--query-distractors",
         type=_positive,
-        default=10,
         metavar="N",
-        help="the same for a query; a large N takes all (default: %(default)s)",
+        help="the same for a query; a large N takes all (default: 10 pictures, or all centers)",
     )
 
 
@@ -489,29 +487,40 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
 
 def _ranking(asked: argparse.Namespace) -> Ranking:
     from embedder.errors import GalleryError
+    from index.distractors import MOST_LANDMARKS, OWN
     from index.ranking import Ranking
 
-    ranking = Ranking(
+    everything = MOST_LANDMARKS if asked.distractors == OWN else None
+    counts = {
+        "gallery_distractors": asked.gallery_distractors or everything,
+        "query_distractors": asked.query_distractors or everything,
+    }
+    chosen = Ranking(
         rule=asked.ranking,
         neighbors=asked.vote_neighbors,
         power=asked.vote_power,
         gallery_penalty=asked.gallery_penalty,
-        gallery_distractors=asked.gallery_distractors,
         query_penalty=asked.query_penalty,
-        query_distractors=asked.query_distractors,
     )
+    ranking = chosen.model_copy(update={name: n for name, n in counts.items() if n})
     if ranking.penalized and asked.distractors is None:
         raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
     return ranking
 
 
-def _distractors(asked: argparse.Namespace, embedder: Embedder) -> DistractorSet | None:
+def _distractors(
+    asked: argparse.Namespace, embedder: Embedder
+) -> DistractorSet | Literal["gallery"] | None:
+    from index.distractors import OWN
     from index.furnish import DistractorSet
 
     if asked.distractors is None:
         return None
+    if asked.distractors == OWN:
+        return OWN
+    source = Path(asked.distractors)
     return DistractorSet.embed(
-        asked.distractors, embedder, batch_pictures=asked.batch_size, readers=asked.threads
+        source, embedder, batch_pictures=asked.batch_size, readers=asked.threads
     )
 
 
