@@ -102,7 +102,8 @@ def rebuild(
     """
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(_open_trusted(store)) as gallery:
-        recipe = _with_thumbnails(recipe, gallery.manifest)
+        if recipe.thumbnail_side is None:
+            recipe = replace(recipe, thumbnail_side=gallery.manifest.thumbnail_side)
         sources = _listed_again(gallery.manifest, data, recipe.list_name)
         wanted = put_together(sources, read_removed(gallery.directory))
         run = embedder.run_as(gallery.manifest)
@@ -130,7 +131,7 @@ def add(
         store: Holds the published gallery.
         embedder: The one that made the gallery.
         data: The photographs, of landmarks that the gallery knows or of others.
-        recipe: How, and which list of the folder.
+        recipe: How, and which list of the folder; thumbnails stay as the gallery has them.
 
     Returns:
         The manifest of the gallery that is now published.
@@ -146,7 +147,7 @@ def add(
     """
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(_open_trusted(store)) as gallery:
-        recipe = _with_thumbnails(recipe, gallery.manifest)
+        recipe = replace(recipe, thumbnail_side=gallery.manifest.thumbnail_side)
         run = embedder.run_as(gallery.manifest)
         if run.reference != gallery.manifest.embedder:
             raise ArtifactMismatchError(
@@ -171,13 +172,6 @@ def _open_trusted(store: Store) -> Gallery:
     gallery = Gallery.open(store.path, embedder_digest=None)
     check_files(gallery.directory, gallery.manifest, deep=True)
     return gallery
-
-
-def _with_thumbnails(recipe: BuildRecipe, published: GalleryManifest) -> BuildRecipe:
-    """Ask for the thumbnails of the published gallery, where no others are asked for."""
-    if recipe.thumbnail_side is not None:
-        return recipe
-    return replace(recipe, thumbnail_side=published.thumbnail_side)
 
 
 def _listed_again(

@@ -100,8 +100,8 @@ def test_what_is_added_and_changed_gets_its_own(
     assert says_the_same(rebuilt, anew)
     more = photographs(tmp_path / "more", landmarks=1, views=6)
     (more / "landmark-0").rename(more / "landmark-1a")
-    add(store, choice, open_data(more))
-    assert demand_own(store) == 16
+    add(store, choice, open_data(more), BuildRecipe(thumbnail_side=40))
+    assert demand_own(store) == 16  # of one size, that of the gallery
 
 
 def test_an_unchanged_gallery_shares_them(store: Store, choice: EmbedderChoice, data: Path) -> None:
