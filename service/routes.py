@@ -207,7 +207,7 @@ async def landmarks(
     return batcher.recognizer.landmarks(offset, limit)
 
 
-_JPEG = {
+_JPEG: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture, small.",
         "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
