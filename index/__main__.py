@@ -286,18 +286,20 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     ranking.add_argument(
         "--ranking",
         choices=("top1", "vote"),
-        default="top1",
-        help="the nearest picture, or a vote of the nearest few (default: %(default)s)",
+        help="the nearest picture, or a vote of the nearest few (default: what the embedder "
+        "advises, else top1)",
     )
     ranking.add_argument(
-        "--vote-neighbors", type=_positive, default=5, metavar="K", help="(default: %(default)s)"
+        "--vote-neighbors",
+        type=_positive,
+        metavar="K",
+        help="how many vote (default: likewise, or 5)",
     )
     ranking.add_argument(
         "--vote-power",
         type=_above_zero,
-        default=8.0,
         metavar="P",
-        help="a vote counts its cosine to this power (default: %(default)s)",
+        help="a vote counts its cosine to this power (default: likewise, or 8)",
     )
     ranking.add_argument(
         "--distractors",
@@ -391,9 +393,10 @@ def _build(asked: argparse.Namespace) -> dict[str, object]:
     from index.furnish import Furnishing
     from index.store import Store
 
-    data, ranking = open_data(asked.data), _ranking(asked)
+    data = open_data(asked.data)
+    _check_penalties(asked)
     with closing(_load_embedder(asked)) as embedder:
-        furnishing = Furnishing(ranking, _distractors(asked, embedder))
+        furnishing = Furnishing(_ranking(asked, embedder), _distractors(asked, embedder))
         recipe = replace(_recipe(asked), furnishing=furnishing, thumbnail_side=asked.thumbnails)
         return _describe(asked, build(Store(asked.store), embedder, data, recipe))
 
@@ -506,27 +509,30 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
     }
 
 
-def _ranking(asked: argparse.Namespace) -> Ranking:
+def _check_penalties(asked: argparse.Namespace) -> None:
     from embedder.errors import GalleryError
+
+    if (asked.gallery_penalty or asked.query_penalty) and asked.distractors is None:
+        raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
+
+
+def _ranking(asked: argparse.Namespace, embedder: Embedder) -> Ranking:
+    """Take what is asked for, and of the rest what the embedder advises."""
     from index.distractors import MOST_LANDMARKS, OWN
-    from index.ranking import Ranking
+    from index.furnish import advised_ranking
 
     everything = MOST_LANDMARKS if asked.distractors == OWN else None
-    counts = {
+    chosen = {
+        "rule": asked.ranking,
+        "neighbors": asked.vote_neighbors,
+        "power": asked.vote_power,
+        "gallery_penalty": asked.gallery_penalty,
         "gallery_distractors": asked.gallery_distractors or everything,
+        "query_penalty": asked.query_penalty,
         "query_distractors": asked.query_distractors or everything,
     }
-    chosen = Ranking(
-        rule=asked.ranking,
-        neighbors=asked.vote_neighbors,
-        power=asked.vote_power,
-        gallery_penalty=asked.gallery_penalty,
-        query_penalty=asked.query_penalty,
-    )
-    ranking = chosen.model_copy(update={name: n for name, n in counts.items() if n})
-    if ranking.penalized and asked.distractors is None:
-        raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
-    return ranking
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return advised_ranking(embedder).model_copy(update=given)
 
 
 def _distractors(

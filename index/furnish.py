@@ -6,6 +6,7 @@ later build of the same gallery takes the furnishing over.
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from embedder.arrays import unit_rows
 from embedder.digest import record
 from embedder.embedder import Embedder
+from embedder.errors import ArtifactMismatchError
 from index.calibration import Calibration
 from index.distractors import (
     DISTRACTORS,
@@ -31,6 +34,22 @@ from index.gallery import Gallery
 from index.manifest import DistractorReference, GalleryManifest, write_manifest
 from index.ranking import Ranking
 from index.stream import BATCH_PICTURES
+
+
+def advised_ranking(embedder: Embedder) -> Ranking:
+    """Return how galleries of an embedder answer where they are not told otherwise.
+
+    Raises:
+        ArtifactMismatchError: The embedder advises what is not known here.
+    """
+    try:
+        return Ranking.model_validate(embedder.manifest.ranking)
+    except ValidationError as error:
+        raise ArtifactMismatchError(
+            f"ranking advised by the embedder {embedder.manifest.name}",
+            expected=f"some of {', '.join(Ranking.model_fields)}",
+            found=json.dumps(embedder.manifest.ranking),
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
