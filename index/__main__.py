@@ -532,7 +532,7 @@ def _ranking(asked: argparse.Namespace, embedder: Embedder) -> Ranking:
         "query_distractors": asked.query_distractors or everything,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
-    return advised_ranking(embedder).model_copy(update=given)
+    return advised_ranking(embedder.manifest).model_copy(update=given)
 
 
 def _distractors(

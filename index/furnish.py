@@ -20,6 +20,7 @@ from embedder.arrays import unit_rows
 from embedder.digest import record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError
+from embedder.manifest import EmbedderManifest
 from index.calibration import Calibration
 from index.distractors import (
     DISTRACTORS,
@@ -36,19 +37,19 @@ from index.ranking import Ranking
 from index.stream import BATCH_PICTURES
 
 
-def advised_ranking(embedder: Embedder) -> Ranking:
+def advised_ranking(embedder: EmbedderManifest) -> Ranking:
     """Return how galleries of an embedder answer where they are not told otherwise.
 
     Raises:
         ArtifactMismatchError: The embedder advises what is not known here.
     """
     try:
-        return Ranking.model_validate(embedder.manifest.ranking)
+        return Ranking.model_validate(embedder.ranking)
     except ValidationError as error:
         raise ArtifactMismatchError(
-            f"ranking advised by the embedder {embedder.manifest.name}",
+            f"ranking advised by the embedder {embedder.name}",
             expected=f"some of {', '.join(Ranking.model_fields)}",
-            found=json.dumps(embedder.manifest.ranking),
+            found=json.dumps(embedder.ranking),
         ) from error
 
 
