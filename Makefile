@@ -20,7 +20,7 @@ EMBEDDER ?= $(DEMO)/embedder
 PICTURES ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild bench-gallery check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild bench-gallery bench-service bench-overload check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -94,9 +94,17 @@ bench-heads: setup  ## time and memory of the heads at 81,313 landmarks, beside 
 
 # Vectors of the gallery: the clean pictures of GLDv2; 4132914 are all of its training pictures.
 ROWS ?= 1580470
+# Of each load on the service.
+SECONDS ?= 30
 
 bench-gallery: setup  ## galleries as large as GLDv2 against faiss.IndexFlatIP (ROWS=4132914 for all of it)
 	$(BIN)/python benchmarks/gallery.py --rows $(ROWS)
+
+bench-service: setup  ## the service under load, against its bound and a plain endpoint (ROWS, WEIGHTS, SECONDS)
+	$(BIN)/python benchmarks/throughput.py --rows $(ROWS) --seconds $(SECONDS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+bench-overload: setup  ## five times more than the service can do (ROWS, WEIGHTS)
+	$(BIN)/python benchmarks/overload.py --rows $(ROWS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 # Releases.
 

@@ -83,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         sys.stderr.write(describe_faults(error) + "\n")
         return 2
+    from service.cores import rest_between_searches
+
+    rest_between_searches()
     from service.server import listen, serve
 
     try:

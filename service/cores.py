@@ -33,10 +33,25 @@ class Cores:
     search: int
 
 
+WAIT_POLICY = ("OMP_WAIT_POLICY", "passive")
+"""Lets the threads of a search sleep when it ends, and while one of them waits for another.
+
+By default they spin for milliseconds, on cores that the decoding needs.
+"""
+
+
 def divide_cores(threads: int) -> Cores:
     """Divide ``threads`` cores; 0 stands for all that this process may use."""
     total = threads or available_cores()
     return Cores(decoders=total, network=total, search=total)
+
+
+def rest_between_searches() -> None:
+    """Set :data:`WAIT_POLICY`, unless the environment says otherwise.
+
+    To be called before FAISS is loaded: its OpenMP looks at the environment only then.
+    """
+    os.environ.setdefault(*WAIT_POLICY)
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -37,26 +37,29 @@ Key = Annotated[
 ]
 
 
-def _batcher(request: Request) -> Batcher:
+# What is injected is found by coroutines: FastAPI would send a plain function to a thread.
+
+
+async def _batcher(request: Request) -> Batcher:
     batcher: Batcher | None = request.app.state.batcher
     if batcher is None:
         raise NotReadyError("no gallery is open")
     return batcher
 
 
-def _reloader(request: Request) -> Reloader:
+async def _reloader(request: Request) -> Reloader:
     reloader: Reloader | None = request.app.state.reloader
     if reloader is None:
         raise NotReadyError("no gallery is open")
     return reloader
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:
     intake: Intake = request.app.state.intake
     return intake
 
 
-def _client(request: Request, key: Key) -> str:
+async def _client(request: Request, key: Key) -> str:
     """Say who asks: the name of the key where keys are needed, else the address."""
     keys = request.app.state.keys
     if not keys:
@@ -68,7 +71,7 @@ def _client(request: Request, key: Key) -> str:
     return name
 
 
-def _admin(request: Request, key: Key) -> None:
+async def _admin(request: Request, key: Key) -> None:
     """Let only those give orders who have a key for it."""
     keys = request.app.state.admin_keys
     if not keys:
@@ -134,7 +137,8 @@ _WORDS = {
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the failures of one address for OpenAPI."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}  # there since Outcome has one
+    content = {"application/problem+json": {"schema": schema}}
     return {status: {"description": _WORDS[status], "content": content} for status in statuses}
 
 

@@ -201,7 +201,10 @@ class Askers:
                     self.faults.append(answer.text)
 
 
-def test_many_swaps_under_load_drop_and_mix_nothing(own: Artifacts, tmp_path: Path) -> None:
+@pytest.mark.parametrize("swaps", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_many_swaps_under_load_drop_and_mix_nothing(
+    own: Artifacts, tmp_path: Path, swaps: int
+) -> None:
     """Every answer names the build it came from, and is what that build answers."""
     first = (own.store / "CURRENT").read_text().strip()
     names = photographs(tmp_path / "other", landmarks=5)
@@ -213,7 +216,7 @@ def test_many_swaps_under_load_drop_and_mix_nothing(own: Artifacts, tmp_path: Pa
     words = {first: "landmark", second: "other"}
     digests = {first: read_manifest(own.embedder / "first")[1], second: read_manifest(place)[1]}
     with serving(own, tmp_path / "log", *QUIET) as service, Askers(service.url) as askers:
-        for number in range(20):
+        for number in range(swaps):
             point(own, (second, first)[number % 2])
             assert reload(service).is_success
     assert askers.faults == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.cores import available_cores, divide_cores
+from tests.conftest import ROOT
 
 BOUND = len(os.sched_getaffinity(0))
 
@@ -61,3 +64,32 @@ def test_a_chosen_number_is_kept() -> None:
     """And none chosen means all there are."""
     assert divide_cores(3).decoders == 3
     assert divide_cores(0).network == available_cores()
+
+
+def test_a_search_leaves_no_thread_spinning() -> None:
+    """When it has ended, the process takes next to no CPU time until something is to be done."""
+    program = (
+        "import time\n"
+        "from service.cores import rest_between_searches\n"
+        "rest_between_searches()\n"
+        "import numpy as np\n"
+        "from index.gallery import nearest\n"
+        "rows = np.random.default_rng(0).random((2000, 64), np.float32)\n"
+        "idle = 0.0\n"
+        "for _ in range(5):\n"
+        "    nearest(rows, rows[:64], 1)\n"
+        "    idle -= time.process_time()\n"
+        "    time.sleep(0.03)\n"
+        "    idle += time.process_time()\n"
+        "print(idle)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(ended.stdout) < 0.002
