@@ -10,6 +10,7 @@ that a folder means the same to each of them:
     train_label_to_category.csv    landmark_id,category  (the address of a Wikimedia category)
     index.csv                      id[,url]   with index_image_to_landmark.csv: id,landmark_id
     recognition_solution_v2.1.csv  id,landmarks,Usage    (no landmark, one, or several)
+    train_attribution.csv          id,url,author,license,title   (index_… alike; may be absent)
     train/a/b/c/abc….jpg           index/… and test/… alike
 
 **folders**, one folder per landmark, whose name is the landmark's id and its name. Pictures may
@@ -29,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from embedder.errors import CatalogError
@@ -74,6 +75,22 @@ class Query:
     id: str
     path: Path
     landmark_ids: tuple[str, ...]
+
+
+class Credit(NamedTuple):
+    """Whose picture it is, and how it may be used; ``None`` where that is not told.
+
+    Attributes:
+        author: In the words of the list, as its other fields are.
+        license: Its name or its address.
+        title: Of the picture.
+        url: Where it was published.
+    """
+
+    author: str | None
+    license: str | None
+    title: str | None
+    url: str | None
 
 
 class PhotographSet(ABC):
@@ -124,6 +141,17 @@ class PhotographSet(ABC):
 
         Raises:
             CatalogError: The file of names is faulty; with its line.
+        """
+
+    @abstractmethod
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        """Yield picture ids with their credits, as far as the data folder knows them.
+
+        Args:
+            list_name: The list that the pictures are of; the credits may be of others too.
+
+        Raises:
+            CatalogError: The file of credits is faulty; with its line.
         """
 
 
@@ -237,6 +265,12 @@ class _Gldv2Set(PhotographSet):
             for _, (landmark, address) in _rows(path, ("landmark_id", "category"))
         }
 
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        path = self.directory / f"{_split_of(Path(list_name).name)}_attribution.csv"
+        if path.is_file():
+            for _, (name, *told) in _rows(path, ("id", *Credit._fields)):
+                yield name, Credit(*(text or None for text in told))
+
     def _default_list(self) -> str:
         for name in (_CLEAN_LIST, _TRAIN_LIST, _INDEX_LIST):
             if (self.directory / name).is_file():
@@ -296,6 +330,9 @@ class _FolderSet(PhotographSet):
     def names(self) -> dict[str, str]:
         landmarks = {landmark for _, landmark in self._labeled() if landmark is not None}
         return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
+
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        return iter(())
 
     def _listed(self, path: Path) -> list[Photograph]:
         """Read a list of these pictures; the landmark is the one that the list tells."""

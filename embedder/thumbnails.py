@@ -1,4 +1,4 @@
-"""Small pictures for people to look at: JPEG, upright, and without a trace of EXIF data."""
+"""Small pictures for people to look at: JPEG, upright, and of the pixels alone: no EXIF data."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def make_thumbnail(data: bytes, side: int) -> bytes | None:
     except PictureError:
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image.info.clear()  # Pillow would write a JPEG's comment again
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return buffer.getvalue()

@@ -32,6 +32,7 @@ _INTERRUPTED = 130
 _PRECISION_TARGET = 0.95  # that of index.calibrate, likewise
 _BATCH_PICTURES = 16  # that of index.stream, which is too heavy to ask before --help
 _SAMPLE = 64  # that of index.verify, likewise
+_MOST_THUMBNAIL_SIDE = 512  # larger ones would be copies of the photographs
 _KEEP, _IDLE_HOURS = 3, 24.0  # those of index.history, likewise
 
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     build = _add(commands, "build", _build, "embed photographs and publish them as a gallery")
     _add_data(build)
     _add_gallery(build, "train_clean.csv, else train.csv, else index.csv")
+    _add_thumbnails(build, "none")
     _add_ranking(build)
     _add_life(commands)
 
@@ -124,6 +126,7 @@ def _add_life(commands: _Commands) -> None:
         "in which they were added (default: where they were)",
     )
     _add_gallery(rebuild, "the gallery's own")
+    _add_thumbnails(rebuild, "as the gallery has them; for others every picture is read")
     rebuild.add_argument(
         "--hash",
         action="store_true",
@@ -257,6 +260,17 @@ def _add_gallery(parser: argparse.ArgumentParser, default_list: str) -> None:
     )
 
 
+def _add_thumbnails(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--thumbnails",
+        type=_thumbnail_side,
+        metavar="SIDE",
+        help="keep a small JPEG of each picture in the gallery, for people who look at answers: "
+        f"no side longer than SIDE pixels, at most {_MOST_THUMBNAIL_SIDE}; 0 keeps none "
+        f"(default: {default})",
+    )
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
@@ -359,6 +373,13 @@ def _count(text: str) -> int:
     return count
 
 
+def _thumbnail_side(text: str) -> int:
+    side = _count(text)
+    if side > _MOST_THUMBNAIL_SIDE:
+        raise ValueError
+    return side
+
+
 def _positive(text: str) -> int:
     count = int(text)
     if count < 1:
@@ -375,7 +396,7 @@ def _build(asked: argparse.Namespace) -> dict[str, object]:
     data, ranking = open_data(asked.data), _ranking(asked)
     with closing(_load_embedder(asked)) as embedder:
         furnishing = Furnishing(ranking, _distractors(asked, embedder))
-        recipe = replace(_recipe(asked), furnishing=furnishing)
+        recipe = replace(_recipe(asked), furnishing=furnishing, thumbnail_side=asked.thumbnails)
         return _describe(asked, build(Store(asked.store), embedder, data, recipe))
 
 
@@ -386,7 +407,7 @@ def _rebuild(asked: argparse.Namespace) -> dict[str, object]:
     manifest = rebuild(
         Store(asked.store),
         _choose_embedder(asked),
-        _recipe(asked),
+        replace(_recipe(asked), thumbnail_side=asked.thumbnails),
         data=asked.data,
         by_content=asked.hash,
     )
@@ -478,7 +499,7 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
     from index.store import Store
 
     shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension"}
-    shown |= {"recall", "unreadable"}
+    shown |= {"recall", "thumbnail_side", "unreadable"}
     return {
         **manifest.model_dump(mode="json", include=shown),
         "list": manifest.list.name,

@@ -31,7 +31,8 @@ from embedder.digest import record
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from embedder.photographs import Photograph, PhotographSet
-from index.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
+from index.catalog import CatalogRow, CatalogWriter
+from index.credits import write_credits
 from index.furnish import Furnishing, furnish
 from index.gallery import VECTORS, Written, gpu_bytes, write_vectors
 from index.journal import SHARD_PICTURES, Journal, Shard
@@ -39,7 +40,7 @@ from index.kinds import AUTO, Kind, resolve
 from index.lists import Wanted, list_digest, open_source, put_together
 from index.manifest import EmbedderReference, GalleryManifest
 from index.prove import prove
-from index.removed import REMOVED, write_removed
+from index.removed import write_removed
 from index.reuse import Reuse, known_contents, reuse_nothing
 from index.stages import WRITE, Stages
 from index.store import Store
@@ -51,6 +52,7 @@ from index.stream import (
     progress_bar,
     reader_count,
 )
+from index.thumbnails import THUMBNAILS, write_thumbnails
 from index.unreadable import ReportLine, Unreadable, write_report
 
 REPORT = "unreadable.csv"
@@ -79,6 +81,8 @@ class BuildRecipe:
         kind: As :func:`index.kinds.resolve` takes it; by default that of the gallery that is
             taken over from, unless ``auto`` chose it.
         min_recall: The lowest recall@1 that may be published, in [0, 1]; by default any.
+        thumbnail_side: Most pixels of a side of the gallery's thumbnails, 0 for none; by default
+            as the gallery that is rebuilt.
     """
 
     list_name: str | None = None
@@ -88,6 +92,7 @@ class BuildRecipe:
     furnishing: Furnishing | None = None
     kind: str | None = None
     min_recall: float | None = None
+    thumbnail_side: int | None = None
 
     def limit(self, total: int) -> float:
         """Return the share of ``total`` pictures that may be unreadable."""
@@ -174,7 +179,7 @@ def write_gallery(
         The manifest of the gallery that is now published.
     """
     photographs = [wanted.photographs[place] for place in reuse.new()]
-    directory = store.work / _journal_name(wanted, photographs, run)
+    directory = store.work / _journal_name(wanted, photographs, run, recipe.thumbnail_side or 0)
     journal = Journal(directory, photographs, dimension=run.dimension)
     unreadable = Unreadable(len(wanted), recipe.limit(len(wanted)), directory / REPORT)
     _embed_missing(journal, unreadable, run, recipe, reuse)
@@ -187,10 +192,13 @@ def write_gallery(
     return manifest
 
 
-def _journal_name(wanted: Wanted, photographs: Sequence[Photograph], run: Run) -> str:
+def _journal_name(
+    wanted: Wanted, photographs: Sequence[Photograph], run: Run, thumbnail_side: int
+) -> str:
     """Name a journal after all that decides what is in it."""
     folders = [source.reference.data for source in wanted.sources]
-    facts = [folders, list_digest(photographs), SHARD_PICTURES, run.reference.model_dump()]
+    made = [SHARD_PICTURES, run.reference.model_dump(), thumbnail_side]
+    facts = [folders, list_digest(photographs), *made]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -264,12 +272,14 @@ class _Embedding:
             readers=self.recipe.readers,
             known=self.known,
             stages=self.stages,
+            thumbnail_side=self.recipe.thumbnail_side or 0,
         )
         for number in numbers:
             batches = [next(stream) for _ in cuts[number]]
             pictures = [picture for batch in batches for picture in batch.pictures]
             vectors = np.concatenate([batch.vectors for batch in batches])
-            yield number, Shard(journal.photographs(number), pictures, vectors)
+            thumbnails = [thumbnail for batch in batches for thumbnail in batch.thumbnails]
+            yield number, Shard(journal.photographs(number), pictures, vectors, thumbnails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +318,11 @@ def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryMa
     with store.staging(build_id) as staged:
         with CatalogWriter(staged, wanted.names()) as catalog:
             written = _write_rows(staged, pieces, catalog)
-        names = [VECTORS, CATALOG, LANDMARKS, REPORT]
+        write_credits(staged, [source.credits() for source in wanted.sources])
+        _write_thumbnails(staged, pieces)
         write_report(staged / REPORT, pieces.unreadable)
         if wanted.removed:
             write_removed(staged, wanted.removed, [])
-            names.append(REMOVED)
         first, *added = (source.reference for source in wanted.sources)
         manifest = GalleryManifest(
             build_id=build_id,
@@ -325,8 +335,9 @@ def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryMa
             embedder=pieces.run.reference,
             list=first,
             added=tuple(added),
+            thumbnail_side=pieces.recipe.thumbnail_side or 0,
             unreadable=len(pieces.unreadable),
-            files={name: record(staged / name) for name in names},
+            files={path.name: record(path) for path in sorted(staged.iterdir())},
         )
         manifest = furnish(staged, manifest, furnishing)
         if published is not None and says_the_same(manifest, published.manifest):
@@ -383,16 +394,40 @@ def _rows(pieces: _Pieces, catalog: CatalogWriter) -> Iterator[NDArray[np.float3
         if reuse.gallery is not None:
             vectors[rows >= 0] = reuse.gallery.vectors(rows[rows >= 0])
         for place in np.flatnonzero(rows < 0):
-            pictures[place], vectors[place] = next(fresh)
+            pictures[place], vectors[place], _ = next(fresh)
         usable = {place: found for place, found in enumerate(pictures) if found and found.usable}
         catalog.add([_row(wanted, begin + place, found) for place, found in usable.items()])
         yield vectors[list(usable)].astype(np.float16).astype(np.float32)
 
 
-def _fresh(journal: Journal) -> Iterator[tuple[ReadPicture, NDArray[np.float32]]]:
+def _fresh(journal: Journal) -> Iterator[tuple[ReadPicture, NDArray[np.float32], bytes | None]]:
     for number in range(len(journal)):
         shard = journal.read(number)
-        yield from zip(shard.pictures, shard.vectors, strict=True)
+        yield from zip(shard.pictures, shard.vectors, shard.thumbnails, strict=True)
+
+
+def _write_thumbnails(staged: Path, pieces: _Pieces) -> None:
+    """Write the thumbnails, if they are asked for; where all are the published ones, link them."""
+    published = pieces.reuse.gallery
+    if not pieces.recipe.thumbnail_side:
+        return
+    if published is not None and pieces.reuse.is_whole():
+        link(published.directory / THUMBNAILS, staged / THUMBNAILS)
+    else:
+        write_thumbnails(staged, _thumbnails(pieces))
+
+
+def _thumbnails(pieces: _Pieces) -> Iterator[bytes | None]:
+    """Yield the thumbnail of each row, from the published gallery or the journal."""
+    fresh, gallery = _fresh(pieces.journal), pieces.reuse.gallery
+    held = None if gallery is None else gallery.thumbnails
+    for row in pieces.reuse.rows.tolist():
+        if row >= 0:
+            yield held[row] if held else None
+            continue
+        picture, _, thumbnail = next(fresh)
+        if picture.usable:
+            yield thumbnail
 
 
 def _row(wanted: Wanted, place: int, picture: ReadPicture) -> CatalogRow:

@@ -9,6 +9,8 @@ Nothing here knows of vectors.
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +81,8 @@ class Catalog:
     def __init__(self, rows: pa.Table, names: pa.Table) -> None:
         self._rows = rows
         self._names = names
+        self._by_id: NDArray[np.uint32] | None = None
+        self._sorting = threading.Lock()
         self.landmarks: NDArray[np.int32] = rows["landmark"].to_numpy()
 
     @classmethod
@@ -89,8 +93,8 @@ class Catalog:
             ArtifactMissingError: One of its two files is not there.
             ArtifactDamagedError: One of them is not what a catalog holds.
         """
-        rows = _map(directory / CATALOG, ROWS)
-        names = _map(directory / LANDMARKS, NAMES)
+        rows = map_table(directory / CATALOG, ROWS)
+        names = map_table(directory / LANDMARKS, NAMES)
         catalog = cls(rows, names)
         codes = catalog.landmarks
         if codes.size and (codes[0] < 0 or codes[-1] >= len(names) or (np.diff(codes) < 0).any()):
@@ -126,6 +130,32 @@ class Catalog:
         """Return one column of :data:`ROWS`, row by row."""
         values: list[Any] = self._rows[name].to_pylist()
         return values
+
+    def row_of_picture(self, picture_id: str) -> int | None:
+        """Return the row of a picture, or ``None`` where the gallery has none of this id.
+
+        Rows are sorted by landmark first, so the first call sorts them by picture once more and
+        keeps their order, 4 bytes a row; the next ones look at a few rows each.
+        """
+        order = self._order_of_ids()
+        place = bisect_left(order, picture_id, key=lambda row: self.picture_id(int(row)))
+        if place == len(order) or self.picture_id(int(order[place])) != picture_id:
+            return None
+        return int(order[place])
+
+    def _order_of_ids(self) -> NDArray[np.uint32]:
+        with self._sorting:
+            if self._by_id is None:
+                order = pc.sort_indices(self._rows["picture_id"])
+                self._by_id = order.to_numpy().astype(np.uint32)
+            return self._by_id
+
+    def rows_of_pictures(self, picture_ids: Sequence[str], source: int) -> list[int | None]:
+        """Find the rows of pictures; ``None`` for one that does not come from ``source``."""
+        rows = pc.index_in(pa.array(picture_ids, pa.string()), value_set=self._rows["picture_id"])
+        same = pc.equal(self._rows["source"].take(rows), source)
+        found: list[int | None] = pc.if_else(same, rows, None).to_pylist()
+        return found
 
     def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
         """Find the rows whose files are byte for byte among ``contents``.
@@ -218,7 +248,13 @@ class CatalogWriter:
             writer.write_table(table)
 
 
-def _map(path: Path, schema: pa.Schema) -> pa.Table:
+def map_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Map an Arrow file.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: It is not an Arrow file of these columns.
+    """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except FileNotFoundError as error:
@@ -226,5 +262,5 @@ def _map(path: Path, schema: pa.Schema) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise ArtifactDamagedError(path, "it is not an Arrow file") from error
     if not table.schema.equals(schema):
-        raise ArtifactDamagedError(path, "its columns are not those of a catalog")
+        raise ArtifactDamagedError(path, "its columns are not those of a gallery")
     return table

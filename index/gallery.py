@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,11 +27,13 @@ from embedder.errors import (
     GalleryError,
 )
 from index.catalog import CATALOG, Catalog
+from index.credits import CREDITS, Credits
 from index.distractors import Distractors
 from index.kinds import EXACT, Kind
 from index.manifest import GalleryManifest, check_files, read_manifest
 from index.removed import REMOVED
 from index.store import Store
+from index.thumbnails import Thumbnails
 
 VECTORS = "vectors.faiss"
 
@@ -83,8 +85,10 @@ class Gallery:
         directory: Where its files are.
         manifest: What it says of itself.
         catalog: What its rows are.
+        credits: Whose picture each row is; ``None`` where it was built without.
         distractors: Pictures of no landmark, and what each row pays for its likeness to them;
             ``None`` where it was built without.
+        thumbnails: A small picture of each row; likewise.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Gallery:
         catalog: Catalog,
         vectors: _Vectors,
         threads: int,
+        removed: Collection[int] = frozenset(),
     ) -> None:
         self.directory = directory
         self.manifest = manifest
@@ -103,6 +108,10 @@ class Gallery:
             if manifest.distractors
             else None
         )
+        rows = manifest.rows
+        self.credits = Credits.open(directory, rows=rows) if CREDITS in manifest.files else None
+        self.thumbnails = Thumbnails.open(directory, rows=rows) if manifest.thumbnail_side else None
+        self._removed = removed
         self._vectors: _Vectors | None = vectors
         self._threads = threads
 
@@ -182,9 +191,11 @@ class Gallery:
                 found=str(len(catalog)),
             )
         searched = _searched(vectors, manifest, device)
-        if manifest.removed:
-            searched = _Live(searched, _read_removed(directory, manifest))
-        return cls(directory, manifest, catalog, searched, threads)
+        removed = _read_removed(directory, manifest)
+        if len(removed):
+            searched = _Live(searched, removed)
+        gone = frozenset(removed.tolist())
+        return cls(directory, manifest, catalog, searched, threads, gone)
 
     def __len__(self) -> int:
         return self.manifest.rows - self.manifest.removed
@@ -222,6 +233,18 @@ class Gallery:
         if not 0 <= rows.min() <= rows.max() < self.manifest.rows:
             raise ValueError(f"the gallery has rows 0 to {self.manifest.rows - 1}")
         return self._open_vectors().reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+
+    def thumbnail(self, picture_id: str) -> bytes | None:
+        """Return a small JPEG of a picture, ``None`` where there is none to be shown.
+
+        A removed picture is not shown, although its thumbnail stays in the file until a rebuild.
+        """
+        if self.thumbnails is None:
+            return None
+        row = self.catalog.row_of_picture(picture_id)
+        if row is None or row in self._removed:
+            return None
+        return self.thumbnails[row]
 
     def close(self) -> None:
         """Let go of the mapped vectors; the gallery cannot be searched afterwards."""
@@ -425,6 +448,8 @@ class _Live:
 
 
 def _read_removed(directory: Path, manifest: GalleryManifest) -> NDArray[np.int64]:
+    if not manifest.removed:
+        return np.empty(0, np.int64)
     path = directory / REMOVED
     rows = read_npz(path).get("rows", np.empty(0))
     if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) != manifest.removed:

@@ -37,11 +37,13 @@ class Shard:
         photographs: Its ``s`` photographs, in the order of the list.
         pictures: The file of each, as it was found.
         vectors: ``(s, d)`` unit rows; zeros for a picture that cannot be used.
+        thumbnails: A small JPEG of each; ``None`` where it has none.
     """
 
     photographs: Sequence[Photograph]
     pictures: Sequence[ReadPicture]
     vectors: NDArray[np.float32]
+    thumbnails: Sequence[bytes | None]
 
 
 class Journal:
@@ -65,6 +67,7 @@ class Journal:
                 pa.field("mtime_ns", pa.int64()),
                 pa.field("fault", pa.string()),
                 pa.field("vector", pa.list_(pa.float32(), dimension)),
+                pa.field("thumbnail", pa.binary()),
             ]
         )
         directory.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,7 @@ class Journal:
             [photograph.id for photograph in shard.photographs],
             *([getattr(picture, name) for picture in shard.pictures] for name in _PICTURE),
             pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.ravel()), self.dimension),
+            pa.array(shard.thumbnails, pa.binary()),
         ]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, self._schema) as writer:
@@ -109,7 +113,8 @@ class Journal:
         columns = (table[name].to_pylist() for name in _PICTURE)
         pictures = [ReadPicture(*values) for values in zip(*columns, strict=True)]
         vectors = table["vector"].combine_chunks().flatten().to_numpy()
-        return Shard(photographs, pictures, vectors.reshape(-1, self.dimension))
+        thumbnails = table["thumbnail"].to_pylist()
+        return Shard(photographs, pictures, vectors.reshape(-1, self.dimension), thumbnails)
 
     def read_current(self, number: int) -> Shard | None:
         """Return a shard, or ``None`` where it has to be embedded, again or for the first time."""

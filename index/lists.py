@@ -10,12 +10,13 @@ import filecmp
 import hashlib
 import heapq
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from embedder.errors import CatalogError
-from embedder.photographs import Photograph, PhotographSet, landmark_order
+from embedder.photographs import Credit, Photograph, PhotographSet, landmark_order
 from index.manifest import ListReference
 from index.removed import Removed
 
@@ -37,12 +38,14 @@ class Source:
         root: Its data folder.
         photographs: Those with a landmark, in the order of a gallery.
         names: Of its landmarks, by id.
+        credits: Tells the credits of its pictures, and maybe of others, when it is called.
     """
 
     reference: ListReference
     root: Path
     photographs: Sequence[Photograph]
     names: Mapping[str, str]
+    credits: Callable[[], Iterable[tuple[str, Credit]]]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -109,7 +112,8 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
         digest=list_digest(photographs),
         pictures=len(photographs),
     )
-    return Source(reference, data.directory, photographs, data.names())
+    told = partial(data.credits, name)
+    return Source(reference, data.directory, photographs, data.names(), told)
 
 
 def list_digest(photographs: Iterable[Photograph]) -> str:

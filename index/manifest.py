@@ -110,6 +110,7 @@ class GalleryManifest(_Frozen):
         embedder: What made the vectors.
         list: What was asked for when it was first built.
         added: What was added since, in that order.
+        thumbnail_side: Most pixels of a side of its thumbnails; 0 where it has none.
         unreadable: How many pictures of the list are left out because they cannot be read.
         ranking: How neighbors become an answer.
         distractors: What penalties are made of, if there are any.
@@ -131,6 +132,7 @@ class GalleryManifest(_Frozen):
     embedder: EmbedderReference
     list: ListReference
     added: tuple[ListReference, ...] = ()
+    thumbnail_side: int = Field(default=0, ge=0)
     unreadable: int = Field(ge=0)
     ranking: Ranking = Ranking()
     distractors: DistractorReference | None = None

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import read_manifest as read_embedder_manifest
-from embedder.photographs import Photograph, PhotographSet, open_data
+from embedder.photographs import Credit, Photograph, PhotographSet, open_data
 from index.build import REPORT, BuildRecipe, Run, write_gallery
 from index.gallery import Gallery
 from index.lists import Source, open_source, put_together
 from index.manifest import GalleryManifest, check_files
 from index.removed import Removed, read_removed
-from index.reuse import find_unchanged, reuse_nothing
+from index.reuse import find_unchanged, read_again, reuse_nothing
 from index.store import Store
 from index.unreadable import ReportLine
 
@@ -76,7 +77,8 @@ def rebuild(
     """Build the published gallery anew from its lists, embedding only what has changed.
 
     A picture has changed if its size or time of last change has, and its content too; what was
-    removed stays out. With another embedder, or another way to run it, everything is embedded.
+    removed stays out. With another embedder, or another way to run it, everything is embedded;
+    for thumbnails of another size every picture is read, and none is embedded for that.
     Where nothing has changed, the published build stays.
 
     Args:
@@ -100,11 +102,15 @@ def rebuild(
     """
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(_open_trusted(store)) as gallery:
+        if recipe.thumbnail_side is None:
+            recipe = replace(recipe, thumbnail_side=gallery.manifest.thumbnail_side)
         sources = _listed_again(gallery.manifest, data, recipe.list_name)
         wanted = put_together(sources, read_removed(gallery.directory))
         run = embedder.run_as(gallery.manifest)
         if run.reference != gallery.manifest.embedder:
             return write_gallery(store, wanted, reuse_nothing(wanted), run, recipe)
+        if recipe.thumbnail_side not in (0, gallery.manifest.thumbnail_side):
+            return write_gallery(store, wanted, read_again(gallery, wanted), run, recipe)
         reuse = find_unchanged(gallery, wanted, by_content=by_content, readers=recipe.readers)
         return write_gallery(store, wanted, reuse, run, recipe)
 
@@ -125,7 +131,7 @@ def add(
         store: Holds the published gallery.
         embedder: The one that made the gallery.
         data: The photographs, of landmarks that the gallery knows or of others.
-        recipe: How, and which list of the folder.
+        recipe: How, and which list of the folder; thumbnails stay as the gallery has them.
 
     Returns:
         The manifest of the gallery that is now published.
@@ -141,6 +147,7 @@ def add(
     """
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(_open_trusted(store)) as gallery:
+        recipe = replace(recipe, thumbnail_side=gallery.manifest.thumbnail_side)
         run = embedder.run_as(gallery.manifest)
         if run.reference != gallery.manifest.embedder:
             raise ArtifactMismatchError(
@@ -196,9 +203,19 @@ def _held(gallery: Gallery) -> list[Source]:
     for code, picture, path, source in zip(catalog.landmarks.tolist(), *columns, strict=True):
         photographs[source].append(Photograph(picture, roots[source] / path, ids[code]))
     return [
-        Source(reference, root, photographs[place], names)
+        Source(reference, root, photographs[place], names, partial(_held_credits, gallery, place))
         for place, (reference, root) in enumerate(zip(gallery.manifest.sources, roots, strict=True))
     ]
+
+
+def _held_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit]]:
+    """Yield the credits that a gallery holds of the pictures of one of its sources."""
+    if gallery.credits is None:
+        return
+    ids, sources = (gallery.catalog.column(name) for name in ("picture_id", "source"))
+    for row, picture in enumerate(ids):
+        if sources[row] == source and (credit := gallery.credits[row]) is not None:
+            yield picture, credit
 
 
 def _reported(gallery: Gallery, new: Source, removed: Removed) -> list[ReportLine]:

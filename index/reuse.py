@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,11 @@ def known_contents(gallery: Gallery) -> Known:
 def reuse_nothing(wanted: Wanted) -> Reuse:
     """Return that every photograph is new."""
     return Reuse(None, np.full(len(wanted), _NEW), [None] * len(wanted))
+
+
+def read_again(gallery: Gallery, wanted: Wanted) -> Reuse:
+    """Return that every photograph is to be read: what has a vector there is not embedded."""
+    return replace(reuse_nothing(wanted), gallery=gallery)
 
 
 def find_unchanged(

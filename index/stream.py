@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
+from embedder.thumbnails import make_thumbnail
 from index.stages import DECODE, NETWORK, READ, Stages
 
 BATCH_PICTURES = 16
@@ -65,10 +66,12 @@ class EmbeddedBatch:
     Attributes:
         pictures: ``b`` pictures, in the order in which they were asked for.
         vectors: ``(b, d)`` unit rows; zeros for a picture that cannot be used.
+        thumbnails: A small JPEG of each, ``None`` where it was not asked for or cannot be made.
     """
 
     pictures: Sequence[ReadPicture]
     vectors: NDArray[np.float32]
+    thumbnails: Sequence[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class _Read:
     picture: ReadPicture
     prepared: Prepared | None = None
     vector: NDArray[np.float32] | None = None
+    thumbnail: bytes | None = None
 
 
 def embed_files(
@@ -87,6 +91,7 @@ def embed_files(
     readers: int = 0,
     known: Known | None = None,
     stages: Stages | None = None,
+    thumbnail_side: int = 0,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files batch by batch, in order.
 
@@ -99,10 +104,11 @@ def embed_files(
         readers: Threads that read and decode; 0 for one per core.
         known: Spares the network what was embedded before.
         stages: Told how long each stage is busy.
+        thumbnail_side: Most pixels of a side of the thumbnails; 0 makes none.
     """
     readers = reader_count(readers)
     stages = stages or Stages(readers)
-    reader = _Reader(embedder, known, stages)
+    reader = _Reader(embedder, known, stages, thumbnail_side)
     with ThreadPoolExecutor(readers, "reader") as pool:
 
         def start(batch: Sequence[Path]) -> list[Future[_Read]]:
@@ -142,10 +148,13 @@ def progress_bar(total: int, *, done: int = 0, what: str) -> tqdm[NoReturn]:
 class _Reader:
     """Reads and decodes one file at a time, in any thread."""
 
-    def __init__(self, embedder: Embedder, known: Known | None, stages: Stages) -> None:
+    def __init__(
+        self, embedder: Embedder, known: Known | None, stages: Stages, thumbnail_side: int
+    ) -> None:
         self._embedder = embedder
         self._known = known
         self._stages = stages
+        self._thumbnail_side = thumbnail_side
         self._read_bytes = embedder.limits.max_bytes + 1  # one over is enough to be refused for
 
     def read(self, path: Path) -> _Read:
@@ -159,13 +168,15 @@ class _Reader:
             # No size and time are noted: mended permissions change neither, so it is read again.
             return _Read(ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"))
         picture = ReadPicture(digest, status.st_size, status.st_mtime_ns)
-        if self._known is not None and (vector := self._known(digest)) is not None:
-            return _Read(picture, vector=vector)
+        vector = None if self._known is None else self._known(digest)
         try:
             with self._stages.busy(DECODE):
-                return _Read(picture, self._embedder.prepare(data))
+                prepared = self._embedder.prepare(data) if vector is None else None
+                side = self._thumbnail_side
+                thumbnail = make_thumbnail(data, side) if side else None
         except PictureError as error:
             return _Read(replace(picture, fault=error.reason))
+        return _Read(picture, prepared, vector, thumbnail)
 
 
 def _embed(results: Sequence[_Read], embedder: Embedder, stages: Stages) -> EmbeddedBatch:
@@ -183,4 +194,4 @@ def _embed(results: Sequence[_Read], embedder: Embedder, stages: Stages) -> Embe
         if not (np.isfinite(vectors[place]).all() and vectors[place].any()):
             pictures[place] = replace(pictures[place], fault="the embedder has no vector for it")
             vectors[place] = 0.0
-    return EmbeddedBatch(pictures, vectors)
+    return EmbeddedBatch(pictures, vectors, [result.thumbnail for result in results])

@@ -101,6 +101,12 @@ class AdminOffError(RequestError):
     rule = Rule(HTTPStatus.FORBIDDEN, "admin-off")
 
 
+class PictureUnknownError(RequestError):
+    """The gallery that serves has no picture of this id to show."""
+
+    rule = Rule(HTTPStatus.NOT_FOUND, "picture-unknown")
+
+
 class ReloadRefusedError(RequestError):
     """What is published cannot be served; what was served before still is."""
 

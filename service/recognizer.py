@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder, Prepared
 from index.gallery import Gallery
 from index.recognize import Recognition, recognize
-from service.schemas import Answer, Landmark, Landmarks, Neighbor, Ready
+from service.errors import PictureUnknownError
+from service.schemas import Answer, Credit, Landmark, Landmarks, Neighbor, Ready
 
 
 class Recognizer:
@@ -77,8 +78,10 @@ class Recognizer:
             neighbors = tuple(
                 Neighbor(
                     landmark_id=catalog.landmark_id(landmark),
+                    name=catalog.name(landmark),
                     picture=catalog.picture_id(row),
                     similarity=float(similarity),
+                    credit=self._credit(row),
                 )
                 for row, landmark, similarity in told
             )
@@ -92,6 +95,27 @@ class Recognizer:
             gallery=self.gallery.build_id,
             embedder=self.embedder.digest,
         )
+
+    def _credit(self, row: int) -> Credit | None:
+        credit = self.gallery.credits and self.gallery.credits[row]
+        return Credit(**credit._asdict()) if credit else None
+
+    def thumbnail(self, picture: str, gallery: str | None) -> bytes:
+        """Return a small JPEG of a picture of the gallery. Safe to call from many threads.
+
+        Args:
+            picture: Its id.
+            gallery: The build that it is wanted from; None takes whichever serves.
+
+        Raises:
+            PictureUnknownError: There is none to be shown, or another build serves.
+        """
+        if gallery not in (None, self.gallery.build_id):
+            raise PictureUnknownError("that gallery is not the one that is served")
+        thumbnail = self.gallery.thumbnail(picture)
+        if thumbnail is None:
+            raise PictureUnknownError("the gallery has no picture of this id to show")
+        return thumbnail
 
     def landmarks(self, offset: int, limit: int) -> Landmarks:
         """Tell of the landmarks of the gallery, at most ``limit`` after the first ``offset``."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 
@@ -123,6 +124,7 @@ _WORDS = {
     400: "The picture is damaged, or the form is broken.",
     401: "A key is needed, and none that is known was sent.",
     403: "No admin key is configured.",
+    404: "The gallery has no such picture to show.",
     408: "The body did not arrive in time.",
     409: "What is published cannot be served; what was served before still is.",
     413: "The picture has too many bytes or pixels.",
@@ -207,6 +209,38 @@ async def landmarks(
 ) -> Landmarks:
     """Tell which landmarks the gallery shows."""
     return batcher.recognizer.landmarks(offset, limit)
+
+
+_JPEG = {
+    200: {
+        "description": "The picture, small.",
+        "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    304: {"description": "The picture is still the one of the `ETag` that was sent."},
+}
+_KEPT = "private, max-age=3600"
+
+
+@api.get(
+    "/pictures/{picture:path}",
+    dependencies=[Depends(_client)],
+    response_class=Response,
+    responses={**_JPEG, **_problems(401, 404, 422, 503)},
+)
+def picture(
+    batcher: OpenBatcher,
+    picture: Annotated[str, Path(description="id, as a neighbor of an answer has it")],
+    gallery: Annotated[
+        str | None, Query(description="build that must be serving; by default any")
+    ] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Show a picture of the gallery, where it was built with thumbnails."""
+    data = batcher.recognizer.thumbnail(picture, gallery)
+    headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"', "Cache-Control": _KEPT}
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 @operation.get("/healthz")

@@ -20,18 +20,38 @@ class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Credit(_Shape):
+    """Whose picture it is, and how it may be used; ``null`` where that is not told.
+
+    Attributes:
+        author: In the words of the gallery's list, as the other fields are.
+        license: Its name or its address.
+        title: Of the picture.
+        url: Where it was published; as little to be trusted as any address in a list.
+    """
+
+    author: str | None
+    license: str | None
+    title: str | None
+    url: str | None
+
+
 class Neighbor(_Shape):
     """One picture of the gallery near the query.
 
     Attributes:
         landmark_id: The landmark it shows.
-        picture: Its id in the gallery.
+        name: Its name; the id again where the gallery has no name for it.
+        picture: Its id in the gallery; ``/pictures/{picture}`` may show it.
         similarity: Its cosine with the query.
+        credit: Whose picture it is; ``null`` where the gallery does not know.
     """
 
     landmark_id: str
+    name: str
     picture: str
     similarity: Cosine
+    credit: Credit | None
 
 
 class Answer(_Shape):

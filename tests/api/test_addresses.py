@@ -64,7 +64,13 @@ def test_openapi_describes_every_address_its_errors_and_the_key(client: httpx.Cl
     openapi = client.get("/openapi.json").json()
     paths = openapi["paths"]
     assert paths.keys() >= {
-        *("/predict", "/v1/predict", "/v1/predict/batch", "/v1/landmarks"),
+        *(
+            "/predict",
+            "/v1/predict",
+            "/v1/predict/batch",
+            "/v1/landmarks",
+            "/v1/pictures/{picture}",
+        ),
         *("/healthz", "/readyz", "/metrics", "/admin/reload"),
     }
     assert "X-API-Key" in str(openapi["components"]["securitySchemes"])

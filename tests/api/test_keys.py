@@ -47,6 +47,8 @@ GUARDED = [
     ("POST", "/v1/predict"),
     ("POST", "/v1/predict/batch"),
     ("GET", "/v1/landmarks"),
+    ("GET", "/pictures/landmark-0/picture-0-0"),
+    ("GET", "/v1/pictures/landmark-0/picture-0-0"),
     ("POST", "/admin/reload"),
 ]
 

@@ -155,7 +155,9 @@ def test_as_many_neighbors_as_asked_for(client: httpx.Client, k: int) -> None:
     similarities = [neighbor["similarity"] for neighbor in neighbors]
     assert similarities == sorted(similarities, reverse=True)
     if neighbors:
-        assert neighbors[0].keys() == {"landmark_id", "picture", "similarity"}
+        promised = {"landmark_id", "name", "picture", "similarity", "credit"}
+        assert neighbors[0].keys() == promised
+        assert neighbors[0]["name"] == body["name"]
         assert neighbors[0]["landmark_id"] == body["landmark_id"]
         assert neighbors[0]["similarity"] == body["confidence"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from embedder.errors import CatalogError
 from embedder.photographs import (
+    Credit,
     Photograph,
     Query,
     landmark_order,
@@ -105,6 +106,35 @@ def test_there_are_no_queries_without_a_solution(gldv2: Path) -> None:
 def test_names_are_decoded_from_the_categories(gldv2: Path) -> None:
     """Percent signs and underscores of the address are undone, commas kept."""
     assert open_data(gldv2).names() == {"9": "Hawa Mahal", "10": "Sé, Porto"}
+
+
+ATTRIBUTION = "id,url,author,license,title\n"
+
+
+def test_credits_are_those_of_the_lists_split(gldv2: Path) -> None:
+    """Of each kind of list from its own file; what is empty is not told, and quotes are csv's."""
+    line = 'aaa1,http://x/1,"Ann, ""A."" B",CC BY 3.0,File:A.jpg\nbbb1,,,,\n'
+    write(gldv2 / "train_attribution.csv", ATTRIBUTION + line)
+    write(gldv2 / "index_attribution.csv", "title,id,license,author,url\nT,iii1,L,A,U\n")
+    data = open_data(gldv2)
+    known = {
+        "aaa1": Credit('Ann, "A." B', "CC BY 3.0", "File:A.jpg", "http://x/1"),
+        "bbb1": Credit(None, None, None, None),
+    }
+    assert dict(data.credits("train_clean.csv")) == known
+    assert dict(data.credits("index.csv")) == {"iii1": Credit("A", "L", "T", "U")}
+
+
+def test_a_folder_without_a_file_of_credits_tells_none(gldv2: Path) -> None:
+    """Absent is fine, and a faulty file is refused with its line."""
+    assert list(open_data(gldv2).credits("train.csv")) == []
+    path = write(gldv2 / "train_attribution.csv", ATTRIBUTION + "aaa1,u,a,l,t\nccc1,u\n")
+    with pytest.raises(CatalogError, match=r"line 3: 2 fields where 5") as caught:
+        list(open_data(gldv2).credits("train.csv"))
+    assert caught.value.path == path
+    write(path, "id,url,author\n")
+    with pytest.raises(CatalogError, match="no column license, title"):
+        list(open_data(gldv2).credits("train.csv"))
 
 
 def test_a_list_written_by_a_spreadsheet_is_read(gldv2: Path) -> None:

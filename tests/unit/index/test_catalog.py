@@ -56,6 +56,18 @@ def test_rows_are_found_by_content(catalog: Catalog) -> None:
     assert catalog.rows_of_content([]).tolist() == []
 
 
+def test_rows_are_found_by_picture(catalog: Catalog) -> None:
+    """Each by its own id although rows are sorted by landmark first; of others, none."""
+    assert [catalog.row_of_picture(row.picture_id) for row in ROWS] == [0, 1, 2, 3]
+    assert [catalog.row_of_picture(name) for name in ("", "aa", "z", "A")] == [None] * 4
+
+
+def test_rows_are_found_by_pictures_of_a_source(catalog: Catalog) -> None:
+    """In the order asked for; none of an id that is not there, or of another source."""
+    assert catalog.rows_of_pictures(["c", "x", "a"], source=2) == [1, None, 2]
+    assert catalog.rows_of_pictures(["c", "x", "a"], source=1) == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [(ROWS[1], ROWS[0]), (ROWS[2], ROWS[0]), (ROWS[0], ROWS[0])],

@@ -89,8 +89,33 @@ def test_trouble_of_the_system_is_a_sentence(
     assert capsys.readouterr().err.splitlines()[-1].startswith("cairn-index: ")
 
 
+def test_thumbnails_are_kept_until_others_are_asked_for(
+    embedder_directory: Path, gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a build, by a rebuild that says nothing of them, and by one that does."""
+    both = ("--store", tmp_path / "s", "--embedder", embedder_directory)
+    steps = [
+        ("build", "--data", gldv2, "--thumbnails", 16),
+        ("rebuild",),
+        ("rebuild", "--thumbnails", 0),
+        ("rebuild", "--thumbnails", 20),
+    ]
+    sides = []
+    for command, *rest in steps:
+        assert main([str(word) for word in (command, *both, *rest)]) == 0
+        sides.append(json.loads(capsys.readouterr().out)["thumbnail_side"])
+    assert sides == [16, 16, 0, 20]
+
+
 @pytest.mark.parametrize(
-    "words", [("--max-unreadable", "1.5"), ("--threads", "-1"), ("--batch-size", "0"), ("--list",)]
+    "words",
+    [
+        ("--max-unreadable", "1.5"),
+        ("--threads", "-1"),
+        ("--batch-size", "0"),
+        ("--thumbnails", "513"),
+        ("--list",),
+    ],
 )
 def test_impossible_numbers_are_refused(words: tuple[str, ...]) -> None:
     """Before anything is loaded."""

@@ -30,7 +30,8 @@ def shard(journal: Journal, number: int) -> Shard:
     photographs = journal.photographs(number)
     pictures = [ReadPicture(bytes(32), *find_file(p.path), fault="") for p in photographs]
     vectors = np.random.default_rng(number).random((len(photographs), 3), np.float32)
-    return Shard(photographs, pictures, vectors)
+    thumbnails = [b"jpeg", None] * (len(photographs) // 2) + [b""] * (len(photographs) % 2)
+    return Shard(photographs, pictures, vectors, thumbnails)
 
 
 def test_shards_cover_the_list(listed: list[Photograph], tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_shards_cover_the_list(listed: list[Photograph], tmp_path: Path) -> None
 
 
 def test_a_shard_comes_back_as_it_was_written(listed: list[Photograph], tmp_path: Path) -> None:
-    """Pictures and vectors survive the file to the bit, also in another process's journal."""
+    """All of it survives the file to the bit, also in another process's journal."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     written = [shard(journal, number) for number in range(2)]
     for number in range(2):
@@ -51,6 +52,7 @@ def test_a_shard_comes_back_as_it_was_written(listed: list[Photograph], tmp_path
         assert found is not None
         assert found.pictures == written[number].pictures
         assert found.vectors.tolist() == written[number].vectors.tolist()
+        assert found.thumbnails == written[number].thumbnails
 
 
 def test_a_shard_of_changed_files_is_not_taken_up(listed: list[Photograph], tmp_path: Path) -> None:
