@@ -240,6 +240,7 @@ def test_a_failure_of_something_in_between_is_an_error_too(kind: str, status: in
         with pytest.raises(ServiceError) as caught:
             ask(kind, script.url, predict, retries=0)
         assert (caught.value.status, caught.value.code) == (status, "")
+        assert caught.value.request_id
         assert caught.value.request_id == script.asked[0].headers["x-request-id"]
 
 
