@@ -18,9 +18,10 @@ PORT    ?= 8000
 # The benchmarks' own: the embedder of the demo, unless another is named.
 EMBEDDER ?= $(DEMO)/embedder
 PICTURES ?= 20000
+STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-heads bench-rebuild bench-gallery bench-service bench-overload check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-build bench-gallery bench-heads bench-judgement bench-overload bench-rebuild bench-service check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -86,6 +87,9 @@ imports: setup  ## the import directions, with import-linter
 
 # Benchmarks: each ends with one line of JSON.
 
+bench-build: setup  ## whether the stages of a build overlap (EMBEDDER=DIR, DATA=my/photos)
+	$(BIN)/python benchmarks/build.py --embedder "$(EMBEDDER)" $(if $(filter $(DEMO)/data,$(DATA)),--out $(DEMO)/bench-build,--data "$(DATA)")
+
 bench-rebuild: setup  ## what a rebuild costs beside a build (EMBEDDER=DIR, PICTURES=20000)
 	$(BIN)/python benchmarks/rebuild.py --embedder "$(EMBEDDER)" --out $(DEMO)/bench-rebuild --pictures $(PICTURES)
 
@@ -105,6 +109,9 @@ bench-service: setup  ## the service under load, against its bound and a plain e
 
 bench-overload: setup  ## five times more than the service can do (ROWS, WEIGHTS)
 	$(BIN)/python benchmarks/overload.py --rows $(ROWS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+bench-judgement: setup  ## what distractors and calibration gain (STORE=DIR, EMBEDDER=DIR, DATA=my/photos)
+	$(BIN)/python benchmarks/judgement.py --store "$(STORE)" --embedder "$(EMBEDDER)" --data "$(DATA)"
 
 # Releases.
 

@@ -7,7 +7,8 @@ are never distractors.
 
     python benchmarks/judgement.py --embedder DIR --store DIR --data DIR
 
-The store needs a gallery that was built with ``--distractors``. Ends with one line of JSON.
+The store needs a gallery that was built with ``--distractors``: a folder, or ``gallery``. Ends with
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy as np
 from embedder.embedder import Embedder
 from embedder.photographs import Query, open_data
 from index.calibrate import LabeledAnswers, label, learn
-from index.evaluate import evaluate
+from index.evaluate import Judged, evaluate
 from index.gallery import Gallery
 from index.metrics import Prediction, gap
 from index.ranking import Ranking
+from index.recognize import recognize_by
 
 Halving = dict[str, float]
 
@@ -46,7 +48,7 @@ def main() -> None:
     ):
         figures, judged = evaluate(gallery, embedder, open_data(asked.data))
         answers = label(gallery, judged.vectors, [query.landmark_ids for query in judged.queries])
-        ranking = gallery.manifest.ranking
+        plain, ranking = _plain(gallery, judged), gallery.manifest.ranking
     for rung in figures.ladder:
         figures_of_rung = f"GAP {rung.gap:.4f}  top-1 {rung.top1:.4f}  AUROC {rung.auroc:.4f}"
         print(f"{rung.ranking:12} {figures_of_rung}")
@@ -58,13 +60,27 @@ def main() -> None:
         for taught, asked_half in ((one, other), (other, one)):
             halves = (taught, asked_half)
             halvings.append(
-                _judge(answers, judged.queries, halves, ranking, asked.precision_target)
+                _judge(answers, plain, judged.queries, halves, ranking, asked.precision_target)
             )
     print(json.dumps(_summary(halvings, asked.precision_target)))
 
 
+def _plain(gallery: Gallery, judged: Judged) -> LabeledAnswers:
+    """Answer by the nearest picture alone, whatever the gallery's ranking is."""
+    answers = recognize_by(Ranking(), gallery, judged.vectors)
+    named = [gallery.catalog.landmark_id(answer.landmark) for answer in answers]
+    pairs = zip(named, judged.queries, strict=True)
+    return LabeledAnswers(
+        np.array([answer.confidence for answer in answers]),
+        np.zeros(len(answers)),
+        np.array([name in query.landmark_ids for name, query in pairs]),
+        sum(not query.landmark_ids for query in judged.queries),
+    )
+
+
 def _judge(
     answers: LabeledAnswers,
+    plain: LabeledAnswers,
     queries: Sequence[Query],
     halves: tuple[np.ndarray, np.ndarray],
     ranking: Ranking,
@@ -72,12 +88,13 @@ def _judge(
 ) -> Halving:
     """Learn on the first of two halves, and judge the second."""
     taught, asked = (_part(answers, queries, half) for half in halves)
+    nearest = _part(plain, queries, halves[1])
     learned, calibration = learn(taught, ranking, target, data="half", build_id="half")
     confidences = asked.scores - learned.query_penalty * asked.penalties
     believed = asked.right[confidences >= calibration.threshold]
     own = [queries[place] for place in halves[1]]
     return {
-        "gap_top1": _gap(own, asked, asked.scores),
+        "gap_top1": _gap(own, nearest, nearest.scores),
         "gap_calibrated": _gap(own, asked, confidences),
         "precision": float(believed.mean()),
         "answered": len(believed) / len(asked),

@@ -117,6 +117,8 @@ class EmbedderManifest(_Frozen):
         name: For people.
         dimension: Length of the embedding: the sum over the members.
         members: The networks, in the order in which their vectors are joined.
+        ranking: How its neighbors are best turned into answers, where a gallery is not told
+            otherwise; read by :mod:`index.ranking`, empty for the nearest picture.
         provenance: Where it came from: recipe digest, data, versions. For people.
         files: Record of every other file of the artifact.
     """
@@ -125,6 +127,7 @@ class EmbedderManifest(_Frozen):
     name: str = Field(min_length=1)
     dimension: int = Field(ge=1)
     members: tuple[Member, ...] = Field(min_length=1)
+    ranking: dict[str, JsonValue] = {}
     provenance: dict[str, JsonValue] = {}
     files: dict[PlainName, FileRecord]
 

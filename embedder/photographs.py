@@ -40,7 +40,6 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 _CLEAN_LIST, _TRAIN_LIST, _INDEX_LIST = "train_clean.csv", "train.csv", "index.csv"
 _INDEX_LANDMARKS = "index_image_to_landmark.csv"
 _SOLUTION = "recognition_solution_v2.1.csv"
-_CATEGORIES = ("index_label_to_category.csv", "train_label_to_category.csv")
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation", "index"})
 _PLAIN_ID = re.compile(r"[0-9A-Za-z_-]{3,}")
 
@@ -136,8 +135,11 @@ class PhotographSet(ABC):
         """
 
     @abstractmethod
-    def names(self) -> dict[str, str]:
+    def names(self, list_name: str | None = None) -> dict[str, str]:
         """Give the landmarks' names by id, as far as the data folder knows them.
+
+        Args:
+            list_name: The list whose landmarks they are; by default as for :meth:`gallery`.
 
         Raises:
             CatalogError: The file of names is faulty; with its line.
@@ -257,13 +259,14 @@ class _Gldv2Set(PhotographSet):
         _demand_unique(path, (query.id for query in found))
         return sorted(found, key=lambda query: query.id)
 
-    def names(self) -> dict[str, str]:
-        return {
-            landmark: _category_name(address)
-            for path in (self.directory / name for name in _CATEGORIES)
-            if path.is_file()
-            for _, (landmark, address) in _rows(path, ("landmark_id", "category"))
-        }
+    def names(self, list_name: str | None = None) -> dict[str, str]:
+        # Landmarks of the index are numbered apart from those of the training pictures.
+        split = _split_of(Path(list_name or self._default_list()).name)
+        path = self.directory / f"{split}_label_to_category.csv"
+        if not path.is_file():
+            return {}
+        rows = _rows(path, ("landmark_id", "category"))
+        return {landmark: _category_name(address) for _, (landmark, address) in rows}
 
     def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
         path = self.directory / f"{_split_of(Path(list_name).name)}_attribution.csv"
@@ -327,7 +330,7 @@ class _FolderSet(PhotographSet):
             found.append(Query(stem if unique else name, self.directory / name, shown))
         return sorted(found, key=lambda query: query.id)
 
-    def names(self) -> dict[str, str]:
+    def names(self, list_name: str | None = None) -> dict[str, str]:
         landmarks = {landmark for _, landmark in self._labeled() if landmark is not None}
         return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
@@ -286,24 +286,26 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     ranking.add_argument(
         "--ranking",
         choices=("top1", "vote"),
-        default="top1",
-        help="the nearest picture, or a vote of the nearest few (default: %(default)s)",
+        help="the nearest picture, or a vote of the nearest few (default: what the embedder "
+        "advises, else top1)",
     )
     ranking.add_argument(
-        "--vote-neighbors", type=_positive, default=5, metavar="K", help="(default: %(default)s)"
+        "--vote-neighbors",
+        type=_positive,
+        metavar="K",
+        help="how many vote (default: likewise, or 5)",
     )
     ranking.add_argument(
         "--vote-power",
         type=_above_zero,
-        default=8.0,
         metavar="P",
-        help="a vote counts its cosine to this power (default: %(default)s)",
+        help="a vote counts its cosine to this power (default: likewise, or 8)",
     )
     ranking.add_argument(
         "--distractors",
-        type=Path,
         metavar="DIR_OR_LIST",
-        help="pictures of no landmark: what looks like them is believed less",
+        help="pictures of no landmark: what looks like them is believed less; 'gallery' takes "
+        "the centers of the gallery's own landmarks, for want of such pictures",
     )
     ranking.add_argument(
         "--gallery-penalty",
@@ -324,17 +326,15 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
     ranking.add_argument(
         "--gallery-distractors",
         type=_positive,
-        default=5,
         metavar="N",
         help="distractors that a gallery picture is compared with: the N nearest "
-        "(default: %(default)s)",
+        "(default: 5 pictures, or all centers)",
     )
     ranking.add_argument(
         "--query-distractors",
         type=_positive,
-        default=10,
         metavar="N",
-        help="the same for a query; a large N takes all (default: %(default)s)",
+        help="the same for a query; a large N takes all (default: 10 pictures, or all centers)",
     )
 
 
@@ -393,9 +393,10 @@ def _build(asked: argparse.Namespace) -> dict[str, object]:
     from index.furnish import Furnishing
     from index.store import Store
 
-    data, ranking = open_data(asked.data), _ranking(asked)
+    data = open_data(asked.data)
+    _check_penalties(asked)
     with closing(_load_embedder(asked)) as embedder:
-        furnishing = Furnishing(ranking, _distractors(asked, embedder))
+        furnishing = Furnishing(_ranking(asked, embedder), _distractors(asked, embedder))
         recipe = replace(_recipe(asked), furnishing=furnishing, thumbnail_side=asked.thumbnails)
         return _describe(asked, build(Store(asked.store), embedder, data, recipe))
 
@@ -508,31 +509,45 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
     }
 
 
-def _ranking(asked: argparse.Namespace) -> Ranking:
+def _check_penalties(asked: argparse.Namespace) -> None:
     from embedder.errors import GalleryError
-    from index.ranking import Ranking
 
-    ranking = Ranking(
-        rule=asked.ranking,
-        neighbors=asked.vote_neighbors,
-        power=asked.vote_power,
-        gallery_penalty=asked.gallery_penalty,
-        gallery_distractors=asked.gallery_distractors,
-        query_penalty=asked.query_penalty,
-        query_distractors=asked.query_distractors,
-    )
-    if ranking.penalized and asked.distractors is None:
+    if (asked.gallery_penalty or asked.query_penalty) and asked.distractors is None:
         raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
-    return ranking
 
 
-def _distractors(asked: argparse.Namespace, embedder: Embedder) -> DistractorSet | None:
+def _ranking(asked: argparse.Namespace, embedder: Embedder) -> Ranking:
+    """Take what is asked for, and of the rest what the embedder advises."""
+    from index.distractors import MOST_LANDMARKS, OWN
+    from index.furnish import advised_ranking
+
+    everything = MOST_LANDMARKS if asked.distractors == OWN else None
+    chosen = {
+        "rule": asked.ranking,
+        "neighbors": asked.vote_neighbors,
+        "power": asked.vote_power,
+        "gallery_penalty": asked.gallery_penalty,
+        "gallery_distractors": asked.gallery_distractors or everything,
+        "query_penalty": asked.query_penalty,
+        "query_distractors": asked.query_distractors or everything,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return advised_ranking(embedder.manifest).model_copy(update=given)
+
+
+def _distractors(
+    asked: argparse.Namespace, embedder: Embedder
+) -> DistractorSet | Literal["gallery"] | None:
+    from index.distractors import OWN
     from index.furnish import DistractorSet
 
     if asked.distractors is None:
         return None
+    if asked.distractors == OWN:
+        return OWN
+    source = Path(asked.distractors)
     return DistractorSet.embed(
-        asked.distractors, embedder, batch_pictures=asked.batch_size, readers=asked.threads
+        source, embedder, batch_pictures=asked.batch_size, readers=asked.threads
     )
 
 

@@ -33,13 +33,14 @@ from embedder.errors import GalleryError
 from embedder.photographs import Photograph, PhotographSet
 from index.catalog import CatalogRow, CatalogWriter
 from index.credits import write_credits
-from index.furnish import Furnishing, furnish
+from index.furnish import Furnishing, advised_ranking, furnish
 from index.gallery import VECTORS, Written, gpu_bytes, write_vectors
 from index.journal import SHARD_PICTURES, Journal, Shard
 from index.kinds import AUTO, Kind, resolve
 from index.lists import Wanted, list_digest, open_source, put_together
 from index.manifest import EmbedderReference, GalleryManifest
 from index.prove import prove
+from index.ranking import Ranking
 from index.removed import write_removed
 from index.reuse import Reuse, known_contents, reuse_nothing
 from index.stages import WRITE, Stages
@@ -77,7 +78,7 @@ class BuildRecipe:
         batch_pictures: Pictures that the network gets at once.
         readers: Threads that read and decode; 0 for one per core.
         furnishing: How the gallery ranks, and what it holds beside its vectors; by default that
-            of the gallery that is rebuilt.
+            of the gallery that is rebuilt, or the ranking that the embedder advises.
         kind: As :func:`index.kinds.resolve` takes it; by default that of the gallery that is
             taken over from, unless ``auto`` chose it.
         min_recall: The lowest recall@1 that may be published, in [0, 1]; by default any.
@@ -108,11 +109,13 @@ class Run:
     Attributes:
         reference: What a manifest says of it.
         dimension: Length of a vector.
+        ranking: What the embedder advises.
         open: Opens the embedder; asked only where a picture has to be embedded.
     """
 
     reference: EmbedderReference
     dimension: int
+    ranking: Ranking
     open: Callable[[], AbstractContextManager[Embedder]]
 
     @classmethod
@@ -124,7 +127,8 @@ class Run:
             runtime=embedder.runtime,
             precision=embedder.precision,
         )
-        return cls(reference, embedder.dimension, lambda: nullcontext(embedder))
+        ranking = advised_ranking(embedder.manifest)
+        return cls(reference, embedder.dimension, ranking, lambda: nullcontext(embedder))
 
 
 def build(
@@ -186,7 +190,7 @@ def write_gallery(
     if unreadable.count == len(wanted):
         raise GalleryError(f"none of the pictures can be read; {unreadable.write()} names them")
     pieces = _Pieces(wanted, reuse, journal, run, recipe, [*reported, *unreadable.lines()])
-    taken_over = Furnishing.of(reuse.gallery) if reuse.gallery else Furnishing()
+    taken_over = Furnishing.of(reuse.gallery) if reuse.gallery else Furnishing(run.ranking)
     manifest = _publish(store, pieces, recipe.furnishing or taken_over)
     journal.discard()
     return manifest

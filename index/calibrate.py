@@ -29,6 +29,9 @@ from index.stream import BATCH_PICTURES
 PRECISION_TARGET = 0.95
 """The share of believed answers that shall be right, unless another one is asked for."""
 
+PUBLISHED_STRENGTH = 1.0
+"""The most that is learned: see :class:`index.ranking.Ranking`."""
+
 _FEWEST = 20
 
 _log = logging.getLogger(__name__)
@@ -168,7 +171,8 @@ def learn(
     """Learn a calibration, and with distractors the strength of the query's penalty.
 
     One logistic curve over score and penalty tells how much each of them counts. The ratio of
-    the two is the strength; a penalty that would be a reward is left out.
+    the two is the strength, up to the published one: few queries tell no more, and a stronger
+    penalty costs more where it is wrong. A penalty that would be a reward is left out.
 
     Args:
         answers: To learn from.
@@ -187,7 +191,7 @@ def learn(
     if answers.penalties.any():
         both = fit_logistic(np.column_stack([answers.scores, answers.penalties]), answers.right)
         own, penalty = both.weights
-        strength = max(0.0, float(-penalty / own)) if own > 0 else 0.0
+        strength = float(np.clip(-penalty / own, 0.0, PUBLISHED_STRENGTH)) if own > 0 else 0.0
     confidences = answers.scores - strength * answers.penalties
     curve = fit_logistic(confidences[:, None], answers.right)
     if curve.weights[0] <= 0:

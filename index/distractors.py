@@ -1,7 +1,9 @@
 """Pictures of no landmark, kept beside a gallery so that it knows what nothing looks like.
 
-Two files in the format of numpy, both mapped: the vectors of the distractors, and for each row
-of the gallery its penalty B, the mean cosine to the distractors nearest to it.
+For want of such pictures, the centers of the gallery's own landmarks stand for them: whatever is
+shown, it is not most of these. Two files in the format of numpy, both mapped: the vectors of the
+distractors, and for each row of the gallery its penalty B, the mean cosine to the distractors
+nearest to it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,12 @@ from index.stream import embed_files, progress_bar
 
 DISTRACTORS = "distractors.npy"
 PENALTIES = "penalties.npy"
+
+OWN: Final = "gallery"
+"""Asked for in place of a folder: the centers of the gallery's own landmarks."""
+
+MOST_LANDMARKS = 1000
+"""So many landmarks, drawn by chance, stand for all of a gallery that has more."""
 
 _log = logging.getLogger(__name__)
 

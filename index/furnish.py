@@ -6,29 +6,56 @@ later build of the same gallery takes the furnishing over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from embedder.arrays import unit_rows
 from embedder.digest import record
 from embedder.embedder import Embedder
+from embedder.errors import ArtifactMismatchError
+from embedder.manifest import EmbedderManifest
 from index.calibration import Calibration
-from index.distractors import DISTRACTORS, PENALTIES, embed_distractors, penalties, write_array
+from index.distractors import (
+    DISTRACTORS,
+    MOST_LANDMARKS,
+    OWN,
+    PENALTIES,
+    embed_distractors,
+    penalties,
+    write_array,
+)
 from index.gallery import Gallery
 from index.manifest import DistractorReference, GalleryManifest, write_manifest
 from index.ranking import Ranking
 from index.stream import BATCH_PICTURES
 
-_BLOCK_ROWS = 4096
+
+def advised_ranking(embedder: EmbedderManifest) -> Ranking:
+    """Return how galleries of an embedder answer where they are not told otherwise.
+
+    Raises:
+        ArtifactMismatchError: The embedder advises what is not known here.
+    """
+    try:
+        return Ranking.model_validate(embedder.ranking)
+    except ValidationError as error:
+        raise ArtifactMismatchError(
+            f"ranking advised by the embedder {embedder.name}",
+            expected=f"some of {', '.join(Ranking.model_fields)}",
+            found=json.dumps(embedder.ranking),
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class DistractorSet:
-    """Embedded pictures of no landmark.
+    """Embedded pictures of no landmark, or what stands for them.
 
     Attributes:
         reference: Where they came from.
@@ -64,6 +91,16 @@ class DistractorSet:
         reference = DistractorReference(data=str(source.resolve()), pictures=len(vectors))
         return cls(reference, vectors)
 
+    @classmethod
+    def of_landmarks(cls, gallery: Gallery) -> DistractorSet:
+        """Return the centers of a gallery's landmarks; of at most :data:`MOST_LANDMARKS`."""
+        codes = gallery.catalog.landmarks
+        order = np.random.default_rng(0).permutation(gallery.catalog.landmark_count)
+        drawn = np.sort(order[:MOST_LANDMARKS]).tolist()
+        rows = (np.arange(*np.searchsorted(codes, (code, code + 1))) for code in drawn)
+        centers = np.stack([gallery.vectors(own).mean(axis=0) for own in rows])
+        return cls(DistractorReference(data=OWN, pictures=len(centers)), unit_rows(centers))
+
 
 @dataclass(frozen=True, slots=True)
 class Furnishing:
@@ -72,20 +109,23 @@ class Furnishing:
     Attributes:
         ranking: How neighbors become an answer.
         distractors: What its penalties are made of; kept even while it has none, so that
-            ``evaluate`` can show what they would do.
+            ``evaluate`` can show what they would do. :data:`index.distractors.OWN` for those
+            that every build of the gallery makes of its own landmarks.
         calibration: What a confidence is worth, learned from an earlier build of the gallery.
     """
 
     ranking: Ranking = field(default_factory=Ranking)
-    distractors: DistractorSet | None = None
+    distractors: DistractorSet | Literal["gallery"] | None = None
     calibration: Calibration | None = None
 
     @classmethod
     def of(cls, gallery: Gallery) -> Furnishing:
         """Return the furnishing of an open gallery, for the next build of it."""
-        manifest, opened, kept = gallery.manifest, gallery.distractors, None
+        manifest, opened = gallery.manifest, gallery.distractors
+        kept: DistractorSet | Literal["gallery"] | None = None
         if manifest.distractors is not None and opened is not None:
-            kept = DistractorSet(manifest.distractors, np.array(opened.vectors))
+            own = manifest.distractors.data == OWN
+            kept = OWN if own else DistractorSet(manifest.distractors, np.array(opened.vectors))
         return cls(manifest.ranking, kept, manifest.calibration)
 
 
@@ -105,11 +145,9 @@ def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> 
         "ranking": furnishing.ranking,
         "calibration": furnishing.calibration,
     }
-    if (distractors := furnishing.distractors) is not None:
+    if furnishing.distractors is not None:
         count = furnishing.ranking.gallery_distractors
-        write_array(staged / DISTRACTORS, distractors.vectors)
-        write_array(staged / PENALTIES, penalties(_blocks(staged), distractors.vectors, count))
-        update["distractors"] = distractors.reference
+        update["distractors"] = _write_distractors(staged, furnishing.distractors, count)
         files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
         update["files"] = {**manifest.files, **files}
     furnished = GalleryManifest.model_validate({**dict(manifest), **update})
@@ -117,9 +155,13 @@ def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> 
     return furnished
 
 
-def _blocks(staged: Path) -> Iterator[NDArray[np.float32]]:
-    """Yield the vectors of a gallery as it stores them."""
+def _write_distractors(
+    staged: Path, chosen: DistractorSet | Literal["gallery"], count: int
+) -> DistractorReference:
     with closing(Gallery.open_directory(staged, embedder_digest=None)) as gallery:
-        rows = np.arange(gallery.manifest.rows)
-        for begin in range(0, len(rows), _BLOCK_ROWS):
-            yield gallery.vectors(rows[begin : begin + _BLOCK_ROWS])
+        if not isinstance(chosen, DistractorSet):
+            chosen = DistractorSet.of_landmarks(gallery)
+        costs = penalties(gallery.blocks(), chosen.vectors, count)
+    write_array(staged / DISTRACTORS, chosen.vectors)
+    write_array(staged / PENALTIES, costs)
+    return chosen.reference

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -46,6 +46,7 @@ _PER_NEIGHBOR = 4
 _K_FACTOR = 1000  # where the manifest has none
 _GPU_K_FACTOR, _GPU_MOST = 64, 2048  # FAISS's GPU search returns no more rows than these
 _BLOCK_ROWS, _BLOCK_QUERIES = 1 << 16, 256
+_YIELDED_ROWS = 1 << 14
 _TRAINING_ROWS = 1 << 17
 
 _log = logging.getLogger(__name__)
@@ -233,6 +234,12 @@ class Gallery:
         if not 0 <= rows.min() <= rows.max() < self.manifest.rows:
             raise ValueError(f"the gallery has rows 0 to {self.manifest.rows - 1}")
         return self._open_vectors().reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the vectors of all rows as they are kept, block by block; removed ones too."""
+        rows = np.arange(self.manifest.rows)
+        for start in range(0, len(rows), _YIELDED_ROWS):
+            yield self.vectors(rows[start : start + _YIELDED_ROWS])
 
     def thumbnail(self, picture_id: str) -> bytes | None:
         """Return a small JPEG of a picture, ``None`` where there is none to be shown.

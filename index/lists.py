@@ -113,7 +113,7 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
         pictures=len(photographs),
     )
     told = partial(data.credits, name)
-    return Source(reference, data.directory, photographs, data.names(), told)
+    return Source(reference, data.directory, photographs, data.names(name), told)
 
 
 def list_digest(photographs: Iterable[Photograph]) -> str:

@@ -78,11 +78,12 @@ class Recall(_Frozen):
 
 
 class DistractorReference(_Frozen):
-    """The pictures of no landmark that penalties are made of.
+    """The pictures of no landmark that penalties are made of, or what stands for them.
 
     Attributes:
-        data: The folder or list they came from, absolute.
-        pictures: How many of them could be read.
+        data: The folder or list they came from, absolute; ``gallery`` for the centers of the
+            gallery's own landmarks.
+        pictures: How many of them could be read, or how many centers there are.
     """
 
     data: str

@@ -8,7 +8,7 @@ which owes nothing to the search that is judged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,6 @@ LADDER = (500, 1000, 2000, 4000, 8000, 16000)
 _QUERIES, _COMPARISONS = 1000, 10**8
 _CLASS_AGREEMENT, _COSINE_GAP = 0.9995, 0.005
 _ROUNDING = 2e-6  # a matrix product and FAISS add up in another order
-_BLOCK_ROWS = 1 << 14
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ def prove(
         gallery = Gallery.open_directory(directory, embedder_digest=manifest.embedder.digest)
         if not held_out.size:  # a single row has no other to be compared with
             return manifest
-        truth = truth or exact_answers(gallery, gallery.vectors(held_out), but=held_out)
+        truth = truth or exact_answers(gallery.blocks(), gallery.vectors(held_out), but=held_out)
         recall = compare(_answers(gallery, held_out), truth, gallery.catalog.landmarks)
         gallery.close()
         if recall.class_agreement >= _CLASS_AGREEMENT and recall.worst_cosine_gap <= _COSINE_GAP:
@@ -89,28 +88,32 @@ def prove(
 
 
 def exact_answers(
-    gallery: Gallery, queries: NDArray[np.float32], *, but: NDArray[np.int64] | None = None
+    blocks: Iterable[NDArray[np.float32]],
+    queries: NDArray[np.float32],
+    *,
+    but: NDArray[np.int64] | None = None,
 ) -> Answers:
     """Find the nearest row of each query by a matrix product in float32.
 
     Args:
-        gallery: A gallery none of whose rows is removed.
+        blocks: ``(b, d)`` unit rows each, in their order.
         queries: ``(n, d)`` unit rows.
         but: ``(n,)``, a row for each query that is not an answer to it.
     """
     asked = np.arange(len(queries))
     rows = np.full(len(queries), -1, np.int64)
     best = np.full(len(queries), -np.inf, np.float32)
-    for start in range(0, len(gallery), _BLOCK_ROWS):
-        block = np.arange(start, min(start + _BLOCK_ROWS, len(gallery)))
-        similarities = queries @ gallery.vectors(block).T
+    start = 0
+    for block in blocks:
+        similarities = queries @ block.T
         if but is not None:
-            own = np.flatnonzero((but >= block[0]) & (but <= block[-1]))
+            own = np.flatnonzero((but >= start) & (but < start + len(block)))
             similarities[own, but[own] - start] = -np.inf
         first = similarities.argmax(axis=1)
         found = similarities[asked, first]
         nearer = found > best
         rows[nearer], best[nearer] = first[nearer] + start, found[nearer]
+        start += len(block)
     return Answers(rows, best.clip(-1.0, 1.0))
 
 

@@ -25,7 +25,7 @@ class Ranking(BaseModel):
 
     Attributes:
         rule: ``top1``: the landmark of the nearest picture, its cosine the confidence;
-            ``vote``: each of the nearest pictures votes for its landmark, see :func:`vote`.
+            ``vote``: each of the nearest pictures votes for its landmark, see :func:`rank`.
         neighbors: How many pictures vote.
         power: What their cosines are raised to.
         gallery_penalty: Strength of the penalty B of each gallery picture, subtracted from
@@ -137,8 +137,10 @@ def rank(
 ) -> Ranked:
     """Give the answer to one query by the rule of ``ranking``.
 
-    Where every vote is silent, because no neighbor has a positive similarity, the landmark of
-    the nearest is meant with strength 0.
+    A vote is worth the power mean of the cosines over all that have a say, those of other
+    landmarks counted as zero: ordered as the sum of the votes is, and a cosine still, which
+    penalties can be subtracted from. Where every vote is silent, because no neighbor has a
+    positive similarity, the landmark of the nearest is meant with strength 0.
 
     Args:
         landmarks: ``(k,)``, the landmark of each neighbor, nearest first; ``k`` at least 1.
@@ -146,15 +148,19 @@ def rank(
             gallery where there is one.
         ranking: Its penalties are not applied here.
 
-    >>> rank(np.array([7, 2, 2]), np.array([0.8, 0.75, 0.75], np.float32), Ranking(rule="vote"))
-    Ranked(landmark=2, score=0.200225830078125)
+    >>> ranking = Ranking(rule="vote", neighbors=4, power=2)
+    >>> rank(np.array([7, 2, 2]), np.array([0.75, 0.625, 0.625], np.float32), ranking)
+    Ranked(landmark=2, score=0.4419417382415922)
     """
     nearest = top1(landmarks, similarities)
     if ranking.rule == "top1":
         return nearest
     heard = slice(ranking.heard)
     votes = vote(landmarks[heard], similarities[heard], power=ranking.power, limit=1)
-    return votes[0] if votes else Ranked(nearest.landmark, 0.0)
+    if not votes:
+        return Ranked(nearest.landmark, 0.0)
+    mean = votes[0].score / ranking.heard
+    return Ranked(votes[0].landmark, float(mean ** (1 / ranking.power)))
 
 
 def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ may be killed and run again. What a rebuild makes is, file by file, what a build
 from __future__ import annotations
 
 import csv
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,6 +21,7 @@ from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import read_manifest as read_embedder_manifest
 from embedder.photographs import Credit, Photograph, PhotographSet, open_data
 from index.build import REPORT, BuildRecipe, Run, write_gallery
+from index.furnish import advised_ranking
 from index.gallery import Gallery
 from index.lists import Source, open_source, put_together
 from index.manifest import GalleryManifest, check_files
@@ -27,6 +29,8 @@ from index.removed import Removed, read_removed
 from index.reuse import find_unchanged, read_again, reuse_nothing
 from index.store import Store
 from index.unreadable import ReportLine
+
+_log = logging.getLogger(__name__)
 
 _DEVICES: dict[str, Literal["cpu", "cuda"]] = {"openvino": "cpu", "torch_export": "cuda"}
 """Which device a runtime runs on."""
@@ -58,11 +62,13 @@ class EmbedderChoice:
 
     def run_as(self, published: GalleryManifest) -> Run:
         """Return how to embed, as the published gallery was made where that was not asked for."""
-        made, digest = published.embedder, read_embedder_manifest(self.directory)[1]
+        made = published.embedder
+        manifest, digest = read_embedder_manifest(self.directory)
         same = replace(self, device=_DEVICES[made.runtime], precision=_PRECISIONS[made.precision])
         asked = (self.device in ("auto", same.device), self.precision in ("auto", same.precision))
         if digest == made.digest and all(asked):
-            return Run(made, published.dimension, lambda: closing(same.open()))
+            ranking = advised_ranking(manifest)
+            return Run(made, manifest.dimension, ranking, lambda: closing(same.open()))
         return Run.of(self.open())
 
 
@@ -108,6 +114,7 @@ def rebuild(
         wanted = put_together(sources, read_removed(gallery.directory))
         run = embedder.run_as(gallery.manifest)
         if run.reference != gallery.manifest.embedder:
+            _tell_what_is_left_behind(gallery.manifest)
             return write_gallery(store, wanted, reuse_nothing(wanted), run, recipe)
         if recipe.thumbnail_side not in (0, gallery.manifest.thumbnail_side):
             return write_gallery(store, wanted, read_again(gallery, wanted), run, recipe)
@@ -189,6 +196,15 @@ def _listed_again(
     names = [list_name or references[0].name, *(reference.name for reference in references[1:])]
     pairs = zip(folders, names, strict=True)
     return [open_source(open_data(folder), name) for folder, name in pairs]
+
+
+def _tell_what_is_left_behind(old: GalleryManifest) -> None:
+    """Say that nothing is known of confidences in another embedder's vectors."""
+    if old.calibration is not None or old.distractors is not None:
+        _log.warning(
+            "all pictures are embedded anew; calibration and distractors belong to the vectors "
+            "before and are left behind"
+        )
 
 
 def _held(gallery: Gallery) -> list[Source]:

@@ -62,8 +62,8 @@ class Answer(_Shape):
             picture.
         name: Its name; the id again where the gallery has no name for it.
         confidence: Larger is surer. By default the cosine between the query and that picture, in
-            [-1, 1]; of another ranking the sum of the votes, less what likeness to pictures of
-            no landmark costs.
+            [-1, 1]; of a vote the power mean of the cosines that spoke for the landmark; less what
+            likeness to pictures of no landmark costs.
         probability: Chance that the answer is right; ``null`` while the gallery is not calibrated.
         known: Whether the answer is to be believed: ``false`` below the confidence that the
             calibration chose; ``null`` while the gallery is not calibrated.

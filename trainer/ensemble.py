@@ -17,7 +17,7 @@ from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.manifest import GOLDEN, Member, check_files, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
-from trainer.export import prove_openvino, publish
+from trainer.export import Identity, prove_openvino, publish
 from trainer.recipe import load_ensemble
 
 
@@ -62,8 +62,23 @@ def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
     return join_named(ensemble.name, names, embedders, out)
 
 
-def join_named(name: str, members: Sequence[str], embedders: Sequence[Path], out: Path) -> str:
-    """Join embedders of given names, in the order of these; otherwise as :func:`join`."""
+def join_named(
+    name: str,
+    members: Sequence[str],
+    embedders: Sequence[Path],
+    out: Path,
+    *,
+    ranking: dict[str, JsonValue] | None = None,
+) -> str:
+    """Join embedders of given names, in the order of these; otherwise as :func:`join`.
+
+    Args:
+        name: Of the new embedder.
+        members: Names of the embedders.
+        embedders: Their folders, in any order.
+        out: Folder of the new embedder; new, or an embedder to replace.
+        ranking: How its galleries answer where they are not told otherwise.
+    """
     found = [_open(folder) for folder in embedders]
     if sorted(part.member.name for part in found) != sorted(members):
         raise TrainingError(
@@ -72,8 +87,8 @@ def join_named(name: str, members: Sequence[str], embedders: Sequence[Path], out
         )
     parts = sorted(found, key=lambda part: members.index(part.member.name))
     digests: dict[str, JsonValue] = {part.member.name: part.digest for part in parts}
-    provenance: dict[str, JsonValue] = {"embedders": digests}
-    return publish(out, name, provenance, partial(_write, parts), prove_openvino)
+    identity = Identity(name, {"embedders": digests}, ranking or {})
+    return publish(out, identity, partial(_write, parts), prove_openvino)
 
 
 def _open(folder: Path) -> _Part:

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class Finished:
         preprocess: What its input must look like.
         crops: ``(m, 3, side, side)`` normalized crops of photographs, to prove it with.
         texts: Files that go along, by name: the recipe, and what was reported.
+        ranking: See :class:`embedder.manifest.EmbedderManifest`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Finished:
     preprocess: Preprocess
     crops: NDArray[np.float16]
     texts: Mapping[str, bytes]
+    ranking: dict[str, JsonValue] = field(default_factory=dict)
 
 
 def export(run: Path, out: Path) -> str:
@@ -129,6 +131,7 @@ def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None =
         recipe.embed,
         np.empty((0, 3, side, side), np.float16),
         {"recipe.yaml": recipe.to_yaml().encode()},
+        advised_ranking(recipe),
     )
     provenance: dict[str, JsonValue] = {
         "backbone": recipe.network.backbone,
@@ -152,7 +155,13 @@ def publish_network(out: Path, finished: Finished, provenance: dict[str, JsonVal
         ArtifactDamagedError: The exported network does not agree with this one.
         TrainingError: Its vectors are not finite, or ``out`` is in the way.
     """
-    return publish(out, finished.name, provenance, partial(_write, finished), _prove)
+    identity = Identity(finished.name, provenance, finished.ranking)
+    return publish(out, identity, partial(_write, finished), _prove)
+
+
+def advised_ranking(recipe: EmbedderRecipe) -> dict[str, JsonValue]:
+    """Write what a recipe says of the ranking as the manifest holds it."""
+    return recipe.ranking.model_dump(mode="json", exclude_defaults=True)
 
 
 def _open(run: Path) -> tuple[Finished, str]:
@@ -176,14 +185,29 @@ def _open(run: Path) -> tuple[Finished, str]:
         recipe.embed,
         read_npz(_existing(run / "crops.npz"))["crops"],
         {"recipe.yaml": (run / "recipe.yaml").read_bytes(), **_reports(run)},
+        advised_ranking(recipe),
     )
     return finished, facts["recipe"]
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What an embedder's manifest says beside its networks.
+
+    Attributes:
+        name: Of the embedder.
+        provenance: Of its origin, beside the version of torch.
+        ranking: How its galleries answer where they are not told otherwise.
+    """
+
+    name: str
+    provenance: dict[str, JsonValue]
+    ranking: dict[str, JsonValue] = field(default_factory=dict)
+
+
 def publish(
     out: Path,
-    name: str,
-    provenance: dict[str, JsonValue],
+    identity: Identity,
     write: Callable[[Path], Sequence[Member]],
     prove: Callable[[Path], object],
 ) -> str:
@@ -191,8 +215,7 @@ def publish(
 
     Args:
         out: Its folder; new, or an embedder to replace.
-        name: Its name.
-        provenance: What the manifest says of its origin, beside the version of torch.
+        identity: What its manifest says beside the networks.
         write: Writes all files but the manifest into a folder, and tells the members.
         prove: Raises where the artifact in a folder is not what it should be.
 
@@ -211,10 +234,11 @@ def publish(
         digest = write_manifest(
             made,
             EmbedderManifest(
-                name=name,
+                name=identity.name,
                 dimension=sum(member.dimension for member in members),
                 members=members,
-                provenance={**provenance, "torch": torch.__version__},
+                ranking=identity.ranking,
+                provenance={**identity.provenance, "torch": torch.__version__},
                 files={path.name: record(path) for path in sorted(made.iterdir())},
             ),
         )

@@ -25,6 +25,7 @@ from pydantic import (
 
 from embedder.errors import Fault, RecipeError
 from embedder.manifest import Preprocess
+from index.ranking import Ranking
 from trainer.inheritance import read_inherited
 
 SCALE_LIMIT = 1000
@@ -504,6 +505,12 @@ def _different(views: tuple[View, ...]) -> tuple[View, ...]:
     return views
 
 
+def _without_penalties(ranking: Ranking) -> Ranking:
+    if ranking.penalized:
+        raise ValueError("penalties need pictures of no landmark: give them to cairn-index build")
+    return ranking
+
+
 class EmbedderRecipe(_Frozen):
     """What becomes an embedder.
 
@@ -514,6 +521,7 @@ class EmbedderRecipe(_Frozen):
         embed_views: A picture's vector is the mean over these views of it, scaled to length 1;
             each of them costs as much time as one.
         embed_whiten: Whiten the vectors; learned from the training pictures when a run ends.
+        ranking: How galleries of the embedder answer where they are not told otherwise.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -523,6 +531,7 @@ class EmbedderRecipe(_Frozen):
         "plain",
     )
     embed_whiten: WhitenRecipe | None = None
+    ranking: Annotated[Ranking, AfterValidator(_without_penalties)] = Ranking()
 
     def to_yaml(self) -> str:
         """Write the resolved recipe."""
@@ -575,10 +584,11 @@ class Recipe(EmbedderRecipe):
     def outcome(self) -> str:
         """Write what decides the outcome; the rest may change when a run is taken up again.
 
-        That rest is how the work is done: parts of steps, workers, compiling, logs, checkpoints.
+        That rest is how the work is done, parts of steps, workers, compiling, logs, checkpoints,
+        and the ranking, which no network sees.
         """
         content = self.model_dump(mode="json")
-        for manner in ("compile", "log", "save_seconds"):
+        for manner in ("compile", "log", "save_seconds", "ranking"):
             del content[manner]
         del content["data"]["workers"]
         for stage in content["stages"]:

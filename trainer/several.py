@@ -18,7 +18,7 @@ from embedder.errors import ArtifactMissingError, TrainingError
 from embedder.photographs import Photograph
 from trainer import distributed
 from trainer.ensemble import join_named
-from trainer.export import REPORT, export
+from trainer.export import REPORT, advised_ranking, export
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
 
@@ -81,7 +81,8 @@ def export_networks(run: Path, out: Path) -> str:
         parts = [Path(temporary) / name for name in names]
         for name, part in zip(names, parts, strict=True):
             export(run / name, part)
-        return join_named(recipe.name, names, parts, out)
+        ranking = advised_ranking(recipe)
+        return join_named(recipe.name, names, parts, out, ranking=ranking)
 
 
 def _claim(recipe: Recipe, out: Path, *, resume: bool) -> None:

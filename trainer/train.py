@@ -109,10 +109,15 @@ def train(
                 kept = settled(state.averaged)
                 figures = _judge(lab, kept)
             best, score = progress.best_score, figures.gap
-            if score >= best - _standard_error(best, len(lab.kept_back)):
+            keep = score >= best - _standard_error(best, len(lab.kept_back))
+            if keep:
                 progress.best_score = max(score, best)
                 save_best(lab, kept, state)
-            facts |= {"validation_gap": score, "seconds": round(time.monotonic() - started, 1)}
+            facts |= {
+                "validation_gap": score,
+                "kept": keep,
+                "seconds": round(time.monotonic() - started, 1),
+            }
             if figures.auroc is not None:
                 facts["validation_auroc"] = figures.auroc
             _note_epoch(state, facts, scalars)
@@ -361,9 +366,9 @@ def _report(lab: Laboratory, state: TrainingState) -> dict[str, Any]:
         "epochs": state.history,
     }
     if lab.distractors:
-        best = max(state.history, key=lambda entry: entry["validation_gap"])
+        kept = [entry for entry in state.history if entry["kept"]][-1]
         report |= {
             "distractors": len(lab.distractors),
-            "validation_auroc": best.get("validation_auroc"),
+            "validation_auroc": kept.get("validation_auroc"),
         }
     return conclude(lab, report)

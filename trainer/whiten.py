@@ -62,6 +62,7 @@ def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe
         member.preprocess,
         crops.astype(np.float16),
         {name: (source / name).read_bytes() for name in sorted(others)},
+        manifest.ranking,
     )
     learned: dict[str, JsonValue] = {
         "embedder": digest,

@@ -25,8 +25,11 @@ from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder, view_bytes
 
 COMMANDS = ("build", "add", "remove", "rebuild", "gc")
-KILLS = 6
-"""Of each command: thirty in all."""
+KILLS = (
+    *(pytest.param(command, 1, id=command) for command in COMMANDS),
+    *(pytest.param(command, 6, id=f"{command}-6", marks=pytest.mark.slow) for command in COMMANDS),
+)
+"""How often each command is killed: thirty times in all where there is time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,9 @@ class Scene:
     root: Path
     words: dict[str, list[str]]
 
-    def copy(self, name: str) -> Path:
-        """Return a copy of the store."""
-        shutil.copytree(self.root / "store", self.root / name)
-        return self.root / name
+    def copy(self, target: Path) -> Path:
+        """Copy the store and return where."""
+        return Path(shutil.copytree(self.root / "store", target))
 
     def start(self, command: str, store: Path) -> subprocess.Popen[str]:
         """Start a command."""
@@ -105,22 +107,23 @@ def published(store: Path) -> dict[str, object]:
     return manifest.model_dump(exclude={"build_id", "created"})
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_killed_command_ends_where_an_undisturbed_one_does(scene: Scene, command: str) -> None:
+@pytest.mark.parametrize(("command", "kills"), KILLS)
+def test_a_killed_command_ends_where_an_undisturbed_one_does(
+    scene: Scene, tmp_path: Path, command: str, kills: int
+) -> None:
     """Each time the old gallery or the new one is whole, and the command run again completes."""
-    chance = random.Random(COMMANDS.index(command))  # noqa: S311 (moments, not secrets)
-    undisturbed = scene.copy(f"{command}-undisturbed")
+    chance = random.Random(f"{command} {kills}")  # noqa: S311 (moments, not secrets)
+    undisturbed = scene.copy(tmp_path / "undisturbed")
     before, begun = published(undisturbed), time.monotonic()
     scene.finish(command, undisturbed)
     seconds = time.monotonic() - begun
     after = published(undisturbed)
     killed = number = 0
-    while killed < KILLS:
+    while killed < kills:
         number += 1
-        assert number <= 5 * KILLS, "most kills came too late"
-        store = scene.copy(f"{command}-{number}")
+        assert number <= 5 * kills, "most kills came too late"
+        store = scene.copy(tmp_path / f"killed-{number}")
         with scene.start(command, store) as process:
             time.sleep(seconds * chance.uniform(0.3, 0.95))
             process.kill()

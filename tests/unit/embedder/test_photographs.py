@@ -108,6 +108,15 @@ def test_names_are_decoded_from_the_categories(gldv2: Path) -> None:
     assert open_data(gldv2).names() == {"9": "Hawa Mahal", "10": "Sé, Porto"}
 
 
+def test_landmarks_of_the_index_have_names_of_their_own(gldv2: Path) -> None:
+    """The index numbers its landmarks apart from the training pictures."""
+    categories = "landmark_id,category\n9,http://commons.wikimedia.org/wiki/Category:Pont_Neuf\n"
+    (gldv2 / "index_label_to_category.csv").write_text(categories)
+    assert open_data(gldv2).names()["9"] == "Hawa Mahal"
+    assert open_data(gldv2).names("index.csv") == {"9": "Pont Neuf"}
+    assert open_data(gldv2).names("test.csv") == {}
+
+
 ATTRIBUTION = "id,url,author,license,title\n"
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 import index.__main__
+from embedder.errors import ArtifactMismatchError
+from embedder.manifest import read_manifest, write_manifest
 from index.__main__ import main
 from index.history import IDLE_HOURS, KEEP_BUILDS
+from index.manifest import read_manifest as read_gallery
+from index.ranking import Ranking
+from index.store import Store
 from index.stream import BATCH_PICTURES
 from index.verify import SAMPLE
 from tests.conftest import ROOT
@@ -105,6 +112,34 @@ def test_thumbnails_are_kept_until_others_are_asked_for(
         assert main([str(word) for word in (command, *both, *rest)]) == 0
         sides.append(json.loads(capsys.readouterr().out)["thumbnail_side"])
     assert sides == [16, 16, 0, 20]
+
+
+def test_a_gallery_ranks_as_its_embedder_advises_unless_told_otherwise(
+    embedder_directory: Path, gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the command names counts, then what the embedder's manifest does."""
+    advising = shutil.copytree(embedder_directory, tmp_path / "embedder")
+    manifest, _ = read_manifest(advising)
+
+    def rank_by(advice: dict[str, JsonValue], *words: str) -> Ranking:
+        write_manifest(advising, manifest.model_copy(update={"ranking": advice}))
+        store = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        made = ("--embedder", str(advising), "--data", str(gldv2), "--store", str(store))
+        assert main(["build", *made, *words]) == 0
+        return read_gallery(Store(store).directory()).ranking
+
+    vote: dict[str, JsonValue] = {"rule": "vote", "neighbors": 3}
+    assert rank_by({}) == Ranking()
+    assert rank_by(vote) == Ranking(rule="vote", neighbors=3)
+    assert rank_by(vote, "--vote-power", "2") == Ranking(rule="vote", neighbors=3, power=2)
+    assert rank_by(vote, "--ranking", "top1").rule == "top1"
+    capsys.readouterr()
+    write_manifest(advising, manifest.model_copy(update={"ranking": {"rule": "guess"}}))
+    made = ("--embedder", str(advising), "--data", str(gldv2), "--store", str(tmp_path / "x"))
+    assert main(["build", *made]) == ArtifactMismatchError.exit_code
+    told = capsys.readouterr().err
+    assert "ranking advised by the embedder tiny: expected" in told
+    assert 'found {"rule": "guess"}' in told
 
 
 @pytest.mark.parametrize(

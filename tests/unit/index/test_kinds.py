@@ -238,7 +238,7 @@ def test_a_build_is_proved_against_exact_answers(tmp_path: Path, asked: str) -> 
     again = Gallery.open_directory(gallery.directory, embedder_digest=None)
     assert again.manifest == manifest
     held_out = np.arange(ROWS)
-    truth = exact_answers(gallery, gallery.vectors(held_out), but=held_out)
+    truth = exact_answers(gallery.blocks(), gallery.vectors(held_out), but=held_out)
     kept = gallery.vectors(held_out).astype(np.float64)
     similarities = kept @ kept.T
     np.fill_diagonal(similarities, -2)

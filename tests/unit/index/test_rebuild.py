@@ -19,10 +19,12 @@ from embedder.errors import (
     NoGalleryError,
     TooManyUnreadableError,
 )
+from embedder.manifest import read_manifest, write_manifest
 from embedder.photographs import open_data
 from index.build import REPORT, BuildRecipe, build, says_the_same
 from index.gallery import VECTORS, Gallery
 from index.manifest import GalleryManifest
+from index.ranking import Ranking
 from index.rebuild import EmbedderChoice, add, rebuild
 from index.remove import remove
 from index.removed import REMOVED
@@ -176,6 +178,17 @@ def test_another_embedder_embeds_everything(store: Store, data: Path, tmp_path: 
     manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
     with_other = Embedder.load(directory, precision="f32")
     assert says_the_same(manifest, full(tmp_path, with_other, data))
+
+
+def test_a_gallery_ranks_as_the_embedder_advises_that_it_is_rebuilt_with(
+    store: Store, tmp_path: Path
+) -> None:
+    """What was chosen for other vectors is not taken over."""
+    directory = tiny_embedder(tmp_path / "other", seed=1)
+    advising = read_manifest(directory)[0].model_copy(update={"ranking": {"rule": "vote"}})
+    write_manifest(directory, advising)
+    manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
+    assert manifest.ranking == Ranking(rule="vote")
 
 
 def test_a_rebuild_stops_at_too_many_unreadable_pictures(

@@ -14,17 +14,18 @@ from embedder.errors import ArtifactDamagedError, CatalogError, GalleryError
 from embedder.photographs import list_pictures, open_data
 from index.build import BuildRecipe, build
 from index.calibrate import LabeledAnswers, calibrate, learn
-from index.distractors import PENALTIES
+from index.distractors import MOST_LANDMARKS, OWN, PENALTIES
 from index.evaluate import evaluate
 from index.furnish import DistractorSet, Furnishing
 from index.gallery import Gallery, Neighbors
 from index.predict import predict
 from index.ranking import Ranking, mean_of_largest
+from index.rebuild import EmbedderChoice, add
 from index.recognize import recognize, recognize_by
 from index.report import write_report
 from index.store import Store
 from service.recognizer import Recognizer
-from tests.factories import picture_bytes
+from tests.factories import photographs, picture_bytes
 from tests.unit.index.conftest import view_bytes
 
 
@@ -65,6 +66,34 @@ def test_penalties_are_those_of_a_plain_computation(store: Store, embedder: Embe
         gallery.distractors.of_queries(queries, 3), cosines[:4, -3:].mean(1), atol=1e-6
     )
     np.testing.assert_allclose(mean_of_largest(cosines, 99), cosines.mean(1), atol=1e-6)
+
+
+def test_a_gallery_can_be_its_own_distractors(
+    embedder: Embedder, embedder_directory: Path, gldv2: Path, tmp_path: Path
+) -> None:
+    """Each center is the mean of its landmark, all of them count, and each build has its own."""
+    store, more = Store(tmp_path / "own"), photographs(tmp_path / "more", landmarks=1, views=2)
+    ranking = Ranking(gallery_distractors=MOST_LANDMARKS, query_distractors=MOST_LANDMARKS)
+    recipe = BuildRecipe(furnishing=Furnishing(ranking, OWN))
+    build(store, embedder, open_data(gldv2), recipe)
+    assert _means_of_own_centers(store) == 3
+    add(store, EmbedderChoice(embedder_directory, threads=1), open_data(more))
+    assert _means_of_own_centers(store) == 4
+
+
+def _means_of_own_centers(store: Store) -> int:
+    """Compare what a gallery keeps with a plain computation, and count its landmarks."""
+    gallery = Gallery.open(store.path, embedder_digest=None)
+    assert gallery.manifest.distractors is not None
+    assert gallery.distractors is not None
+    rows, codes = _rows(gallery), gallery.catalog.landmarks
+    means = np.stack([rows[codes == code].mean(axis=0) for code in np.unique(codes)])
+    centers = means / np.linalg.norm(means, axis=1, keepdims=True)
+    costs = (rows @ centers.T).mean(axis=1)
+    np.testing.assert_allclose(gallery.distractors.vectors, centers, atol=1e-6)
+    np.testing.assert_allclose(gallery.distractors.penalties, costs, atol=1e-6)
+    assert gallery.manifest.distractors.data == OWN
+    return gallery.manifest.distractors.pictures
 
 
 class Narrow:
@@ -135,7 +164,8 @@ def test_every_reader_gives_the_same_answer(
             landmark = gallery.catalog.row(near).landmark_id
             votes[landmark] = votes.get(landmark, 0.0) + max(0.0, float(scores[near])) ** 8
         cost = 0.4 * np.sort(gallery.distractors.vectors @ vector)[-3:].mean()
-        assert served.confidence == pytest.approx(max(votes.values()) - cost, abs=1e-5)
+        strength = (max(votes.values()) / 5) ** (1 / 8)
+        assert served.confidence == pytest.approx(strength - cost, abs=1e-5)
         assert served.neighbors is not None
         assert served.neighbors[0].picture == gallery.catalog.picture_id(int(nearest[0]))
 
@@ -218,6 +248,14 @@ def test_the_penalty_of_the_query_is_learned() -> None:
         LabeledAnswers(scores, -penalties, right, unknown=1), Ranking(), 0.9, data="d", build_id="b"
     )
     assert reward.query_penalty == 0.0
+    mild, _ = learn(
+        LabeledAnswers(scores, penalties / 4, right, unknown=1),
+        Ranking(),
+        0.9,
+        data="d",
+        build_id="b",
+    )
+    assert mild.query_penalty == 1.0
     with pytest.raises(GalleryError, match="all right or all wrong"):
         learn(
             LabeledAnswers(scores, penalties, right | True, unknown=1),

@@ -163,7 +163,7 @@ def test_a_build_that_was_killed_goes_on_with_those_it_has(
     undisturbed = build(other, embedder, open_data(data), RECIPE)
     with monkeypatch.context() as patch:
         patch.setattr(building, "_publish", lambda *_: 1 / 0)
-        for recipe in (RECIPE, BuildRecipe(thumbnail_side=40)):
+        for recipe in (BuildRecipe(thumbnail_side=40), RECIPE):
             with pytest.raises(ZeroDivisionError):
                 build(store, embedder, open_data(data), recipe)
     monkeypatch.setattr(Embedder, "embed", None)
