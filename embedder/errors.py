@@ -19,7 +19,12 @@
     │   └── TooManyUnreadableError        more unreadable pictures than allowed
     ├── TrainingError                 7   a run cannot go on
     ├── DeviceError                   8   the device asked for cannot be used
-    └── DownloadError                 9   files cannot be downloaded
+    ├── DownloadError                 9   files cannot be downloaded
+    └── ServiceError                  10  a service that was asked over HTTP gave no answer
+        ├── ServiceRefusedError       10      what was asked, or the key, is wrong
+        ├── ServiceBusyError          11      it is full or not ready, at another time it may answer
+        ├── ServiceFailedError        12      it failed, or is no service of this program
+        └── ServiceUnreachableError   13      nothing came back, or not in time
 
 An error's text is a sentence for the person at the command line; its facts are attributes.
 ``ValueError`` stays for a programmer's mistake. Errors of other libraries are translated at
@@ -184,3 +189,52 @@ class DownloadError(CairnError):
         self.failures = dict(failures)
         lines = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         super().__init__(f"{reason}{':' * bool(failures)}{lines}")
+
+
+class ServiceError(CairnError):
+    """A service that was asked over HTTP gave no answer.
+
+    Attributes:
+        reason: What is wrong, for people; the service's own words where it gave any.
+        status: The HTTP status; ``None`` where nothing came back.
+        code: Stable name of the problem, for programs; empty where the service gave none.
+        request_id: The id under which the service's log tells of the request.
+    """
+
+    exit_code = 10
+
+    def __init__(
+        self, reason: str, *, request_id: str, status: int | None = None, code: str = ""
+    ) -> None:
+        self.reason = reason
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        facts = (status and f"HTTP {status}", code, f"request {request_id}")
+        super().__init__(f"{reason} ({', '.join(fact for fact in facts if fact)})")
+
+
+class ServiceRefusedError(ServiceError):
+    """The service refuses what was asked, the picture, or the key: asking again is of no use."""
+
+
+class ServiceBusyError(ServiceError):
+    """The service is full or not ready; it may answer ``retry_after_seconds`` from now, or later.
+
+    That is 0 where it did not say.
+    """
+
+    exit_code = 11
+    retry_after_seconds = 0.0
+
+
+class ServiceFailedError(ServiceError):
+    """The service failed, or what answered is no service of this program."""
+
+    exit_code = 12
+
+
+class ServiceUnreachableError(ServiceError):
+    """Nothing came back: no connection was made, or it broke, or the time was over."""
+
+    exit_code = 13

@@ -1,12 +1,22 @@
-"""``cairn-serve``: parse, put together, serve."""
+"""``cairn-serve``: parse, put together, serve; or make a key, or ask a service that runs."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 # Nothing of the program is imported up here: --help must not wait for it.
+
+_INTERRUPTED = 130
+_UNREADABLE = 1  # exit code for a picture that cannot be read here
 
 _FLAGS = (
     ("store", "DIR", "gallery store, made by cairn-index build"),
@@ -40,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Answer POST /predict with the landmark that a picture shows.",
         epilog="Every flag can be given as CAIRN_NAME in the environment instead "
         "(CAIRN_STORE, CAIRN_MAX_BYTES, ...); the flag wins. `cairn-serve key NAME` makes a key "
-        "for --api-keys or --admin-keys.",
+        "for --api-keys or --admin-keys; `cairn-serve predict PICTURE...` asks a running service.",
         argument_default=argparse.SUPPRESS,
     )
     for name, metavar, words in _FLAGS:
@@ -67,11 +77,67 @@ def _make_key(words: Sequence[str]) -> int:
     return 0
 
 
+def _predict(words: Sequence[str]) -> int:
+    """Ask a running service about pictures; print a line of JSON for each that it answers."""
+    parser = argparse.ArgumentParser(
+        prog="cairn-serve predict",
+        description=_predict.__doc__,
+        epilog="A key is taken from the file, else from CAIRN_KEY in the environment. The exit "
+        "code is that of the worst that befell a picture: 1 unreadable here, 10 refused, 11 busy, "
+        "12 failed, 13 no answer.",
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="its file")
+    parser.add_argument(
+        "--url",
+        default="http://127.0.0.1:8000",
+        metavar="URL",
+        help="where the service is (default: %(default)s)",
+    )
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="holds the key to send")
+    parser.add_argument(
+        "-k", type=int, default=1, metavar="N", help="neighbors to tell of (default: %(default)s)"
+    )
+    asked = parser.parse_args(words)
+    from service.client import Client
+
+    try:
+        with Client(asked.url, _key(asked.key_file)) as client:
+            return max(_predict_one(client, picture, asked.k) for picture in asked.pictures)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"cairn-serve predict: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _key(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get("CAIRN_KEY") or None
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _predict_one(client: Client, picture: Path, k: int) -> int:
+    """Print the answer for a picture, or why there is none; return the exit code for it."""
+    from embedder.errors import CairnError
+
+    try:
+        answer = client.predict(picture, k)
+    except (CairnError, OSError) as error:
+        sys.stderr.write(f"cairn-serve predict: {picture}: {error}\n")
+        return error.exit_code if isinstance(error, CairnError) else _UNREADABLE
+    line = {"picture": str(picture), **answer.model_dump(mode="json")}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service until it is told to stop; return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["key"]:
         return _make_key(words[1:])
+    if words[:1] == ["predict"]:
+        return _predict(words[1:])
     flags = vars(_parser().parse_args(words))
     from pydantic import ValidationError
 

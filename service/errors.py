@@ -36,6 +36,11 @@ from embedder.errors import (
     PictureTooLargeError,
     PictureUndecodableError,
     RecipeError,
+    ServiceBusyError,
+    ServiceError,
+    ServiceFailedError,
+    ServiceRefusedError,
+    ServiceUnreachableError,
     StoreBusyError,
     TooManyUnreadableError,
     TrainingError,
@@ -185,6 +190,11 @@ RULES: Mapping[type[CairnError], Rule] = {
     RecipeError: _OURS,
     TrainingError: _OURS,
     DownloadError: _OURS,
+    ServiceError: _OURS,
+    ServiceRefusedError: _OURS,
+    ServiceBusyError: _OURS,
+    ServiceFailedError: _OURS,
+    ServiceUnreachableError: _OURS,
 }
 """The look of every error of the program; a test proves that none is missing."""
 

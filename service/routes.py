@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
+from pydantic import BaseModel
 
 from embedder.errors import CairnError
+from service import examples
 from service.batching import Batcher
 from service.disconnects import unless_left
 from service.errors import (
@@ -91,35 +93,29 @@ NeighborCount = Annotated[
     int | None, Query(ge=0, le=100, description="neighbors to return", examples=[5])
 ]
 
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+_FILE = {"type": "string", "format": "binary"}
+_PICTURE = {"schema": _FILE, "example": examples.FILE}
 _FORM = {
-    "type": "object",
-    "required": [FIELD],
-    "properties": {FIELD: {"type": "string", "format": "binary"}},
+    "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}},
+    "example": {FIELD: examples.FILE},
 }
 _FORM_OF_SEVERAL = {
-    "type": "object",
-    "required": [FIELD],
-    "properties": {
-        FIELD: {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "string", "format": "binary"},
-        }
+    "schema": {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "array", "minItems": 1, "items": _FILE}},
     },
+    "example": {FIELD: [examples.FILE, examples.FILE]},
 }
 _BODY = {
     "required": True,
     "content": {
-        "multipart/form-data": {"schema": _FORM},
+        "multipart/form-data": _FORM,
         "image/*": _PICTURE,
         "application/octet-stream": _PICTURE,
     },
 }
-_BODY_OF_SEVERAL = {
-    "required": True,
-    "content": {"multipart/form-data": {"schema": _FORM_OF_SEVERAL}},
-}
+_BODY_OF_SEVERAL = {"required": True, "content": {"multipart/form-data": _FORM_OF_SEVERAL}}
 _WORDS = {
     400: "The picture is damaged, or the form is broken.",
     401: "A key is needed, and none that is known was sent.",
@@ -137,20 +133,43 @@ _WORDS = {
 }
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the failures of one address for OpenAPI."""
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Whole seconds after which to come again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_HEADERS = {429: _RETRY_AFTER, 503: _RETRY_AFTER}
+
+_Responses = dict[int | str, dict[str, Any]]
+
+
+def _answers(example: BaseModel) -> _Responses:
+    """Describe the answer of one address for OpenAPI, by an example."""
+    content = {"application/json": {"example": example.model_dump(mode="json")}}
+    return {200: {"content": content}}
+
+
+def _problems(*statuses: int) -> _Responses:
+    """Describe the failures of one address for OpenAPI; every one can fail with 500."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}  # there since Outcome has one
-    content = {"application/problem+json": {"schema": schema}}
-    return {status: {"description": _WORDS[status], "content": content} for status in statuses}
+
+    def describe(status: int) -> dict[str, Any]:
+        example = examples.PROBLEMS[status].model_dump(mode="json")
+        content = {"application/problem+json": {"schema": schema, "example": example}}
+        described = {"description": _WORDS[status], "content": content}
+        return described | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
+
+    return {status: describe(status) for status in (*statuses, 500)}
 
 
-_RECEIVING = (400, 401, 408, 413, 415, 422, 429, 500, 503, 504)
+_RECEIVING = (400, 401, 408, 413, 422, 429, 503)
 
 
 @api.post(
     "/predict",
     openapi_extra={"requestBody": _BODY},
-    responses=_problems(*_RECEIVING),
+    responses=_answers(examples.ANSWER) | _problems(*_RECEIVING, 415, 504),
 )
 async def predict(
     request: Request,
@@ -170,7 +189,7 @@ async def predict(
 @api.post(
     "/predict/batch",
     openapi_extra={"requestBody": _BODY_OF_SEVERAL},
-    responses=_problems(400, 401, 408, 413, 422, 429, 500, 503),
+    responses=_answers(examples.OUTCOMES) | _problems(*_RECEIVING),
 )
 async def predict_batch(
     request: Request,
@@ -201,20 +220,28 @@ async def predict_batch(
         return Outcomes(outcomes=tuple(await unless_left(request, outcomes())))
 
 
-@api.get("/landmarks", dependencies=[Depends(_client)], responses=_problems(401, 422, 503))
+@api.get(
+    "/landmarks",
+    dependencies=[Depends(_client)],
+    responses=_answers(examples.LANDMARKS) | _problems(401, 422, 503),
+)
 async def landmarks(
     batcher: OpenBatcher,
-    offset: Annotated[int, Query(ge=0, le=1 << 31, description="landmarks to pass over")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="most landmarks to return")] = 100,
+    offset: Annotated[
+        int, Query(ge=0, le=1 << 31, description="landmarks to pass over", examples=[0])
+    ] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=1000, description="most landmarks to return", examples=[100])
+    ] = 100,
 ) -> Landmarks:
     """Tell which landmarks the gallery shows."""
     return batcher.recognizer.landmarks(offset, limit)
 
 
-_JPEG: dict[int | str, dict[str, Any]] = {
+_JPEG: _Responses = {
     200: {
         "description": "The picture, small.",
-        "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"image/jpeg": {"schema": _FILE, "example": "(the bytes of a JPEG)"}},
     },
     304: {"description": "The picture is still the one of the `ETag` that was sent."},
 }
@@ -225,38 +252,50 @@ _KEPT = "private, max-age=3600"
     "/pictures/{picture:path}",
     dependencies=[Depends(_client)],
     response_class=Response,
-    responses={**_JPEG, **_problems(401, 404, 422, 503)},
+    responses=_JPEG | _problems(401, 404, 422, 503),
 )
-def picture(
+async def picture(
     batcher: OpenBatcher,
-    picture: Annotated[str, Path(description="id, as a neighbor of an answer has it")],
+    picture: Annotated[
+        str,
+        Path(description="id, as a neighbor of an answer has it", examples=[examples.PICTURE]),
+    ],
     gallery: Annotated[
-        str | None, Query(description="build that must be serving; by default any")
+        str | None,
+        Query(
+            description="build that must be serving; by default any", examples=[examples.GALLERY]
+        ),
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None,
+        Header(description="`ETag` of the picture that is there", examples=[examples.ETAG]),
+    ] = None,
 ) -> Response:
     """Show a picture of the gallery, where it was built with thumbnails."""
-    data = batcher.recognizer.thumbnail(picture, gallery)
+    data = await asyncio.to_thread(batcher.recognizer.thumbnail, picture, gallery)
     headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"', "Cache-Control": _KEPT}
     if if_none_match == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-@operation.get("/healthz")
+@operation.get("/healthz", responses=_answers(examples.ALIVE) | _problems())
 async def healthz() -> Alive:
     """Say that the process is alive."""
     return Alive()
 
 
-@operation.get("/readyz", responses=_problems(503))
+@operation.get("/readyz", responses=_answers(examples.READY) | _problems(503))
 async def readyz(batcher: OpenBatcher, reloader: OpenReloader) -> Ready:
     """Say whether the service can answer, and with what."""
     ready = batcher.recognizer.describe()
     return ready.model_copy(update={"refused": reloader.refusal})
 
 
-@operation.get("/metrics", response_class=PlainTextResponse)
+_METRICS: _Responses = {200: {"content": {"text/plain": {"example": examples.METRICS}}}}
+
+
+@operation.get("/metrics", response_class=PlainTextResponse, responses=_METRICS | _problems())
 async def metrics(request: Request) -> Response:
     """Tell Prometheus how the service does."""
     return Response(request.app.state.metrics.expose(), media_type=CONTENT_TYPE)
@@ -265,7 +304,7 @@ async def metrics(request: Request) -> Response:
 @operation.post(
     "/admin/reload",
     dependencies=[Depends(_admin)],
-    responses=_problems(401, 403, 409, 503),
+    responses=_answers(examples.READY) | _problems(401, 403, 409, 503),
 )
 async def reload(reloader: OpenReloader) -> Ready:
     """Switch to the embedder and gallery that are published now, without dropping a request."""

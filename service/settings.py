@@ -1,7 +1,7 @@
 """Everything an operator can choose, read once and handed on.
 
 A setting comes from a flag of ``cairn-serve``, else from the environment with the prefix
-``CAIRN_``, else from its default. Only this module looks at the environment.
+``CAIRN_``, else from its default. Nothing else of the server looks at the environment.
 """
 
 from __future__ import annotations

@@ -49,18 +49,28 @@ def test_serving_needs_nothing_of_the_laboratory() -> None:
     assert loaded & LABORATORY == set()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_instant(command: str) -> None:
+def test_the_client_brings_nothing_of_the_server() -> None:
+    """A program that only asks starts fast: httpx and pydantic are all that it loads."""
+    loaded, _ = loaded_by("import service.client")
+    assert {"httpx", "pydantic"} <= loaded
+    server = {"fastapi", "starlette", "uvicorn", "openvino", "prometheus_client", "index"}
+    assert loaded & (server | HEAVY - {"pydantic"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [*((command, ()) for command in COMMANDS), ("cairn-serve", ("predict",))]
+)
+def test_help_is_instant(command: str, words: tuple[str, ...]) -> None:
     """Nothing heavy is imported before the arguments are parsed, for subcommands too."""
     program = (
         "import runpy\n"
         f"try:\n    runpy.run_module({COMMANDS[command]!r}, run_name='__main__', alter_sys=False)\n"
         "except SystemExit as end:\n    assert not end.code, end.code"
     )
-    loaded, printed = loaded_by(program, "--help")
-    assert f"usage: {command}" in printed or "usage: " in printed
+    loaded, printed = loaded_by(program, *words, "--help")
+    assert f"usage: {' '.join((command, *words))}" in printed
     assert COMMANDS[command] in loaded
-    assert loaded & HEAVY == set()
+    assert loaded & (HEAVY | {"httpx"}) == set()
 
 
 def test_there_are_three_commands() -> None:
