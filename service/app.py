@@ -22,6 +22,7 @@ from service.schemas import Ready
 from service.security import OFF, parse_keys
 from service.settings import Settings
 from service.uploads import Intake
+from service.website import website
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
     app.include_router(routes.api, tags=["short names of v1"])
     app.include_router(routes.operation, tags=["operation"])
+    app.include_router(website())
     if settings.origins != OFF:
         origins = [origin.strip() for origin in settings.origins.split(",")]
         app.add_middleware(
