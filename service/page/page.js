@@ -11,11 +11,12 @@ const waiting = [];
 let asking = 0;
 
 const TROUBLE = {
-  "picture-format": "This is not a picture that can be read here",
+  "not-a-picture": "This is not a picture that can be read here",
   "picture-undecodable": "This picture is damaged",
   "picture-too-large": "This picture has too many pixels",
   "body-too-large": "This picture is too large",
   "key-refused": "This service needs a key",
+  "request-timeout": "The picture took too long to arrive",
   unreachable: "The service does not answer",
 };
 const TROUBLE_BY_STATUS = {

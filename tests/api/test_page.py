@@ -1,0 +1,61 @@
+"""The page's files: what they are, how long a browser keeps them, and what they may load."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from service.website import website
+
+ADDRESSES = {
+    "/": "text/html; charset=utf-8",
+    "/page/icon.svg": "image/svg+xml",
+    "/page/page.js": "text/javascript; charset=utf-8",
+    "/page/style.css": "text/css; charset=utf-8",
+}
+
+
+def test_these_are_all_files_of_the_page() -> None:
+    """Each has its own address, and nothing else has one."""
+    assert {route.path for route in website().routes} == set(ADDRESSES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("address", "kind"), ADDRESSES.items())
+def test_a_file_of_the_page_is_what_it_says(client: httpx.Client, address: str, kind: str) -> None:
+    """It may load nothing but its own files, and be shown inside no other page."""
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == kind
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert client.head(address).headers["Content-Length"] == str(len(answer.content))
+
+
+def test_a_file_is_sent_again_only_if_it_changed(client: httpx.Client) -> None:
+    """A browser asks by the tag that it has."""
+    first = client.get("/")
+    tag = first.headers["ETag"]
+    again = client.get("/", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["Content-Security-Policy"] == first.headers["Content-Security-Policy"]
+    assert client.get("/", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_every_file_that_the_page_names_is_there(client: httpx.Client) -> None:
+    """And all of them are this service's own."""
+    named = re.findall(r'(?:href|src)="([^"]+)"', client.get("/").text)
+    assert len(named) == 3
+    for address in named:
+        assert client.get(f"/{address}").status_code == 200
+
+
+@pytest.mark.parametrize("address", ["/page/", "/page/../app.py", "/page/..%2Fapp.py", "/page/x"])
+def test_nothing_else_of_the_disk_is_sent(client: httpx.Client, address: str) -> None:
+    """A path in a request is only ever compared."""
+    assert client.get(address).status_code == 404
