@@ -1,62 +1,39 @@
-# The service on a CPU: no torch, no compiler, no pip, not root, nothing written at run time.
+# The service on a CPU, and the index job: no torch, no compiler, not root, nothing written at run
+# time but the store by the index job.
 #
 #   docker build -f docker/service.Dockerfile -t cairn-service .
 #
+# The base can be pinned by its digest: --build-arg BASE=python:3.11-slim-bookworm@sha256:…
 # Behind a mirror or a proxy, pip's own variables can be given as build arguments:
 #   --build-arg PIP_INDEX_URL=… --build-arg PIP_CERT=… --network host
 ARG BASE=python:3.11-slim-bookworm
-
-FROM ${BASE} AS dependencies
+FROM ${BASE}
 ARG PIP_INDEX_URL
 ARG PIP_CERT
 ARG PIP_TRUSTED_HOST
-COPY requirements/service.txt /tmp/requirements.txt
+ENV PYTHONDONTWRITEBYTECODE=1
+COPY requirements/service.txt docker/trim.sh /opt/cairn/build/
 # The environment gets no pip of its own: the base's pip fills it from outside.
 RUN python -m venv --without-pip /opt/cairn \
  && pip --python /opt/cairn/bin/python install \
       --no-cache-dir --disable-pip-version-check --only-binary :all: \
-      --require-hashes -r /tmp/requirements.txt
-# Parts of the wheels that a service on a CPU never loads: engines for other hardware, readers of
-# other model formats, Arrow's network protocols and file systems, headers, test suites. What is
-# left is proved by the imports below and by tests/e2e/compose.sh.
-RUN cd /opt/cairn/lib/python3.11/site-packages \
- && rm -rf \
-      openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/cache.json \
-      openvino/libs/libopenvino_intel_npu_plugin.so \
-      openvino/libs/libopenvino_tensorflow_frontend.so.* \
-      openvino/libs/libopenvino_tensorflow_lite_frontend.so.* \
-      openvino/libs/libopenvino_pytorch_frontend.so.* \
-      openvino/libs/libopenvino_paddle_frontend.so.* \
-      openvino/libs/libopenvino_jax_frontend.so.* \
-      openvino/libs/libopenvino_gguf_frontend.so.* \
-      openvino/include openvino/cmake openvino/tools \
-      pyarrow/libarrow_flight.so.* pyarrow/_flight.* pyarrow/libarrow_python_flight.* \
-      pyarrow/libarrow_s3.so.* pyarrow/_s3fs.* pyarrow/_gcsfs.* pyarrow/_azurefs.* \
-      pyarrow/_hdfs.* pyarrow/_orc.* pyarrow/include pyarrow/src pyarrow/tests \
-      numpy/_core/include numpy/f2py numpy/distutils \
-      faiss/contrib \
- && find . -type d -name tests -prune -exec rm -rf {} + \
- && find . -type f \( -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.pyi' \) -delete
-COPY embedder /opt/cairn/app/embedder
-COPY index /opt/cairn/app/index
-COPY service /opt/cairn/app/service
-# Compiled now, since nothing can be written later.
-RUN cd /opt/cairn/app \
- && /opt/cairn/bin/python -m compileall -q . \
- && /opt/cairn/bin/python -c "import service.server, index.__main__, embedder.runtimes.openvino" \
- && /opt/cairn/bin/python -m service --help > /dev/null
-
-FROM ${BASE}
-COPY --from=dependencies /opt/cairn /opt/cairn
+      --require-hashes -r /opt/cairn/build/service.txt \
+ && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages
 ENV PATH=/opt/cairn/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    HOME=/tmp \
-    CAIRN_HOST=0.0.0.0 \
+    HOME=/tmp
+WORKDIR /opt/cairn/app
+COPY embedder embedder
+COPY index index
+COPY service service
+# Compiled now, since nothing can be written later.
+RUN python -m compileall -q . \
+ && python -c "import service.server, index.__main__, index.build, embedder.runtimes.openvino" \
+ && python -m service --help > /dev/null
+ENV CAIRN_HOST=0.0.0.0 \
     CAIRN_PORT=8000 \
     CAIRN_STORE=/srv/store \
     CAIRN_EMBEDDER=/srv/embedder
-WORKDIR /opt/cairn/app
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

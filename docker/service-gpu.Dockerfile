@@ -1,0 +1,46 @@
+# The service on an NVIDIA GPU: torch runs the network, FAISS searches, both with the CUDA that
+# their wheels bring. The host needs NVIDIA's driver and container toolkit, nothing else.
+#
+#   docker build -f docker/service-gpu.Dockerfile -t cairn-service-gpu .
+#
+# The base can be pinned by its digest, and pip's own variables can be given: see
+# docker/service.Dockerfile.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+ARG PIP_INDEX_URL
+ARG PIP_CERT
+ARG PIP_TRUSTED_HOST
+ENV PYTHONDONTWRITEBYTECODE=1
+COPY requirements/service-gpu.txt docker/trim.sh /opt/cairn/build/
+# The environment gets no pip of its own: the base's pip fills it from outside.
+RUN python -m venv --without-pip /opt/cairn \
+ && pip --python /opt/cairn/bin/python install \
+      --no-cache-dir --disable-pip-version-check --only-binary :all: \
+      --require-hashes -r /opt/cairn/build/service-gpu.txt \
+ && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages
+# USER is asked for by torch, which would otherwise look for a name of a user that has none.
+ENV PATH=/opt/cairn/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    USER=cairn
+WORKDIR /opt/cairn/app
+COPY embedder embedder
+COPY index index
+COPY service service
+# Compiled now, since nothing can be written later. The machine that builds needs no GPU.
+RUN python -m compileall -q . \
+ && python -c "import service.server, index.__main__, index.torch_search, embedder.runtimes.torch_export" \
+ && python -c "import faiss; faiss.StandardGpuResources" \
+ && python -m service --help > /dev/null
+ENV CAIRN_HOST=0.0.0.0 \
+    CAIRN_PORT=8000 \
+    CAIRN_STORE=/srv/store \
+    CAIRN_EMBEDDER=/srv/embedder \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['CAIRN_PORT'] + '/readyz', timeout=4)"]
+ENTRYPOINT ["python", "-m", "service"]
