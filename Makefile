@@ -122,7 +122,9 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 lock: setup  ## write requirements/*.txt anew from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install uv
 	$(LOCK) --extra dev --output-file requirements/dev.txt
-	$(LOCK) --extra service --constraint requirements/dev.txt --output-file requirements/service.txt
+	for extra in service service-gpu train; do \
+	  $(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt || exit 1; done
 
-docker:  ## build the service's image
+docker:  ## build the images of service and trainer (docker-compose.yml tells how to run them)
 	docker build -f docker/service.Dockerfile -t cairn-service .
+	docker build -f docker/trainer.Dockerfile -t cairn-trainer .

@@ -117,7 +117,7 @@ def test_the_dashboard_asks_the_data_source_that_is_provisioned() -> None:
 
 
 def test_prometheus_reads_it(tmp_path: Path) -> None:
-    """promtool takes the configuration, the alerts, and the dashboard's expressions."""
+    """Promtool takes the configuration, the alerts, and the dashboard's expressions."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed; Debian's package prometheus has it")

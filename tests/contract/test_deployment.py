@@ -1,4 +1,4 @@
-"""What docker-compose.yml promises: who may write what, how a container stops, which knobs there are."""
+"""What docker-compose.yml promises: who may write, how a container stops, which knobs there are."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def test_there_are_images_and_services_that_last() -> None:
     assert {"service", "service-gpu", "prometheus", "grafana"} == LASTING
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docker").glob("*.Dockerfile")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docker").glob("*.Dockerfile")), ids=lambda p: p.stem
+)
 def test_an_image_is_made_of_what_is_locked(path: Any) -> None:
     """Its base has a tag, its packages have hashes, and it does not run as root."""
     text = path.read_text(encoding="utf-8")

@@ -115,6 +115,40 @@ found = [m for m in ("torch", "torchvision", "timm", "pip", "setuptools", "onnx"
 sys.exit(f"the image holds {found}" if found else 0)' || fail "the image holds too much"
 pass "not root, read-only, no torch"
 
+if (($# == 0)); then
+  # The index job writes as the user who owns the store; everything else only reads.
+  export CAIRN_USER CAIRN_PHOTOGRAPHS=$work/more
+  CAIRN_USER=$(stat -c %u:%g "$CAIRN_STORE")
+  "$python" - "$work/more" <<'PYTHON'
+import sys
+from pathlib import Path
+
+sys.path.insert(0, "")
+from tests.factories import photographs
+
+photographs(Path(sys.argv[1]), landmarks=7)
+PYTHON
+  chmod -R a+rX "$work"
+  "${compose[@]}" -p "$project" run --rm index add --store /srv/store --embedder /srv/embedder \
+    --data /srv/photographs >"$work/add.log" 2>&1 ||
+    { cat "$work/add.log" >&2; fail "the index job failed"; }
+  "$python" - "$url" "$work/more/landmark-6/picture-6-0.jpg" <<'PYTHON' || fail "it is not followed"
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+url, picture = sys.argv[1], Path(sys.argv[2]).read_bytes()
+deadline = time.monotonic() + 60
+while httpx.post(f"{url}/predict", content=picture).json()["landmark_id"] != "landmark-6":
+    assert time.monotonic() < deadline
+    time.sleep(0.5)
+PYTHON
+  [[ $("${compose[@]}" -p "$project" ps --quiet service) == "$container" ]] || fail "it was restarted"
+  pass "a landmark that the index job added is known without a restart"
+fi
+
 # Half a picture is on its way when the stop comes; it must still be answered.
 "$python" - "$url" "$picture" "$container" <<'PYTHON' || fail "the stop dropped a request"
 import socket
