@@ -69,7 +69,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactDamagedError(path, "it is not a checkpoint of a run") from error
 
 

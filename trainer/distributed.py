@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(hours=2)
 """How long a process waits for the others, which may be preparing pictures."""
+
+_LAST_WORDS_SECONDS = 3
+"""``torchrun`` ends all as soon as one has ended: so long the one that says why has to say it."""
 
 
 def rank() -> int:
@@ -71,6 +75,7 @@ def joined() -> Iterator[None]:
         yield
     except BaseException as error:
         if store.add("stopped", 1) > 1:
+            time.sleep(_LAST_WORDS_SECONDS)
             raise SystemExit(getattr(error, "exit_code", 1)) from error
         if _is_of_network(error):
             raise TrainingError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from embedder.errors import ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
@@ -37,7 +37,7 @@ def kill_at(arguments: list[str], last: Path, stage: int, epoch: int, step: int)
                 pytest.fail("the run ended before it could be killed")
             try:
                 progress = checkpoint.load(last)[1]["progress"]
-            except ArtifactMissingError:
+            except (ArtifactMissingError, ArtifactDamagedError):  # or replaced while it is read
                 progress = {"stage": 0, "epoch": 0, "step": 0}
             if (progress["stage"], progress["epoch"], progress["step"]) >= (stage, epoch, step):
                 return
