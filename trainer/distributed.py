@@ -28,6 +28,9 @@ T = TypeVar("T")
 _PATIENCE = datetime.timedelta(hours=2)
 """How long a process waits for the others, which may be preparing pictures."""
 
+_PRECEDENCE_SECONDS = 0.5
+"""By so much the first process may be later and still be the one that says what all have found."""
+
 _LAST_WORDS_SECONDS = 3
 """``torchrun`` ends all as soon as one has ended: so long the one that says why has to say it."""
 
@@ -74,6 +77,7 @@ def joined() -> Iterator[None]:
         _take_device()
         yield
     except BaseException as error:
+        time.sleep(0 if number == 0 else _PRECEDENCE_SECONDS)
         if store.add("stopped", 1) > 1:
             time.sleep(_LAST_WORDS_SECONDS)
             raise SystemExit(getattr(error, "exit_code", 1)) from error

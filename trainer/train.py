@@ -154,22 +154,23 @@ def _run_epoch(
         unit="batch",
         disable=not distributed.is_first(),
     )
-    for batch in bar:
-        turn = _take_turn(batch, due=time.monotonic() - saved > lab.recipe.save_seconds)
-        _note_unreadable(lab, state, turn.unreadable)
-        factor = rate_factor(stage, progress.epoch + progress.step / len(batches))
-        state.set_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
-        if sum(map(len, turn.labels)) > 1:
-            loss = _step(lab, state, batch.pictures, turn)
-            total += loss
-            scalars.step(state.updates, loss, rate=stage.lr * factor)
-        progress.step += 1
-        if turn.due:
-            progress.loss_total = _finite(lab, state, total)
-            bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
-            state.save(lab.last, lab.digest)
-            scalars.flush()
-            saved = time.monotonic()
+    with bar:  # closed before anything is said of a failure
+        for batch in bar:
+            turn = _take_turn(batch, due=time.monotonic() - saved > lab.recipe.save_seconds)
+            _note_unreadable(lab, state, turn.unreadable)
+            factor = rate_factor(stage, progress.epoch + progress.step / len(batches))
+            state.set_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
+            if sum(map(len, turn.labels)) > 1:
+                loss = _step(lab, state, batch.pictures, turn)
+                total += loss
+                scalars.step(state.updates, loss, rate=stage.lr * factor)
+            progress.step += 1
+            if turn.due:
+                progress.loss_total = _finite(lab, state, total)
+                bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
+                state.save(lab.last, lab.digest)
+                scalars.flush()
+                saved = time.monotonic()
     loss_total = _finite(lab, state, total)
     return {"loss": loss_total / max(progress.step, 1), **waiting.seconds()}
 
