@@ -50,7 +50,7 @@ ifeq ($(DATA),$(DEMO)/data)
 endif
 	$(BIN)/cairn-train train --recipe $(RECIPE) --data "$(DATA)" --out $(DEMO)/run $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 	$(BIN)/cairn-train export $(DEMO)/run --out $(DEMO)/embedder
-	$(BIN)/cairn-index build --embedder $(DEMO)/embedder --data "$(DATA)" --store $(DEMO)/store $(if $(filter $(DEMO)/data,$(DATA)),,--max-unreadable 0.1)
+	$(BIN)/cairn-index build --embedder $(DEMO)/embedder --data "$(DATA)" --store $(DEMO)/store --thumbnails 256 $(if $(filter $(DEMO)/data,$(DATA)),,--max-unreadable 0.1)
 	@if [ -f "$(DATA)/recognition_solution_v2.1.csv" ]; then set -x; \
 	  $(BIN)/cairn-index evaluate --store $(DEMO)/store --embedder $(DEMO)/embedder --data "$(DATA)"; fi
 	$(BIN)/python demo.py start --store $(DEMO)/store --embedder $(DEMO)/embedder --data "$(DATA)" --state $(DEMO) --port $(PORT)
