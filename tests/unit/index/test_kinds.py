@@ -104,6 +104,18 @@ def test_the_first_look_is_what_finds_candidates(tmp_path: Path) -> None:
     assert (many == truth).mean() > 0.98
 
 
+def test_a_query_alone_finds_what_it_finds_among_others(tmp_path: Path) -> None:
+    """The kernels for few queries and for many give the same answers."""
+    gallery = made(tmp_path, landmark_rows(), "fastscan", k_factor=64)
+    queries = random_rows(40, DIMENSION, seed=1)
+    together = gallery.search(queries, 3)
+    for size in (1, 2, 3):
+        parts = [gallery.search(queries[at : at + size], 3) for at in range(0, 40, size)]
+        assert np.array_equal(np.concatenate([part.rows for part in parts]), together.rows)
+        alone = np.concatenate([part.similarities for part in parts])
+        np.testing.assert_allclose(alone, together.similarities, atol=1e-6)
+
+
 @pytest.mark.parametrize("asked", ["exact", "fastscan", "HNSW8"])
 def test_vectors_are_mapped_and_not_read(tmp_path: Path, asked: str) -> None:
     """The file of vectors is among the mappings of the process while the gallery is open."""
