@@ -14,6 +14,16 @@ _HEADERS = {
 }
 
 
+def is_held(if_none_match: str | None, tag: str) -> bool:
+    """Tell whether a client has what bears ``tag`` already, by its ``If-None-Match``.
+
+    >>> is_held('W/"a", "b"', '"a"'), is_held('"b"', '"a"'), is_held(None, '"a"')
+    (True, False, False)
+    """
+    tags = {one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")}
+    return tag in tags or "*" in tags
+
+
 class SecurityHeadersMiddleware:
     """Add them to every answer that does not say otherwise."""
 

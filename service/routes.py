@@ -22,6 +22,7 @@ from service.errors import (
     RequestError,
     problem_of,
 )
+from service.headers import is_held
 from service.metrics import CONTENT_TYPE
 from service.reload import Reloader
 from service.request_id import request_id
@@ -245,7 +246,7 @@ _JPEG: _Responses = {
     },
     304: {"description": "The picture is still the one of the `ETag` that was sent."},
 }
-_KEPT = "private, max-age=3600"
+_KEPT = "private, no-cache"  # asked for again by its tag: it may have been removed
 
 
 @api.get(
@@ -274,7 +275,7 @@ async def picture(
     """Show a picture of the gallery, where it was built with thumbnails."""
     data = await asyncio.to_thread(batcher.recognizer.thumbnail, picture, gallery)
     headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"', "Cache-Control": _KEPT}
-    if if_none_match == headers["ETag"]:
+    if is_held(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 

@@ -124,4 +124,5 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
     ['CAIRN_MAX_BITES']
     """
     known = {PREFIX + field.upper() for field in Settings.model_fields}
+    known.add("CAIRN_KEY")  # that of `cairn-serve predict`
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from service.headers import is_held
+
 _FOLDER = Path(__file__).parent / "page"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -40,7 +42,7 @@ class _File:
 
     async def send(self, request: Request) -> Response:
         """Answer a request for it; with nothing where the browser has it already."""
-        if request.headers.get("If-None-Match") == self.headers["ETag"]:
+        if is_held(request.headers.get("If-None-Match"), self.headers["ETag"]):
             return Response(status_code=304, headers=self.headers)
         return Response(self.content, headers=self.headers)
 
@@ -51,7 +53,7 @@ def website() -> APIRouter:
     Nothing of a request becomes part of a path.
     """
     router = APIRouter(include_in_schema=False)
-    for path in sorted(_FOLDER.iterdir()):
+    for path in sorted(path for path in _FOLDER.iterdir() if path.suffix in _TYPES):
         address = "/" if path.name == "index.html" else f"/page/{path.name}"
         router.add_api_route(address, _File.read(path).send, methods=["GET", "HEAD"])
     return router

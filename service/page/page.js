@@ -42,14 +42,24 @@ function headers() {
 }
 
 async function request(address, options = {}) {
+  const sent = { ...options, headers: headers() };
   let response;
   try {
-    response = await fetch(address, { ...options, headers: headers() });
+    response = await fetch(address, sent);
   } catch {
     throw new Trouble("unreachable", 0, "Is it running, and are you connected?");
   }
   if (!response.ok) throw await troubleOf(response);
   return response;
+}
+
+// The body comes after the headers, and may break off.
+async function read(response, kind) {
+  try {
+    return await response[kind]();
+  } catch {
+    throw new Trouble("unreachable", 0, "The answer broke off.");
+  }
 }
 
 async function troubleOf(response) {
@@ -63,7 +73,7 @@ async function predict(file, tell) {
   for (let tried = 0; ; tried += 1) {
     try {
       const options = { method: "POST", body: file };
-      return await (await request(`predict?k=${NEIGHBORS}`, options)).json();
+      return await read(await request(`predict?k=${NEIGHBORS}`, options), "json");
     } catch (trouble) {
       if (!trouble.retryAfter || tried === MOST_RETRIES) throw trouble;
       tell(`${trouble.headline}; trying again in ${trouble.retryAfter} s`);
@@ -150,7 +160,7 @@ async function loadThumbnail(image, id, name) {
   image.hidden = true;
   try {
     const response = await request(`pictures/${encodeURIComponent(id)}`);
-    const address = URL.createObjectURL(await response.blob());
+    const address = URL.createObjectURL(await read(response, "blob"));
     image.onload = () => URL.revokeObjectURL(address);
     image.alt = `A picture of ${name}`;
     image.src = address;
@@ -187,7 +197,12 @@ function askForKey(card, file) {
 function useKey(event) {
   event.preventDefault();
   const form = byId("key");
-  sessionStorage.setItem("key", byId("key-text").value);
+  const input = byId("key-text");
+  const key = input.value.trim();
+  const plain = /^[\x21-\x7e]+$/.test(key); // nothing else can be sent in a header
+  input.setCustomValidity(plain ? "" : "A key has plain letters, digits and signs only");
+  if (!input.reportValidity()) return;
+  sessionStorage.setItem("key", key);
   form.hidden = true;
   form.reset();
   for (const [card, file] of form.unanswered ?? []) enqueue(card, file);
@@ -239,5 +254,6 @@ function dropOnto(place) {
 byId("pick").onchange = takePicked;
 byId("photograph").onchange = takePicked;
 byId("key").onsubmit = useKey;
+byId("key-text").oninput = (event) => event.target.setCustomValidity("");
 document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 dropOnto(byId("ask"));

@@ -29,9 +29,7 @@ container=
 cleanup() {
   status=$?
   if ((status)) && [[ -n $container ]]; then docker logs --tail 50 "$container" >&2 || true; fi
-  if [[ -n $container ]]; then
-    "${compose[@]}" -p "$project" down --volumes --timeout 30 >/dev/null 2>&1 || true
-  fi
+  "${compose[@]}" -p "$project" down --volumes --timeout 30 >/dev/null 2>&1 || true
   rm -rf "$work"
   exit "$status"
 }
@@ -130,7 +128,7 @@ photographs(Path(sys.argv[1]), landmarks=7)
 PYTHON
   chmod -R a+rX "$work"
   "${compose[@]}" -p "$project" run --rm index add --store /srv/store --embedder /srv/embedder \
-    --data /srv/photographs >"$work/add.log" 2>&1 ||
+    --data "$CAIRN_PHOTOGRAPHS" >"$work/add.log" 2>&1 ||
     { cat "$work/add.log" >&2; fail "the index job failed"; }
   "$python" - "$url" "$work/more/landmark-6/picture-6-0.jpg" <<'PYTHON' || fail "it is not followed"
 import sys
@@ -141,9 +139,13 @@ import httpx
 
 url, picture = sys.argv[1], Path(sys.argv[2]).read_bytes()
 deadline = time.monotonic() + 60
-while httpx.post(f"{url}/predict", content=picture).json()["landmark_id"] != "landmark-6":
-    assert time.monotonic() < deadline
-    time.sleep(0.5)
+with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+    while True:
+        answer = client.post("/predict", content=picture)
+        if answer.is_success and answer.json()["landmark_id"] == "landmark-6":
+            break
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.5)
 PYTHON
   [[ $("${compose[@]}" -p "$project" ps --quiet service) == "$container" ]] || fail "it was restarted"
   pass "a landmark that the index job added is known without a restart"
