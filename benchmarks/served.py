@@ -21,6 +21,7 @@ from pathlib import Path
 
 import gallery
 import numpy as np
+from cosines import CLEAN_ROWS, DIMENSION, DIRECTIONS, MEASURED, Drawn
 from load import tell
 from PIL import Image
 
@@ -51,7 +52,7 @@ class Served:
 def parser_of_loads(documentation: str | None) -> argparse.ArgumentParser:
     """Make a parser that takes what every load needs; its help begins with the first line."""
     parser = argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=gallery.CLEAN_ROWS, help="of the gallery")
+    parser.add_argument("--rows", type=int, default=CLEAN_ROWS, help="of the gallery")
     parser.add_argument("--embedder", type=Path, help="default: quickstart's shape, untrained")
     parser.add_argument("--weights", type=Path, help="safetensors file of its backbone")
     parser.add_argument("--clients", type=int, default=16, help="that ask at the same time")
@@ -75,10 +76,8 @@ def make(options: argparse.Namespace) -> Served:
     """Make what is not there yet of all that is served."""
     embedder = options.embedder or _make_embedder(options.out / "embedder", options.weights)
     dimension = read_embedder(embedder)[0].dimension
-    if dimension != gallery.DIMENSION:
-        raise SystemExit(
-            f"{embedder} gives {dimension} numbers; the drawn gallery has {gallery.DIMENSION}"
-        )
+    if dimension != DIMENSION:
+        raise SystemExit(f"{embedder} gives {dimension} numbers; the drawn gallery has {DIMENSION}")
     store = options.out / f"rows-{options.rows}"
     if Store(store).current() is None:
         _make_gallery(store, options.rows)
@@ -114,7 +113,8 @@ def _make_gallery(path: Path, rows: int) -> None:
     store = Store(path)
     build_id = store.new_build_id()
     with store.writing(), store.staging(build_id) as staged:
-        manifest, _ = gallery.build(staged, gallery.Drawn(rows), "fastscan")
+        drawn = Drawn(rows, MEASURED, DIRECTIONS)
+        manifest, _ = gallery.build(staged, drawn, "fastscan", gallery.Stopwatch())
         write_manifest(staged, manifest.model_copy(update={"build_id": build_id}))
         store.publish(build_id)
 
