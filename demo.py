@@ -81,6 +81,7 @@ def _start(options: argparse.Namespace) -> int:
     _say(f"It shows      {truth}")
     _say(f"The answer    {json.dumps(answer, ensure_ascii=False)}")
     _say(f"The service   {address}/predict   (its log: {log})")
+    _say(f"In a browser  {address}/")
     _say(f"Ask yourself  curl --data-binary {shlex.quote(f'@{picture}')} {address}/predict")
     _say("Stop it       make demo-stop")
     return 0
