@@ -172,7 +172,6 @@ async function loadThumbnail(image, id, name) {
 
 async function ask(card, file) {
   const again = card.querySelector(".again");
-  again.hidden = true;
   try {
     const answer = await predict(file, (text) => fillCard(card, "waiting", [text]));
     const words = wordAnswer(answer);
@@ -210,6 +209,7 @@ function useKey(event) {
 }
 
 function enqueue(card, file) {
+  card.querySelector(".again").hidden = true;
   fillCard(card, "waiting", ["Looking …"]);
   waiting.push([card, file]);
   proceed();
