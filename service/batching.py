@@ -4,10 +4,10 @@ A picture waits in its client's line, is decoded in a pool of threads, and then 
 passes the network and the search. One thread runs the batches, one at a time: each of them uses
 all cores, or the one GPU.
 
-No batch waits for company when the machine is idle. Only while every decoder is at work, so that
-no core is, does a batch wait for the pictures about to be ready, and never long. Under load the
-machine so alternates between decoding several pictures and answering them together; a single
-request passes straight through.
+A batch waits for company only where there is much to do: while every decoder is at work and the
+pictures on their way would fill half a batch, and never long. The machine then alternates between
+decoding several pictures and answering them together, which takes the least of its time for each.
+With less to do nothing waits for anything but a free thread.
 
 All state belongs to the event loop's thread; nothing here is locked.
 """
@@ -50,7 +50,7 @@ class Bounds:
     Attributes:
         decoders: Pictures decoded at the same time.
         waiting: Pictures that may wait to be decoded.
-        batch: Most pictures of a batch; a power of two.
+        batch: Most pictures of a batch.
         deadline_seconds: How long a picture may take, from its arrival here to its answer.
     """
 
@@ -243,11 +243,16 @@ class Batcher:
         """Start the next batch, unless one is running or should wait for company."""
         if self._answering or not self._ready:
             return
-        full = len(self._ready) >= self._bounds.batch
-        if full or self._decoding < self._bounds.decoders:
+        if self._decoding < self._bounds.decoders or not self._company_comes():
             self._begin_batch()
         elif self._linger is None:
             self._linger = self._loop.call_later(LINGER_SECONDS, self._end_linger)
+
+    def _company_comes(self) -> bool:
+        """Tell whether the next batch is not full, but could be filled by half at least."""
+        ready = len(self._ready)
+        coming = ready + self._decoding + self._waiting()
+        return ready < self._bounds.batch <= 2 * coming
 
     def _end_linger(self) -> None:
         self._linger = None
@@ -264,15 +269,10 @@ class Batcher:
             self._start(self._run(batch))
 
     def _take_batch(self) -> list[_Job]:
-        """Take the pictures of the next batch, oldest first, all of one recognizer.
-
-        Their number is a power of two, so that every size that occurs was run at the start:
-        an engine compiles anew for each.
-        """
+        """Take the pictures of the next batch, oldest first, all of one recognizer."""
         alive = [job for job in self._ready if not job.answer.done()]
         same = [job for job in alive if job.recognizer is alive[0].recognizer]
-        size = min(self._bounds.batch, 1 << (len(same).bit_length() - 1)) if same else 0
-        batch = same[:size]
+        batch = same[: self._bounds.batch]
         self._ready = deque(job for job in alive if job not in batch)
         return batch
 

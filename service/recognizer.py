@@ -47,8 +47,17 @@ class Recognizer:
         return self.embedder.prepare(data)
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows."""
-        return self.embedder.embed(prepared)
+        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows.
+
+        It runs over so many at a time that the number is a power of two: an engine compiles anew
+        for every size that it meets, and so meets few. The search is where company saves most.
+        """
+        parts, done = [], 0
+        while done < len(prepared):
+            size = 1 << ((len(prepared) - done).bit_length() - 1)
+            parts.append(self.embedder.embed(prepared[done : done + size]))
+            done += size
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def look_up(self, vectors: NDArray[np.float32], ks: Sequence[int | None]) -> list[Answer]:
         """Find pictures in the gallery.
