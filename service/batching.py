@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from embedder.embedder import Prepared
+from service.cores import let_loop_go_first
 from service.errors import (
     DeadlineError,
     OutOfMemoryError,
@@ -314,6 +315,8 @@ class Batcher:
     async def warm(self, recognizer: Recognizer, pictures: Sequence[bytes]) -> None:
         """Send pictures through every stage of ``recognizer``, in each size of a batch.
 
+        All the threads that will ever compute for it then are, and give way to the event loop's.
+
         Args:
             recognizer: Current or about to be.
             pictures: At least one, of those that it can read.
@@ -329,6 +332,7 @@ class Batcher:
             batch = [prepared[number % len(prepared)] for number in range(size)]
             await self._in(self._answerer, recognizer.answer, batch, [None] * size)
             size *= 2
+        let_loop_go_first()
 
     def switch(self, recognizer: Recognizer) -> None:
         """Answer with ``recognizer`` what arrives from now on.

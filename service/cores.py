@@ -6,8 +6,10 @@ bound to or by a quota of time on them; threads beyond that only get in each oth
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,30 @@ def rest_between_searches() -> None:
     To be called before FAISS is loaded: its OpenMP looks at the environment only then.
     """
     os.environ.setdefault(*WAIT_POLICY)
+
+
+AFTER_THE_LOOP = 10
+"""By how much the threads that compute are nicer than the event loop's: as kind as can matter.
+
+The loop needs little time, but at once: it reads, refuses and answers. Among as many computing
+threads as there are cores it would else get a small share, and requests would wait for it.
+"""
+
+
+def let_loop_go_first() -> None:
+    """Make every other thread of this process nicer than the calling one, the event loop's.
+
+    Those that they start later are as nice. Elsewhere than on Linux, nothing is done.
+    """
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return
+    own = threading.get_native_id()
+    wanted = min(19, os.getpriority(os.PRIO_PROCESS, own) + AFTER_THE_LOOP)
+    for thread in (int(task.name) for task in tasks.iterdir()):
+        with contextlib.suppress(OSError):  # it has just ended
+            if thread != own and os.getpriority(os.PRIO_PROCESS, thread) < wanted:
+                os.setpriority(os.PRIO_PROCESS, thread, wanted)
 
 
 def available_cores(root: Path = Path("/")) -> int:

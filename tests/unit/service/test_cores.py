@@ -66,6 +66,29 @@ def test_a_chosen_number_is_kept() -> None:
     assert divide_cores(0).network == available_cores()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there a thread has no niceness of its own")
+def test_threads_that_compute_give_way_to_the_loop() -> None:
+    """Those that there are and those that they start; the calling one stays as it is."""
+    program = (
+        "import os, threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from service.cores import let_loop_go_first\n"
+        "def niceness():\n"
+        "    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())\n"
+        "with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as later:\n"
+        "    before = pool.submit(niceness).result()\n"
+        "    let_loop_go_first()\n"
+        "    let_loop_go_first()\n"
+        "    started = pool.submit(later.submit, niceness).result()\n"
+        "    print(before, niceness(), pool.submit(niceness).result(), started.result())\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    before, own, there, later = map(int, done.stdout.split())
+    assert before == own
+    assert there == later == min(19, own + 10)
+
+
 def test_a_search_leaves_no_thread_spinning() -> None:
     """When it has ended, the process takes next to no CPU time until something is to be done."""
     program = (
