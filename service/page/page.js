@@ -74,15 +74,15 @@ function wordAnswer(answer) {
 
 // Nothing that was learned from examples is certain.
 function wordProbability(probability) {
-  if (probability > 0.99) return "over 99 %";
-  if (probability < 0.01) return "under 1 %";
-  return `${Math.round(100 * probability)} %`;
+  if (probability > 0.99) return "over 99\u00a0%";
+  if (probability < 0.01) return "under 1\u00a0%";
+  return `${Math.round(100 * probability)}\u00a0%`;
 }
 
 function wordSent(file, drawn) {
   if (!drawn) return "";
   const how = drawn.picture.size < file.size ? "Made smaller, and sent as" : "Sent as";
-  return `${how} a JPEG of ${drawn.width} × ${drawn.height} pixels`;
+  return `${how} a JPEG of ${drawn.width}\u00a0×\u00a0${drawn.height}\u00a0pixels`;
 }
 
 function makeNeighbor(neighbor) {
