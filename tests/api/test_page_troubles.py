@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from playwright.sync_api import expect
 
 from tests.api.browsing import Visit
 from tests.api.conftest import MAX_BYTES, Artifacts, Running, serving
+from tests.api.test_load import counted
 from tests.api.test_requests import connect
 from tests.factories import view_bytes
 
@@ -35,14 +37,9 @@ def hold_memory(service: Running) -> Iterator[None]:
     with connect(service) as link:
         head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {HELD_BYTES}\r\n\r\n"
         link.sendall(head.encode() + bytes(HELD_BYTES - 1))
-        while "cairn_held_bytes 49999" not in metrics(service):
-            pass
+        while counted(service)["cairn_held_bytes"] < HELD_BYTES - 1:
+            time.sleep(0.02)
         yield
-
-
-def metrics(service: Running) -> str:
-    """Read what the service counts."""
-    return httpx.get(f"{service.url}/metrics", timeout=60, trust_env=False).text
 
 
 @pytest.fixture
