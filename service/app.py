@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
     app.include_router(routes.api, tags=["short names of v1"])
     app.include_router(routes.operation, tags=["operation"])
-    app.include_router(website())
+    app.include_router(website(settings.max_bytes))
     if settings.origins != OFF:
         origins = [origin.strip() for origin in settings.origins.split(",")]
         app.add_middleware(

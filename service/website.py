@@ -17,6 +17,7 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_MAX_BYTES = b"{max_bytes}"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -35,8 +36,8 @@ class _File:
     headers: dict[str, str]
 
     @classmethod
-    def read(cls, path: Path) -> _File:
-        content = path.read_bytes()
+    def read(cls, path: Path, max_bytes: int) -> _File:
+        content = path.read_bytes().replace(_MAX_BYTES, b"%d" % max_bytes)
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         return cls(content, {**_HEADERS, "Content-Type": _TYPES[path.suffix], "ETag": tag})
 
@@ -47,13 +48,16 @@ class _File:
         return Response(self.content, headers=self.headers)
 
 
-def website() -> APIRouter:
+def website(max_bytes: int) -> APIRouter:
     """Read the page; give its addresses, ``/`` and one for each file beside it.
 
     Nothing of a request becomes part of a path.
+
+    Args:
+        max_bytes: Largest picture that the service takes; the page makes larger ones smaller.
     """
     router = APIRouter(include_in_schema=False)
     for path in sorted(path for path in _FOLDER.iterdir() if path.suffix in _TYPES):
         address = "/" if path.name == "index.html" else f"/page/{path.name}"
-        router.add_api_route(address, _File.read(path).send, methods=["GET", "HEAD"])
+        router.add_api_route(address, _File.read(path, max_bytes).send, methods=["GET", "HEAD"])
     return router

@@ -1,111 +1,49 @@
-// Asks the service about pictures and shows what it says. Whatever comes from pictures, from their
+// Shows pictures and what the service says about them. Whatever comes from pictures, from their
 // names or from the service is text to this page, never markup.
 
-const NEIGHBORS = 5;
+import { announce } from "./announce.js";
+import { Trouble, fetchThumbnail, recognize } from "./service.js";
+
 const AT_ONCE = 2; // questions on their way; the rest wait here, not at the service
-const MOST_RETRIES = 4;
 
 const byId = (id) => document.getElementById(id);
 const answers = byId("answers");
 const waiting = [];
 let asking = 0;
+let busy = false; // and that was announced
 
-const TROUBLE = {
-  "not-a-picture": "This is not a picture that can be read here",
-  "picture-undecodable": "This picture is damaged",
-  "picture-too-large": "This picture has too many pixels",
-  "body-too-large": "This picture is too large",
-  "key-refused": "This service needs a key",
-  "request-timeout": "The picture took too long to arrive",
-  unreachable: "The service does not answer",
-};
-const TROUBLE_BY_STATUS = {
-  429: "The service is busy",
-  503: "The service is busy",
-  504: "The answer took too long",
-};
-
-class Trouble extends Error {
-  constructor(code, status, detail, retryAfter = null) {
-    super(detail);
-    Object.assign(this, { code, status, retryAfter });
-  }
-
-  get headline() {
-    return TROUBLE[this.code] ?? TROUBLE_BY_STATUS[this.status] ?? "This did not work";
-  }
-}
-
-function headers() {
-  const key = sessionStorage.getItem("key");
-  return key ? { "X-API-Key": key } : {};
-}
-
-async function request(address, options = {}) {
-  const sent = { ...options, headers: headers() };
-  let response;
-  try {
-    response = await fetch(address, sent);
-  } catch {
-    throw new Trouble("unreachable", 0, "Is it running, and are you connected?");
-  }
-  if (!response.ok) throw await troubleOf(response);
-  return response;
-}
-
-// The body comes after the headers, and may break off.
-async function read(response, kind) {
-  try {
-    return await response[kind]();
-  } catch {
-    throw new Trouble("unreachable", 0, "The answer broke off.");
-  }
-}
-
-async function troubleOf(response) {
-  const problem = await response.json().catch(() => ({}));
-  const seconds = Number(response.headers.get("Retry-After")) || null;
-  return new Trouble(problem.code, response.status, problem.detail ?? "", seconds);
-}
-
-// A service that is full says when to come again.
-async function predict(file, tell) {
-  for (let tried = 0; ; tried += 1) {
-    try {
-      const options = { method: "POST", body: file };
-      return await read(await request(`predict?k=${NEIGHBORS}`, options), "json");
-    } catch (trouble) {
-      if (!trouble.retryAfter || tried === MOST_RETRIES) throw trouble;
-      tell(`${trouble.headline}; trying again in ${trouble.retryAfter} s`);
-      await new Promise((done) => setTimeout(done, 1000 * trouble.retryAfter));
-    }
-  }
-}
+// Cards.
 
 function show(template, fill) {
   const made = byId(template).content.firstElementChild.cloneNode(true);
-  const put = (selector, text) => {
-    const place = made.querySelector(selector);
-    place.textContent = text;
-    place.hidden = !text;
-  };
-  fill(made, put);
+  fill(made);
   return made;
 }
 
-function say(text) {
-  byId("status").textContent = text;
+function put(place, selector, text) {
+  const line = place.querySelector(selector);
+  line.textContent = text;
+  line.hidden = !text;
 }
 
 function makeCard(file) {
-  return show("card", (card, put) => {
-    put(".file", file.name);
-    showPreview(card.querySelector(".asked"), file);
+  return show("card", (card) => {
+    put(card, ".file", file.name);
+    card.querySelector(".again").onclick = () => {
+      focusOn(card);
+      askAbout([[card, file]]);
+    };
   });
+}
+
+// The button goes while the card waits; who pressed it shall not be left at the top of the page.
+function focusOn(card) {
+  card.querySelector("h2").focus({ preventScroll: true });
 }
 
 function showPreview(image, file) {
   const address = URL.createObjectURL(file);
+  image.hidden = false;
   image.alt = `Your picture ${file.name}`;
   image.onload = () => URL.revokeObjectURL(address);
   image.onerror = () => {
@@ -115,32 +53,43 @@ function showPreview(image, file) {
   image.src = address;
 }
 
-function fillCard(card, state, [headline, howSure = "", guess = ""], neighbors = []) {
+function fillCard(card, state, { headline, howSure = "", guess = "", sent = "" }) {
   card.className = `card ${state}`;
-  const lines = { h2: headline, ".how-sure": howSure, ".guess": guess };
-  for (const [selector, text] of Object.entries(lines)) {
-    const line = card.querySelector(selector);
-    line.textContent = text;
-    line.hidden = !text;
-  }
-  card.querySelector(".neighbors").replaceChildren(...neighbors.map(makeNeighbor));
+  put(card, "h2", headline);
+  put(card, ".how-sure", howSure);
+  put(card, ".guess", guess);
+  put(card, ".sent", sent);
+  card.querySelector(".neighbors").replaceChildren();
 }
 
 function wordAnswer(answer) {
   const parts = [`Confidence ${answer.confidence.toFixed(3)}`];
   if (answer.probability !== null) {
-    parts.push(`right with a probability of ${Math.round(100 * answer.probability)} %`);
+    parts.push(`right with a probability of ${wordProbability(answer.probability)}`);
   }
   const howSure = parts.join(", ");
-  if (answer.known !== false) return [answer.name, howSure];
-  return ["Not a landmark I know", "", `Nearest guess: ${answer.name}. ${howSure}.`];
+  if (answer.known !== false) return { headline: answer.name, howSure };
+  return { headline: "Not a landmark I know", guess: `Nearest guess: ${answer.name}. ${howSure}.` };
+}
+
+// Nothing that was learned from examples is certain.
+function wordProbability(probability) {
+  if (probability > 0.99) return "over 99\u00a0%";
+  if (probability < 0.01) return "under 1\u00a0%";
+  return `${Math.round(100 * probability)}\u00a0%`;
+}
+
+function wordSent(file, drawn) {
+  if (!drawn) return "";
+  const how = drawn.picture.size < file.size ? "Made smaller, and sent as" : "Sent as";
+  return `${how} a JPEG of ${drawn.width}\u00a0×\u00a0${drawn.height}\u00a0pixels`;
 }
 
 function makeNeighbor(neighbor) {
-  return show("neighbor", (item, put) => {
+  return show("neighbor", (item) => {
     const name = neighbor.name ?? neighbor.landmark_id;
-    put(".name", name);
-    put(".similarity", `Similarity ${neighbor.similarity.toFixed(3)}`);
+    put(item, ".name", name);
+    put(item, ".similarity", `Similarity ${neighbor.similarity.toFixed(3)}`);
     item.querySelector(".credit").replaceChildren(...wordCredit(neighbor.credit));
     loadThumbnail(item.querySelector("img"), neighbor.picture, name);
   });
@@ -159,8 +108,7 @@ function wordCredit(credit) {
 async function loadThumbnail(image, id, name) {
   image.hidden = true;
   try {
-    const response = await request(`pictures/${encodeURIComponent(id)}`);
-    const address = URL.createObjectURL(await read(response, "blob"));
+    const address = URL.createObjectURL(await fetchThumbnail(id));
     image.onload = () => URL.revokeObjectURL(address);
     image.alt = `A picture of ${name}`;
     image.src = address;
@@ -170,21 +118,60 @@ async function loadThumbnail(image, id, name) {
   }
 }
 
+// Questions.
+
 async function ask(card, file) {
-  const again = card.querySelector(".again");
   try {
-    const answer = await predict(file, (text) => fillCard(card, "waiting", [text]));
+    const { answer, drawn } = await recognize(file, (trouble) => tellOfWait(card, trouble));
+    busy = false;
     const words = wordAnswer(answer);
-    fillCard(card, "answered", words, answer.neighbors ?? []);
-    say(`${file.name}: ${words.filter(Boolean).join(". ")}`);
+    fillCard(card, "answered", { ...words, sent: wordSent(file, drawn) });
+    card.querySelector(".neighbors").replaceChildren(...answer.neighbors.map(makeNeighbor));
+    announce(`${file.name}: ${words.headline}. ${words.guess ?? ""}`);
   } catch (trouble) {
     if (!(trouble instanceof Trouble)) throw trouble;
-    fillCard(card, "trouble", [trouble.headline, trouble.message]);
-    say(`${file.name}: ${trouble.headline}. ${trouble.message}`);
-    again.hidden = trouble.status !== 0 && trouble.status < 429;
+    tellOfTrouble(card, file, trouble);
     if (trouble.status === 401) askForKey(card, file);
   }
 }
+
+function tellOfWait(card, trouble) {
+  const headline = `${trouble.headline}; trying again in ${trouble.retryAfter} s`;
+  fillCard(card, "waiting", { headline });
+  if (!busy) announce(`${trouble.headline}; your pictures wait for it.`);
+  busy = true;
+}
+
+function tellOfTrouble(card, file, trouble) {
+  fillCard(card, "trouble", { headline: trouble.headline, howSure: trouble.message });
+  card.querySelector(".again").hidden = !trouble.mayPass;
+  announce(`${file.name}: ${trouble.headline}. ${trouble.message}`);
+}
+
+function askAbout(questions) {
+  if (!questions.length) return;
+  busy = false;
+  for (const [card] of questions) {
+    card.querySelector(".again").hidden = true;
+    fillCard(card, "waiting", { headline: "Looking …" });
+  }
+  const [[, file]] = questions;
+  announce(`Looking at ${questions.length > 1 ? `${questions.length} pictures` : file.name}.`);
+  waiting.push(...questions);
+  proceed();
+}
+
+function proceed() {
+  while (asking < AT_ONCE && waiting.length) {
+    asking += 1;
+    ask(...waiting.shift()).finally(() => {
+      asking -= 1;
+      proceed();
+    });
+  }
+}
+
+// A key, where the service wants one.
 
 function askForKey(card, file) {
   const form = byId("key");
@@ -204,39 +191,41 @@ function useKey(event) {
   sessionStorage.setItem("key", key);
   form.hidden = true;
   form.reset();
-  for (const [card, file] of form.unanswered ?? []) enqueue(card, file);
+  const questions = form.unanswered;
   form.unanswered = [];
+  focusOn(questions[0][0]);
+  askAbout(questions);
 }
 
-function enqueue(card, file) {
-  card.querySelector(".again").hidden = true;
-  fillCard(card, "waiting", ["Looking …"]);
-  waiting.push([card, file]);
-  proceed();
-}
+// Pictures, however they come.
 
-function proceed() {
-  while (asking < AT_ONCE && waiting.length) {
-    asking += 1;
-    ask(...waiting.shift()).finally(() => {
-      asking -= 1;
-      proceed();
-    });
-  }
-}
-
-function take(files) {
-  for (const file of files) {
-    const card = makeCard(file);
-    card.querySelector(".again").onclick = () => enqueue(card, file);
+function take(files, folders = []) {
+  const questions = files.map((file) => [makeCard(file), file]);
+  for (const [card, file] of questions) {
     answers.prepend(card);
-    enqueue(card, file);
+    showPreview(card.querySelector(".asked"), file);
+  }
+  askAbout(questions);
+  for (const folder of folders) {
+    const card = makeCard(folder);
+    answers.prepend(card);
+    tellOfTrouble(card, folder, new Trouble("folder", 0, "Drop the pictures in it instead."));
   }
 }
 
 function takePicked(event) {
   take([...event.target.files]);
   event.target.value = ""; // so that the same picture can be chosen once more
+}
+
+function takeTransferred(transfer) {
+  const items = [...transfer.items].filter((item) => item.kind === "file");
+  const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory ?? false;
+  const fileOf = (item) => item.getAsFile();
+  take(
+    items.filter((item) => !isFolder(item)).map(fileOf),
+    items.filter(isFolder).map(fileOf),
+  );
 }
 
 function dropOnto(place) {
@@ -247,7 +236,7 @@ function dropOnto(place) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     mark(false)();
-    take([...event.dataTransfer.files]);
+    takeTransferred(event.dataTransfer);
   });
 }
 
@@ -255,5 +244,5 @@ byId("pick").onchange = takePicked;
 byId("photograph").onchange = takePicked;
 byId("key").onsubmit = useKey;
 byId("key-text").oninput = (event) => event.target.setCustomValidity("");
-document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
+document.addEventListener("paste", (event) => takeTransferred(event.clipboardData));
 dropOnto(byId("ask"));

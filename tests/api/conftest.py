@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from embedder.embedder import Embedder
 from embedder.photographs import open_data
-from index.build import build
+from index.build import BuildRecipe, build
 from index.store import Store
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder, view_bytes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.api.browsing import Visit
 
 MAX_BYTES = 300_000
 """Small, so that a test of the limit is quick; still larger than any picture drawn here."""
 
 MAX_PIXELS = 4_000_000
 """Not the default either, so that a limit that is not handed on is noticed."""
+
+PATIENCE_MILLISECONDS = 30_000
+"""How long a browser may take over anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +121,65 @@ def client(service: Running) -> Iterator[httpx.Client]:
         answer = client.post("/predict", content=view_bytes(1, 0))
         assert answer.status_code == 200
         assert answer.json()["landmark_id"] == "landmark-1"
+
+
+@pytest.fixture(scope="session")
+def shown(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """Build the gallery again, with pictures that can be shown."""
+    store = Store(tmp_path_factory.mktemp("shown") / "store")
+    embedder = Embedder.load(artifacts.embedder)
+    build(store, embedder, open_data(artifacts.photographs), BuildRecipe(thumbnail_side=48))
+    embedder.close()
+    return replace(artifacts, store=store.path)
+
+
+@pytest.fixture(scope="session")
+def open_service(shown: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Serve it to anybody."""
+    log = tmp_path_factory.mktemp("page") / "log"
+    with serving(shown, log, "--max-bytes", str(MAX_BYTES)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")  # its event loop would be in the way of other tests
+def browser() -> Iterator[Browser]:
+    """Start Chromium, as Debian packs it."""
+    from playwright.sync_api import expect, sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MILLISECONDS)
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Give a function that opens the page of a service; nothing may go wrong in it unseen."""
+    from tests.api.browsing import Visit
+
+    visits = []
+
+    def open_page(service: Running, *foreseen: str, **options: Any) -> Visit:
+        context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        visited = Visit(context.new_page(), service.url, foreseen)
+        visits.append(visited)
+        visited.open()
+        return visited
+
+    yield open_page
+    for visited in visits:
+        visited.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Write pictures that the gallery has not seen, one of each of three landmarks."""
+    paths = [tmp_path / f"holiday {landmark}.jpg" for landmark in range(3)]
+    for landmark, path in enumerate(paths):
+        path.write_bytes(view_bytes(landmark, 50))
+    return paths

@@ -8,23 +8,30 @@ import httpx
 import pytest
 
 from service.website import website
+from tests.api.conftest import MAX_BYTES
 
 ADDRESSES = {
     "/": "text/html; charset=utf-8",
+    "/page/announce.js": "text/javascript; charset=utf-8",
     "/page/icon.svg": "image/svg+xml",
     "/page/page.js": "text/javascript; charset=utf-8",
+    "/page/redraw.js": "text/javascript; charset=utf-8",
+    "/page/service.js": "text/javascript; charset=utf-8",
     "/page/style.css": "text/css; charset=utf-8",
 }
 
 
 def test_these_are_all_files_of_the_page() -> None:
     """Each has its own address, and nothing else has one."""
-    assert {getattr(route, "path", None) for route in website().routes} == set(ADDRESSES)
+    assert {getattr(route, "path", None) for route in website(1).routes} == set(ADDRESSES)
 
 
 @pytest.mark.parametrize(("address", "kind"), ADDRESSES.items())
 def test_a_file_of_the_page_is_what_it_says(client: httpx.Client, address: str, kind: str) -> None:
-    """It may load nothing but its own files, and be shown inside no other page."""
+    """It may load nothing but its own files, and be shown inside no other page.
+
+    It asks for no camera, microphone or place, and is never kept without being asked for again.
+    """
     answer = client.get(address)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == kind
@@ -34,6 +41,9 @@ def test_a_file_of_the_page_is_what_it_says(client: httpx.Client, address: str, 
     assert "unsafe" not in policy
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    forbidden = answer.headers["Permissions-Policy"].split(", ")
+    assert {"camera=()", "geolocation=()", "microphone=()"} <= set(forbidden)
     assert client.head(address).headers["Content-Length"] == str(len(answer.content))
 
 
@@ -43,8 +53,16 @@ def test_a_file_is_sent_again_only_if_it_changed(client: httpx.Client) -> None:
     tag = first.headers["ETag"]
     again = client.get("/", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["Content-Security-Policy"] == first.headers["Content-Security-Policy"]
+    for name in ("Content-Security-Policy", "Permissions-Policy", "Cache-Control"):
+        assert again.headers[name] == first.headers[name]
     assert client.get("/", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_the_page_knows_how_large_a_picture_may_be(client: httpx.Client) -> None:
+    """It is this service's own limit, so that the page need not ask in vain."""
+    assert re.findall(r'name="max-bytes" content="([^"]*)"', client.get("/").text) == [
+        str(MAX_BYTES)
+    ]
 
 
 def test_every_file_that_the_page_names_is_there(client: httpx.Client) -> None:

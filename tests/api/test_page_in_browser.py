@@ -2,141 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from embedder.embedder import Embedder
-from embedder.photographs import open_data
-from index.build import BuildRecipe, build
-from index.store import Store
 from service.security import digest_of, new_key
+from tests.api.browsing import Visit
 from tests.api.conftest import MAX_BYTES, Artifacts, Running, serving
-from tests.factories import view_bytes
 
 KEY = new_key()
 PHONE = {"width": 320, "height": 640}
-PATIENCE_MILLISECONDS = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start Chromium, as Debian packs it."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    expect.set_options(timeout=PATIENCE_MILLISECONDS)
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-
-
-@pytest.fixture(scope="module")
-def shown(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """Build a gallery whose pictures can be shown."""
-    store = Store(tmp_path_factory.mktemp("page") / "store")
-    embedder = Embedder.load(artifacts.embedder)
-    build(store, embedder, open_data(artifacts.photographs), BuildRecipe(thumbnail_side=48))
-    embedder.close()
-    return replace(artifacts, store=store.path)
-
-
-@pytest.fixture(scope="module")
-def open_service(shown: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Serve it to anybody."""
-    log = tmp_path_factory.mktemp("page") / "log"
-    with serving(shown, log, "--max-bytes", str(MAX_BYTES)) as running:
-        yield running
-
-
-@dataclass
-class Visit:
-    """The page in a tab, and what went wrong in it."""
-
-    page: Page
-    url: str
-    faults: list[str] = field(default_factory=list)
-
-    def choose(self, *files: Path) -> None:
-        """Choose pictures with the page's own button."""
-        self.page.get_by_label("Choose pictures").set_input_files(list(files))
-
-    def bring(self, kind: str, path: Path) -> None:
-        """Drop a file onto the page, or paste it."""
-        self.page.evaluate(
-            """([kind, bytes, name]) => {
-              const data = new DataTransfer();
-              data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
-              const event = kind === "paste"
-                ? new ClipboardEvent(kind, { clipboardData: data, bubbles: true })
-                : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
-              document.body.dispatchEvent(event);
-            }""",
-            [kind, list(path.read_bytes()), path.name],
-        )
-
-    def headline(self, number: int = 0) -> Any:
-        """Find the headline of a card; the newest is the first."""
-        return self.page.locator(".card").nth(number).get_by_role("heading")
-
-    def demand_accessible(self) -> None:
-        """Let axe-core look for what keeps people out."""
-        # Run inside the page's own world: the policy forbids it as a script of the page.
-        found = Axe().run(self.page).response["violations"]
-        grave = [fault["id"] for fault in found if fault["impact"] in {"serious", "critical"}]
-        assert grave == []
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Give a function that opens the page of a service; nothing may go wrong in it unseen."""
-    visits = []
-
-    def open_page(service: Running, **options: Any) -> Visit:
-        context = browser.new_context(**options)
-        context.set_default_timeout(PATIENCE_MILLISECONDS)
-        found = Visit(context.new_page(), service.url)
-        found.page.on("pageerror", lambda error: found.faults.append(str(error)))
-        found.page.on(
-            "console",
-            lambda line: (
-                found.faults.append(line.text)
-                if line.type == "error" and "Failed to load resource" not in line.text
-                else None
-            ),
-        )
-        found.page.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith((service.url, f"blob:{service.url}"))
-                else found.faults.append(f"asked {asked.url}")
-            ),
-        )
-        found.page.goto(service.url)
-        visits.append(found)
-        return found
-
-    yield open_page
-    for found in visits:
-        assert found.faults == []
-        found.page.context.close()
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """Write pictures that the gallery has not seen, one of each of three landmarks."""
-    paths = [tmp_path / f"holiday {landmark}.jpg" for landmark in range(3)]
-    for landmark, path in enumerate(paths):
-        path.write_bytes(view_bytes(landmark, 50))
-    return paths
 
 
 @pytest.mark.parametrize("viewport", [None, PHONE], ids=["desktop", "phone"])
@@ -153,7 +32,6 @@ def test_a_chosen_picture_is_answered_with_its_neighbors(
     expect(neighbors).to_have_count(5)
     expect(neighbors.first.get_by_role("img")).to_be_visible()
     expect(neighbors.first).to_contain_text("landmark-1")
-    expect(visited.page.get_by_role("status")).to_contain_text("landmark-1")
     width = visited.page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert width <= 0
 
@@ -175,14 +53,14 @@ def test_several_pictures_are_answered_each_on_its_card(
     text = pictures[0].with_name("notes.txt")
     text.write_text("not a picture")
     large = pictures[0].with_name("large.jpg")
-    large.write_bytes(view_bytes(1, 0) + bytes(MAX_BYTES))
-    visited = visit(open_service)
+    large.write_bytes(bytes(MAX_BYTES + 1))
+    visited = visit(open_service, "415")
     visited.choose(*pictures, text, large)
     expect(visited.headline(0)).to_have_text("This picture is too large")
     expect(visited.headline(1)).to_have_text("This is not a picture that can be read here")
     for number in range(3):
         expect(visited.headline(4 - number)).to_have_text(f"landmark-{number}")
-    expect(visited.page.locator(".card").first.get_by_text("Ask again")).to_be_hidden()
+    expect(visited.again()).to_have_count(0)
 
 
 def test_markup_in_a_name_is_text(
@@ -199,15 +77,29 @@ def test_markup_in_a_name_is_text(
 def test_a_service_that_is_gone_is_told_and_can_be_asked_again(
     visit: Callable[..., Visit], shown: Artifacts, pictures: list[Path], tmp_path: Path
 ) -> None:
-    """The page stays, says what happened, and offers to try once more."""
+    """The page stays and says what happened; once the service is back, it answers.
+
+    Who presses the button by the keyboard stays at the card.
+    """
     with serving(shown, tmp_path / "log") as service:
-        visited = visit(service)
+        visited = visit(service, "ERR_CONNECTION")
         visited.choose(pictures[0])
         expect(visited.headline()).to_have_text("landmark-0")
+        expect(visited.page.locator(".neighbors img").last).to_be_visible()
     visited.choose(pictures[1])
     expect(visited.headline()).to_have_text("The service does not answer")
-    expect(visited.page.get_by_role("button", name="Ask again")).to_be_visible()
-    expect(visited.page.get_by_role("button", name="Ask again")).to_be_enabled()
+    visited.again().press("Enter")
+    expect(visited.headline()).to_have_text("The service does not answer")
+    expect(visited.headline()).to_be_focused()
+    visited.page.keyboard.press("Tab")
+    expect(visited.again()).to_be_focused()
+    port = service.url.rpartition(":")[2]
+    with serving(shown, tmp_path / "later", "--port", port):
+        visited.page.keyboard.press("Enter")
+        expect(visited.headline()).to_have_text("landmark-1")
+        expect(visited.headline()).to_be_focused()
+        expect(visited.again()).to_have_count(0)
+        visited.close()
 
 
 def test_a_key_is_asked_for_and_used(
@@ -215,14 +107,16 @@ def test_a_key_is_asked_for_and_used(
 ) -> None:
     """What was asked without it is asked again with it, by the keyboard alone."""
     with serving(shown, tmp_path / "log", "--api-keys", digest_of(KEY)) as service:
-        visited = visit(service)
+        visited = visit(service, "401")
         visited.choose(pictures[0])
         expect(visited.page.get_by_label("This service asks for a key")).to_be_focused()
         visited.page.keyboard.type(KEY)
         visited.page.keyboard.press("Enter")
         expect(visited.headline()).to_have_text("landmark-0")
+        expect(visited.headline()).to_be_focused()
         expect(visited.page.locator(".neighbors img").first).to_be_visible()
         assert visited.page.evaluate("localStorage.length") == 0
+        visited.close()
 
 
 def test_everything_is_reached_by_the_keyboard(
@@ -246,7 +140,7 @@ def test_axe_finds_nothing_grave(
     """Neither on the empty page nor with answers and a mistake, in either scheme."""
     text = pictures[0].with_name("notes.txt")
     text.write_text("not a picture")
-    visited = visit(open_service, color_scheme=scheme)
+    visited = visit(open_service, "415", color_scheme=scheme)
     visited.demand_accessible()
     visited.choose(*pictures, text)
     for number in range(3):
@@ -254,3 +148,34 @@ def test_axe_finds_nothing_grave(
     expect(visited.page.locator(".trouble")).to_have_count(1)
     expect(visited.page.locator(".neighbors img").last).to_be_visible()
     visited.demand_accessible()
+
+
+def test_everything_is_announced_once_and_in_order(
+    visit: Callable[..., Visit], open_service: Running, pictures: list[Path]
+) -> None:
+    """Answers that arrive together do not overwrite each other; lines are added, never changed."""
+    text = pictures[0].with_name("notes.txt")
+    text.write_text("not a picture")
+    visited = visit(open_service, "415")
+    visited.page.evaluate(
+        """() => {
+          window.changes = [];
+          const look = (seen) => changes.push(...seen.map((change) => change.type));
+          const all = { childList: true, characterData: true, subtree: true };
+          new MutationObserver(look).observe(document.querySelector("[role=log]"), all);
+          window.done = [];
+          const note = ({ target }) =>
+            target.matches(".answered, .trouble") && done.push(target.querySelector("p").innerText);
+          const classes = { attributeFilter: ["class"], subtree: true };
+          new MutationObserver((seen) => seen.forEach(note)).observe(document.body, classes);
+        }"""
+    )
+    visited.choose(*pictures, text)
+    expect(visited.page.locator(".answered, .trouble")).to_have_count(4)
+    done = visited.page.evaluate("done")
+    news = visited.wait_for_news(done[-1])
+    assert news.startswith("Looking at 4 pictures.")
+    assert re.findall(r"(?:holiday \d|notes)\.\w+(?=: )", news) == done
+    for words in ("jpg: landmark-0.", "jpg: landmark-1.", "jpg: landmark-2.", "txt: This is not"):
+        assert news.count(words) == 1
+    assert visited.page.evaluate("changes") == ["childList"] * len(news.splitlines())
