@@ -27,7 +27,12 @@ _FLAGS = (
     ("precision", "PRECISION", "auto, f32 or bf16 (auto)"),
     ("threads", "N", "cores for decoding, network and search; 0 is all there are for it (0)"),
     ("max-bytes", "N", "largest picture accepted, in bytes of its file (20971520)"),
-    ("max-pixels", "N", "largest picture accepted, width x height (64000000)"),
+    (
+        "max-pixels",
+        "N",
+        "largest picture accepted, width x height; the memory holds one of them for each picture "
+        "decoded at once, 21 bytes a pixel (64000000)",
+    ),
     ("held-bytes", "N", "bytes of pictures held in memory at the same time (536870912)"),
     ("batch-pictures", "N", "most pictures that pass the network together (16)"),
     ("waiting-pictures", "N", "pictures that may wait before more are refused (64)"),

@@ -15,6 +15,7 @@ from service import errors, routes
 from service.batching import Batcher, Bounds
 from service.cores import divide_cores
 from service.headers import SecurityHeadersMiddleware
+from service.memory import available_bytes, pictures_that_fit
 from service.metrics import Metrics
 from service.reload import Reloader, fingerprint, open_recognizer
 from service.request_id import HEADER, RequestIdMiddleware
@@ -95,11 +96,31 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
 def _bounds(settings: Settings) -> Bounds:
     return Bounds(
-        decoders=divide_cores(settings.threads).decoders,
+        decoders=decoders(settings),
         waiting=settings.waiting_pictures,
         batch=settings.batch_pictures,
         deadline_seconds=settings.deadline_seconds,
     )
+
+
+def decoders(settings: Settings) -> int:
+    """Choose how many pictures are decoded at once: as many as the cores, and the memory, allow.
+
+    Args:
+        settings: How many cores may be used, and how large a picture may be.
+    """
+    wanted, memory = divide_cores(settings.threads).decoders, available_bytes()
+    fit = pictures_that_fit(memory, max_pixels=settings.max_pixels, held_bytes=settings.held_bytes)
+    if fit < wanted:
+        log.warning(
+            "pictures decoded at once: %d rather than %d, since more of %d pixels do not fit in "
+            "%d MiB of memory; give the service more, or lower --max-pixels",
+            fit,
+            wanted,
+            settings.max_pixels,
+            memory >> 20,
+        )
+    return min(wanted, fit)
 
 
 def _tell(ready: Ready) -> None:
