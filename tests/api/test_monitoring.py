@@ -254,3 +254,71 @@ def test_prometheus_reads_it(tmp_path: Path) -> None:
             [promtool, "check", kind, path], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+OBSERVED = "0+60x20"  # a minute's growth of what is asked once a second, for 20 minutes
+
+
+def growing(name: str, **labels: str) -> dict[str, str]:
+    """Word a counter that grows evenly, for promtool."""
+    told = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return {"series": f"{name}{{{told}}}", "values": OBSERVED}
+
+
+def stage(name: str, within: float) -> list[dict[str, str]]:
+    """Word a stage that takes up to ``within`` seconds each time; a bound of the histogram."""
+    bounds = [bound for bound in ("1", "2", "5", "10", "30", "+Inf") if float(bound) >= within]
+    return [growing("cairn_stage_seconds_bucket", stage=name, le=bound) for bound in bounds]
+
+
+FIRING = {
+    "a batch whose pictures fail": (
+        [
+            growing("cairn_requests_total", address="/predict/batch", status="200"),
+            growing("cairn_pictures_total", outcome="deadline"),
+        ],
+        "CairnErrors",
+    ),
+    "a batch whose pictures are turned away": (
+        [
+            growing("cairn_requests_total", address="/predict/batch", status="200"),
+            growing("cairn_pictures_total", outcome="overloaded"),
+        ],
+        "CairnOverloaded",
+    ),
+    "stages that are slow together": ([*stage("queue", 5), *stage("decode", 5)], "CairnSlow"),
+    "an upload that is slow": (
+        [
+            *stage("queue", 1),
+            growing("cairn_request_seconds_bucket", address="/predict", le="30"),
+            growing("cairn_request_seconds_bucket", address="/predict", le="+Inf"),
+            growing("cairn_pictures_total", outcome="answered"),
+        ],
+        None,
+    ),
+    "pictures of clients that are refused": (
+        [growing("cairn_pictures_total", outcome="not-a-picture")],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIRING)
+def test_an_alert_is_raised_by_what_it_is_for(tmp_path: Path, case: str) -> None:
+    """And by nothing else; promtool computes the rules over counters that are made up."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; Debian's package prometheus has it")
+    series, expected = FIRING[case]
+    raised = {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing", alertname!="CairnAbsent"})',
+        "eval_time": "15m",
+        "exp_samples": [{"labels": f'{{alertname="{expected}"}}', "value": 1}] if expected else [],
+    }
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [raised]}
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [str(DOCKER / "alerts.yml")], "tests": [test]}))
+    ended = subprocess.run(
+        [promtool, "test", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
