@@ -256,7 +256,7 @@ _KEPT = "private, no-cache"  # asked for again by its tag: it may have been remo
     "/pictures/{picture:path}",
     dependencies=[Depends(_client)],
     response_class=Response,
-    responses=_JPEG | _problems(401, 404, 422, 503),
+    responses=_JPEG | _problems(401, 404, 503),
 )
 async def picture(
     batcher: OpenBatcher,
