@@ -304,6 +304,7 @@ def failing(cause: Cause) -> SimpleNamespace:
     return SimpleNamespace(
         refuse_if_full=fail if is_busy else lambda _: None,
         answer=fail_later,
+        count=lambda _: None,
         recognizer=recognizer,
         reload=fail_later,
     )
