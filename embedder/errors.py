@@ -33,6 +33,7 @@ that library's one door, with ``raise … from``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,8 +211,18 @@ class ServiceError(CairnError):
         self.status = status
         self.code = code
         self.request_id = request_id
-        facts = (status and f"HTTP {status}", code, f"request {request_id}")
-        super().__init__(f"{reason} ({', '.join(fact for fact in facts if fact)})")
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        """Word it with its facts."""
+        return f"{self.reason} ({', '.join(fact for fact in self._facts() if fact)})"
+
+    def _facts(self) -> tuple[str, ...]:
+        return (
+            f"HTTP {self.status}" if self.status else "",
+            self.code,
+            f"request {self.request_id}",
+        )
 
 
 class ServiceRefusedError(ServiceError):
@@ -226,6 +237,10 @@ class ServiceBusyError(ServiceError):
 
     exit_code = 11
     retry_after_seconds = 0.0
+
+    def _facts(self) -> tuple[str, ...]:
+        wait = math.ceil(self.retry_after_seconds)
+        return (*super()._facts(), f"come again in {wait} s" if wait else "")
 
 
 class ServiceFailedError(ServiceError):

@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from embedder.stdout import say
+
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
     from index.build import BuildRecipe
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from embedder.errors import CairnError
 
     try:
-        result = asked.command(asked)
+        return say(json.dumps(asked.command(asked)))
     except CairnError as error:
         print(f"cairn-index: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return error.exit_code
@@ -55,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = "; the same command goes on from here" if asked.resumes else ""
         print(f"cairn-index: interrupted{again}", file=sys.stderr)  # noqa: T201 (as above)
         return _INTERRUPTED
-    print(json.dumps(result))  # noqa: T201 (the result)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from service.client import Client
+from embedder.stdout import UNREAD, say
 
-# Nothing of the program is imported up here: --help must not wait for it.
+if TYPE_CHECKING:
+    from embedder.errors import CairnError
+    from service.schemas import Answer
+
+# Nothing heavy of the program is imported up here: --help must not wait for it.
 
 _INTERRUPTED = 130
 _UNREADABLE = 1  # exit code for a picture that cannot be read here
@@ -27,7 +30,12 @@ _FLAGS = (
     ("precision", "PRECISION", "auto, f32 or bf16 (auto)"),
     ("threads", "N", "cores for decoding, network and search; 0 is all there are for it (0)"),
     ("max-bytes", "N", "largest picture accepted, in bytes of its file (20971520)"),
-    ("max-pixels", "N", "largest picture accepted, width x height (64000000)"),
+    (
+        "max-pixels",
+        "N",
+        "largest picture accepted, width x height; the memory holds one of them for each picture "
+        "decoded at once, 21 bytes a pixel (64000000)",
+    ),
     ("held-bytes", "N", "bytes of pictures held in memory at the same time (536870912)"),
     ("batch-pictures", "N", "most pictures that pass the network together (16)"),
     ("waiting-pictures", "N", "pictures that may wait before more are refused (64)"),
@@ -72,9 +80,9 @@ def _make_key(words: Sequence[str]) -> int:
     except ValueError:
         sys.stderr.write("cairn-serve key: a name has letters, digits, dots, dashes, at most 64\n")
         return 2
-    sys.stdout.write(f"{key}\n")
+    end = say(key)
     sys.stderr.write(f"configure it as: {entry}\n")
-    return 0
+    return end
 
 
 def _predict(words: Sequence[str]) -> int:
@@ -97,17 +105,33 @@ def _predict(words: Sequence[str]) -> int:
     parser.add_argument(
         "-k", type=int, default=1, metavar="N", help="neighbors to tell of (default: %(default)s)"
     )
+    parser.add_argument(
+        "--at-once",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="pictures asked about at the same time; the answers come in the order of the pictures "
+        "all the same (default: %(default)s)",
+    )
     asked = parser.parse_args(words)
-    from service.client import Client
+    import asyncio
 
     try:
-        with Client(asked.url, _key(asked.key_file)) as client:
-            return max(_predict_one(client, picture, asked.k) for picture in asked.pictures)
+        return asyncio.run(_predict_all(asked))
+    except BrokenPipeError:  # of stderr; for stdout say() has an exit code
+        return UNREAD
     except (OSError, ValueError) as error:
         sys.stderr.write(f"cairn-serve predict: {error}\n")
         return 2
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("it is 1 or more")
+    return number
 
 
 def _key(path: Path | None) -> str | None:
@@ -116,19 +140,43 @@ def _key(path: Path | None) -> str | None:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _predict_one(client: Client, picture: Path, k: int) -> int:
-    """Print the answer for a picture, or why there is none; return the exit code for it."""
-    from embedder.errors import CairnError
+async def _predict_all(asked: argparse.Namespace) -> int:
+    """Ask about several pictures at a time, tell of each in turn; return the worst exit code."""
+    import asyncio
 
-    try:
-        answer = client.predict(picture, k)
-    except (CairnError, OSError) as error:
-        sys.stderr.write(f"cairn-serve predict: {picture}: {error}\n")
-        return error.exit_code if isinstance(error, CairnError) else _UNREADABLE
-    line = {"picture": str(picture), **answer.model_dump(mode="json")}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-    return 0
+    from embedder.errors import CairnError
+    from service.client import AsyncClient
+
+    turns = asyncio.Semaphore(asked.at_once)
+    async with AsyncClient(asked.url, _key(asked.key_file)) as client:
+
+        async def ask(picture: Path) -> Answer | CairnError | OSError:
+            async with turns:
+                try:
+                    return await client.predict(picture, asked.k)
+                except (CairnError, OSError) as error:
+                    return error
+
+        asking = [asyncio.ensure_future(ask(picture)) for picture in asked.pictures]
+        worst = 0
+        try:
+            for picture, found in zip(asked.pictures, asking, strict=True):
+                worst = max(worst, _tell(picture, await found))
+                if worst == UNREAD:
+                    break
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+    return worst
+
+
+def _tell(picture: Path, found: Answer | CairnError | OSError) -> int:
+    """Print the answer for a picture, or why there is none; return the exit code for it."""
+    if isinstance(found, Exception):
+        sys.stderr.write(f"cairn-serve predict: {picture}: {found}\n")
+        return getattr(found, "exit_code", _UNREADABLE)
+    return say(json.dumps({"picture": str(picture), **found.model_dump(mode="json")}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from service import errors, routes
 from service.batching import Batcher, Bounds
 from service.cores import divide_cores
 from service.headers import SecurityHeadersMiddleware
+from service.memory import available_bytes, pictures_that_fit
 from service.metrics import Metrics
 from service.reload import Reloader, fingerprint, open_recognizer
 from service.request_id import HEADER, RequestIdMiddleware
@@ -33,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     Args:
         settings: What it runs with.
     """
-    app = FastAPI(
+    app = _Described(
         title="Cairn",
         summary="Which landmark does this picture show?",
         lifespan=_lifespan(settings),
@@ -71,6 +73,25 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+class _Described(FastAPI):
+    """FastAPI, but its document tells of no failure that the routes do not tell of.
+
+    FastAPI adds a status 422, in a shape that is never sent, wherever a parameter is taken, even
+    if that takes any text.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+            for shape in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(shape, None)
+        return super().openapi()
+
+
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -95,11 +116,31 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
 def _bounds(settings: Settings) -> Bounds:
     return Bounds(
-        decoders=divide_cores(settings.threads).decoders,
+        decoders=decoders(settings),
         waiting=settings.waiting_pictures,
         batch=settings.batch_pictures,
         deadline_seconds=settings.deadline_seconds,
     )
+
+
+def decoders(settings: Settings) -> int:
+    """Choose how many pictures are decoded at once: as many as the cores, and the memory, allow.
+
+    Args:
+        settings: How many cores may be used, and how large a picture may be.
+    """
+    wanted, memory = divide_cores(settings.threads).decoders, available_bytes()
+    fit = pictures_that_fit(memory, max_pixels=settings.max_pixels, held_bytes=settings.held_bytes)
+    if fit < wanted:
+        log.warning(
+            "pictures decoded at once: %d rather than %d, since more of %d pixels do not fit in "
+            "%d MiB of memory; give the service more, or lower --max-pixels",
+            fit,
+            wanted,
+            settings.max_pixels,
+            memory >> 20,
+        )
+    return min(wanted, fit)
 
 
 def _tell(ready: Ready) -> None:

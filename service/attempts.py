@@ -19,8 +19,6 @@ import httpx
 
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 8.0
-LONGEST_RETRY_AFTER_SECONDS = 60.0
-"""A service that wants to be left alone for longer is asked again after this all the same."""
 
 _LEAST_SECONDS = 0.01  # a wait may last longer than was planned; sockets take no negative time
 _PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -98,13 +96,14 @@ class Attempts:
             found: What came of it.
 
         Returns:
-            Seconds to wait before the next one; ``None`` if there is none, because of what was
-            found, or since it would come too often or too late.
+            Seconds to wait before the next one, never fewer than ``Retry-After`` asks for;
+            ``None`` if there is none, because of what was found, or since it would come too often
+            or after the time is over.
         """
         if not self._retries or not _may_pass(found):
             return None
         told = retry_after(found.headers) if isinstance(found, Reply) else 0.0
-        pause = min(told, LONGEST_RETRY_AFTER_SECONDS) + self._backoff * (1 + self._chance()) / 2
+        pause = told + self._backoff * (1 + self._chance()) / 2
         self._retries -= 1
         self._backoff = min(2 * self._backoff, LONGEST_BACKOFF_SECONDS)
         return pause if pause < self.seconds_left() else None

@@ -49,7 +49,10 @@ class Client:
     """Asks a service, and waits for its answers. Threads may share it.
 
     A service that is full or not ready (429, 503) is asked again, when its ``Retry-After`` says
-    so, as is one to which no connection can be made. Waits grow and are uneven.
+    so, as is one to which no connection can be made. Waits grow and are uneven. Where it asks for
+    a longer wait than the timeout leaves, nothing is waited for: a
+    :class:`~embedder.errors.ServiceBusyError` tells at once when to come again. Somebody who can
+    wait that long gives a longer timeout.
 
     Args:
         url: Where the service is: ``http://host:port``, with a path if it is behind one.
@@ -92,7 +95,8 @@ class Client:
 
         Raises:
             ServiceRefusedError: The picture, ``k`` or the key is refused.
-            ServiceBusyError: The service is full or not ready, and still was at the last attempt.
+            ServiceBusyError: The service is full or not ready, and still was at the last attempt;
+                ``retry_after_seconds`` says for how long it asks to be left alone.
             ServiceFailedError: The service failed, or what answered is none.
             ServiceUnreachableError: Nothing came back, or not in time.
             OSError: The file cannot be read.

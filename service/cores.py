@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.control_groups import control_groups, number
+
 
 @dataclass(frozen=True, slots=True)
 class Cores:
@@ -92,34 +94,12 @@ def available_cores(root: Path = Path("/")) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quotas that hold for this process, in cores: of its control group and above."""
-    for directory in _control_groups(root):
+    for directory in control_groups("cpu", root):
         for quota_file, period_file in (
             ("cpu.max", "cpu.max"),
             ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
         ):
-            quota = _number(directory / quota_file, 0)
-            period = _number(directory / period_file, -1)
+            quota = number(directory / quota_file)
+            period = number(directory / period_file, -1)
             if quota > 0 and period > 0:
                 yield quota / period
-
-
-def _control_groups(root: Path) -> Iterator[Path]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        inner = Path(path.lstrip("/"))
-        yield from (mount / above for above in (inner, *inner.parents))
-
-
-def _number(path: Path, place: int) -> float:
-    """Return one number of a file; 0 where it is absent or says ``max``."""
-    try:
-        return float(path.read_text(encoding="utf-8").split()[place])
-    except (OSError, ValueError, IndexError):
-        return 0.0

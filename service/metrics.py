@@ -33,7 +33,8 @@ class Metrics:
         batch_pictures: How many pictures were put together.
         requests: Requests by address (the pattern, not the path), method and status.
         request_seconds: Time from the head of a request to its answer, by address.
-        outcomes: Pictures asked about: ``answered``, or the code of the problem.
+        outcomes: Pictures asked about: ``answered``, or the code of the problem. A request for
+            several that fails as a whole counts as one.
         waiting: Pictures that are received and not yet answered.
         held_bytes: Bytes of pictures held in memory.
         reloads: Attempts to open another pair: ``switched`` or ``refused``.

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -89,7 +90,8 @@ class RequestIdMiddleware:
         self._metrics.requests.labels(address, method, str(status)).inc()
         self._metrics.request_seconds.labels(address).observe(seconds)
         if scope.get("cairn.asks_of_picture"):
-            self._metrics.outcomes.labels(scope.get("cairn.outcome", "answered")).inc()
+            unworded = "internal" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "answered"
+            self._metrics.outcomes.labels(scope.get("cairn.outcome", unworded)).inc()
         facts = {
             "request_id": request_id(scope),
             "method": method,

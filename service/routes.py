@@ -200,6 +200,7 @@ async def predict_batch(
     k: NeighborCount = None,
 ) -> Outcomes:
     """Name the landmarks of several pictures; one that is refused leaves the others be."""
+    request.scope["cairn.asks_of_picture"] = True  # of one, until it is known of how many
     batcher.refuse_if_full(client)
     with intake.begin(request) as reading:
         uploads = await reading.pictures(request.app.state.max_pictures)
@@ -218,7 +219,9 @@ async def predict_batch(
         async def outcomes() -> list[Outcome]:
             return await asyncio.gather(*map(outcome, uploads))
 
-        return Outcomes(outcomes=tuple(await unless_left(request, outcomes())))
+        told = Outcomes(outcomes=tuple(await unless_left(request, outcomes())))
+        request.scope["cairn.asks_of_picture"] = False  # each was counted by itself
+        return told
 
 
 @api.get(
@@ -253,7 +256,7 @@ _KEPT = "private, no-cache"  # asked for again by its tag: it may have been remo
     "/pictures/{picture:path}",
     dependencies=[Depends(_client)],
     response_class=Response,
-    responses=_JPEG | _problems(401, 404, 422, 503),
+    responses=_JPEG | _problems(401, 404, 503),
 )
 async def picture(
     batcher: OpenBatcher,

@@ -7,11 +7,11 @@ import logging
 import os
 import signal
 import socket
-import sys
 
 import uvicorn
 from fastapi import FastAPI
 
+from embedder.stdout import say
 from service.app import create_app
 from service.logs import set_up_logging
 from service.settings import Settings, unknown_variables
@@ -81,8 +81,7 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
-            sys.stdout.write(f"http://{f'[{host}]' if ':' in host else host}:{port}\n")
-            sys.stdout.flush()
+            say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 def _outlive_signals() -> None:

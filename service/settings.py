@@ -58,7 +58,8 @@ class Settings(BaseSettings):
         threads: Cores for decoding, the network and the search together; 0 is all that this
             process may use.
         max_bytes: Largest picture accepted, in bytes of its file.
-        max_pixels: Largest picture accepted, width × height.
+        max_pixels: Largest picture accepted, width × height; no more pictures are decoded at once
+            than the memory holds of that size, whatever ``threads`` is.
         held_bytes: What the pictures of all requests under way may come to in memory.
         batch_pictures: Most pictures that pass the network together.
         waiting_pictures: Pictures that may wait; one more is refused with 429 or 503.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedder.stdout import say
 from trainer.data.commands import add_download, add_prepare
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         result = options.command(options)
+        return 0 if result is None else say(json.dumps(result))
     except CairnError as error:
         print(f"cairn-train: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return error.exit_code
@@ -46,9 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"cairn-train: interrupted{options.again}", file=sys.stderr)  # noqa: T201 (as above)
         return _INTERRUPTED
-    if result is not None:
-        print(json.dumps(result))  # noqa: T201 (the result)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,16 +21,19 @@ import pytest
 from embedder.embedder import Embedder
 from embedder.errors import ServiceRefusedError
 from embedder.photographs import open_data
+from embedder.stdout import UNREAD
 from index.build import BuildRecipe, build
 from index.store import Store
+from service import examples
 from service.schemas import Answer
 from service.security import digest_of, new_key
 from tests.api.conftest import Artifacts, Running, environment, serving
 from tests.clients import KINDS, ask
 from tests.conftest import ROOT
 from tests.factories import view_bytes
-from tests.scripted_server import keeps_silent, playing
+from tests.scripted_server import keeps_silent, playing, says
 
+ANSWERS = says(200, examples.ANSWER.model_dump_json().encode())
 KEY, ADMIN = new_key(), new_key()
 
 
@@ -183,6 +189,82 @@ def test_the_command_prints_a_line_for_each_picture(service: Running, artifacts:
     assert [len(line["neighbors"]) for line in lines] == [2, 2, 2]
 
 
+def test_several_pictures_are_asked_about_at_once(photograph: Path) -> None:
+    """Four, unless another number is given; the service answers none before it has four."""
+    together = threading.Barrier(4)
+
+    def answers_with_the_others(handler: Any) -> None:
+        together.wait(30)
+        ANSWERS(handler)
+
+    with playing(answers_with_the_others) as script:
+        ended = run(*[str(photograph)] * 8, "--url", script.url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 8
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_more_are_asked_about_at_once_than_is_said(photograph: Path, at_once: int) -> None:
+    """A picture is asked about when another is answered."""
+    asking, most = 0, 0
+    counting = threading.Lock()
+
+    def counts(handler: Any) -> None:
+        nonlocal asking, most
+        with counting:
+            asking += 1
+            most = max(most, asking)
+        time.sleep(0.1)
+        with counting:
+            asking -= 1
+        ANSWERS(handler)
+
+    with playing(counts) as script:
+        pictures = [str(photograph)] * 7
+        ended = run(*pictures, "--url", script.url, "--at-once", str(at_once))
+    assert ended.returncode == 0
+    assert most == at_once
+
+
+def test_a_slow_answer_keeps_its_place(photograph: Path, tmp_path: Path) -> None:
+    """Lines come in the order of the pictures, whichever is answered first."""
+    files = [shutil.copy(photograph, tmp_path / f"{number}.jpg") for number in range(4)]
+
+    def is_slow(handler: Any) -> None:
+        time.sleep(1)
+        ANSWERS(handler)
+
+    with playing(is_slow, ANSWERS) as script:
+        ended = run(*map(str, files), "--url", script.url)
+    assert [json.loads(line)["picture"] for line in ended.stdout.splitlines()] == [*map(str, files)]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_command_ends_in_silence_where_nobody_reads(
+    photograph: Path, tmp_path: Path, stream: str
+) -> None:
+    """As other tools do behind ``| head -1``; the pictures that are left are not asked about."""
+    picture = photograph if stream == "stdout" else tmp_path / "absent.jpg"
+    pictures = [str(picture)] * 30
+    reader, writer = os.pipe()
+    os.close(reader)
+    with playing(ANSWERS) as script:
+        asked = ("predict", "--at-once", "1", "--url", script.url)
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", *asked, *pictures],
+            cwd=ROOT,
+            env=environment(),
+            timeout=120,
+            check=False,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer},
+        )
+        assert len(script.asked) < 10
+    os.close(writer)
+    assert ended.returncode == UNREAD
+    assert not ended.stdout
+    assert not ended.stderr
+
+
 def test_the_command_goes_on_after_a_picture_that_fails(
     service: Running, photograph: Path, tmp_path: Path
 ) -> None:
@@ -226,7 +308,14 @@ def test_the_command_takes_the_key_from_a_file_or_the_environment(
 
 
 @pytest.mark.parametrize(
-    "words", [("--url", "nowhere"), ("--key-file", "absent"), (), ("a.jpg", "-k", "many")]
+    "words",
+    [
+        ("--url", "nowhere"),
+        ("--key-file", "absent"),
+        (),
+        ("a.jpg", "-k", "many"),
+        ("--at-once", "0"),
+    ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(words: tuple[str, ...]) -> None:
     """With exit code 2 and in words."""

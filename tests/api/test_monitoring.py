@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.app import create_app
+from service.errors import RULES as OF_ERRORS
+from service.errors import RequestError, Rule
+from service.metrics import Metrics
+from service.settings import Settings
 from tests.conftest import ROOT
 from tests.factories import view_bytes
 
@@ -21,7 +27,7 @@ DOCKER = ROOT / "docker"
 ALERTS = yaml.safe_load((DOCKER / "alerts.yml").read_text(encoding="utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((DOCKER / "grafana/dashboards/cairn.json").read_text(encoding="utf-8"))
-OTHERS = {"up"}  # Prometheus's own
+OTHERS = {"up", "ALERTS"}  # Prometheus's own
 ADDED = {"job", "instance", "le"}  # labels that Prometheus adds, and those of buckets
 WORDS = {"by", "on", "or", "unless", "and", "sum", "count", "rate", "increase", "changes"}
 WORDS |= {"absent", "histogram_quantile", "vector"}
@@ -89,6 +95,118 @@ def test_what_is_grouped_by_is_a_label(told: dict[str, set[str]]) -> None:
     assert {label for group in groups for label in re.split(r",\s*", group)} <= labels
 
 
+def every_rule() -> Iterator[Rule]:
+    """Yield how each error looks from outside."""
+    yield from OF_ERRORS.values()
+    kinds = [RequestError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if hasattr(kind, "rule"):
+            yield kind.rule
+
+
+def outcomes_in(expression: str) -> list[set[str]]:
+    """Give the outcomes that each selector of pictures names."""
+    found = re.findall(r'cairn_pictures_total\{[^}]*outcome=~"([^"]*)"', expression)
+    return [set(outcomes.split("|")) for outcomes in found]
+
+
+def test_whatever_the_service_fails_at_raises_an_alert() -> None:
+    """Each code of a problem that is not the client's own doing, by one alert and by one panel."""
+    rules = {rule.code: rule.status for rule in every_rule()}
+    turned_away = {code for code, status in rules.items() if status in (429, 503)}
+    failed = {code for code, status in rules.items() if status >= 500} - turned_away
+    assert len(turned_away) > 3
+    assert len(failed) > 1
+    alerts = {rule["alert"]: rule["expr"] for rule in RULES if "alert" in rule}
+    panels = {panel["title"]: panel["targets"][0]["expr"] for panel in DASHBOARD["panels"]}
+    for expression in (alerts["CairnErrors"], panels["Errors of the service"]):
+        assert outcomes_in(expression) == [failed]
+    for expression in (alerts["CairnOverloaded"], panels["Turned away"]):
+        assert outcomes_in(expression) == [turned_away]
+
+
+def test_no_alert_counts_how_slowly_a_client_sends() -> None:
+    """The time of a whole request has the time of its upload in it."""
+    assert [rule for rule in RULES if "cairn_request_seconds" in rule["expr"]] == []
+
+
+def test_the_dashboard_shows_the_alerts() -> None:
+    """Those of a service, and those of all services together, which name none."""
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    assert [expr for expr in expressions if "ALERTS" in expr] == ['ALERTS{instance=~"$instance|"}']
+
+
+def outcomes_after(client: httpx.Client, ask: Callable[[], object]) -> dict[str, float]:
+    """Tell by how much each outcome of pictures was counted up while something was asked."""
+
+    def told() -> dict[str, float]:
+        return {
+            sample.labels["outcome"]: sample.value
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == "cairn_pictures_total"
+        }
+
+    before = told()
+    ask()
+    return {
+        outcome: count - before.get(outcome, 0)
+        for outcome, count in told().items()
+        if count != before.get(outcome, 0)
+    }
+
+
+def test_each_picture_of_several_is_counted_once(client: httpx.Client) -> None:
+    """By what became of it."""
+    files = [("file", (name, data)) for name, data in (("a", view_bytes(1, 0)), ("b", b"none"))]
+    counted = outcomes_after(client, lambda: client.post("/predict/batch", files=files))
+    assert counted == {"answered": 1, "not-a-picture": 1}
+
+
+def test_a_request_for_several_that_fails_as_a_whole_is_counted(client: httpx.Client) -> None:
+    """As one, since nobody knows how many it holds."""
+    counted = outcomes_after(client, lambda: client.post("/predict/batch", content=b"no form"))
+    assert counted == {"multipart-malformed": 1}
+
+
+class Failing:
+    """Stands where the batcher does, and has a fault of the program."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def refuse_if_full(self, client: str) -> None:
+        """Let everyone in."""
+
+    def count(self, outcome: str) -> None:
+        """Count a picture, as the batcher does."""
+        self._metrics.outcomes.labels(outcome).inc()
+
+    async def answer(self, data: bytes, k: int | None = None, *, client: str = "") -> None:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("address", ["/predict", "/predict/batch"])
+def test_a_fault_of_the_program_is_counted_as_one(address: str) -> None:
+    """Not as an answer, whether the picture came alone or among others."""
+    app = create_app(Settings(store=Path("absent"), embedder=Path("absent")))
+    app.state.batcher = Failing(app.state.metrics)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.post(address, files={"file": ("a", b"a picture")})
+
+    assert asyncio.run(ask()).status_code == 500
+    text = app.state.metrics.expose().decode()
+    assert re.findall(r"^cairn_pictures_total.*", text, re.MULTILINE) == [
+        'cairn_pictures_total{outcome="internal"} 1.0'
+    ]
+
+
 def test_every_alert_says_what_to_do() -> None:
     """It has a severity, one line for who is woken, and where to look."""
     alerts = [rule for rule in RULES if "alert" in rule]
@@ -136,3 +254,71 @@ def test_prometheus_reads_it(tmp_path: Path) -> None:
             [promtool, "check", kind, path], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+OBSERVED = "0+60x20"  # a minute's growth of what is asked once a second, for 20 minutes
+
+
+def growing(name: str, **labels: str) -> dict[str, str]:
+    """Word a counter that grows evenly, for promtool."""
+    told = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return {"series": f"{name}{{{told}}}", "values": OBSERVED}
+
+
+def stage(name: str, within: float) -> list[dict[str, str]]:
+    """Word a stage that takes up to ``within`` seconds each time; a bound of the histogram."""
+    bounds = [bound for bound in ("1", "2", "5", "10", "30", "+Inf") if float(bound) >= within]
+    return [growing("cairn_stage_seconds_bucket", stage=name, le=bound) for bound in bounds]
+
+
+FIRING = {
+    "a batch whose pictures fail": (
+        [
+            growing("cairn_requests_total", address="/predict/batch", status="200"),
+            growing("cairn_pictures_total", outcome="deadline"),
+        ],
+        "CairnErrors",
+    ),
+    "a batch whose pictures are turned away": (
+        [
+            growing("cairn_requests_total", address="/predict/batch", status="200"),
+            growing("cairn_pictures_total", outcome="overloaded"),
+        ],
+        "CairnOverloaded",
+    ),
+    "stages that are slow together": ([*stage("queue", 5), *stage("decode", 5)], "CairnSlow"),
+    "an upload that is slow": (
+        [
+            *stage("queue", 1),
+            growing("cairn_request_seconds_bucket", address="/predict", le="30"),
+            growing("cairn_request_seconds_bucket", address="/predict", le="+Inf"),
+            growing("cairn_pictures_total", outcome="answered"),
+        ],
+        None,
+    ),
+    "pictures of clients that are refused": (
+        [growing("cairn_pictures_total", outcome="not-a-picture")],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIRING)
+def test_an_alert_is_raised_by_what_it_is_for(tmp_path: Path, case: str) -> None:
+    """And by nothing else; promtool computes the rules over counters that are made up."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; Debian's package prometheus has it")
+    series, expected = FIRING[case]
+    raised = {
+        "expr": 'count by (alertname) (ALERTS{alertstate="firing", alertname!="CairnAbsent"})',
+        "eval_time": "15m",
+        "exp_samples": [{"labels": f'{{alertname="{expected}"}}', "value": 1}] if expected else [],
+    }
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [raised]}
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [str(DOCKER / "alerts.yml")], "tests": [test]}))
+    ended = subprocess.run(
+        [promtool, "test", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -11,7 +11,6 @@ import pytest
 from service.attempts import (
     FIRST_BACKOFF_SECONDS,
     LONGEST_BACKOFF_SECONDS,
-    LONGEST_RETRY_AFTER_SECONDS,
     Attempts,
     Patience,
     Reply,
@@ -109,11 +108,14 @@ def test_nobody_comes_before_the_time_that_was_told() -> None:
     assert 7 < pause <= 7 + FIRST_BACKOFF_SECONDS
 
 
-def test_a_time_that_is_far_away_is_not_waited_for() -> None:
-    """There is a bound to what a service may ask."""
-    pause = attempts().pause_after(Reply(503, {"retry-after": "86400"}, b""))
+@pytest.mark.parametrize("told", [61, 86400])
+def test_a_long_time_is_waited_for_by_whoever_has_it(told: int) -> None:
+    """A service that asks for more than a minute is not asked sooner, however long the timeout."""
+    reply = Reply(503, {"retry-after": str(told)}, b"")
+    pause = attempts(seconds=2 * told).pause_after(reply)
     assert pause is not None
-    assert pause <= LONGEST_RETRY_AFTER_SECONDS + FIRST_BACKOFF_SECONDS
+    assert told < pause <= told + FIRST_BACKOFF_SECONDS
+    assert attempts(seconds=told).pause_after(reply) is None
 
 
 def test_a_pause_that_outlasts_the_timeout_is_not_begun() -> None:

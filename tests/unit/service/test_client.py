@@ -120,6 +120,24 @@ def test_a_wait_longer_than_the_timeout_is_not_begun(kind: str) -> None:
     assert caught.value.retry_after_seconds == 300
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"retry_after": "120"}, ", come again in 120 s)"),
+        ({"retry_after": "0"}, "request its-id)"),
+        ({}, "request its-id)"),
+    ],
+)
+def test_the_error_of_a_busy_service_says_when_to_come_again(
+    kind: str, told: dict[str, str], words: str
+) -> None:
+    """Where the service does, also for somebody who only reads the words."""
+    with playing(refuses(429, **told)) as script, pytest.raises(ServiceBusyError) as caught:
+        ask(kind, script.url, predict, retries=int("120" in told.values()))
+    assert len(script.asked) == 1
+    assert str(caught.value).endswith(words)
+
+
 @contextlib.contextmanager
 def opening_late(seconds: float) -> Iterator[str]:
     """Give an address at which nothing listens at first, and a service later."""
