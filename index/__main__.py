@@ -394,7 +394,7 @@ def _build(asked: argparse.Namespace) -> dict[str, object]:
     from index.store import Store
 
     data = open_data(asked.data)
-    _check_penalties(asked)
+    _check_distractors(asked)
     with closing(_load_embedder(asked)) as embedder:
         furnishing = Furnishing(_ranking(asked, embedder), _distractors(asked, embedder))
         recipe = replace(_recipe(asked), furnishing=furnishing, thumbnail_side=asked.thumbnails)
@@ -509,9 +509,15 @@ def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str,
     }
 
 
-def _check_penalties(asked: argparse.Namespace) -> None:
+def _check_distractors(asked: argparse.Namespace) -> None:
     from embedder.errors import GalleryError
+    from index.distractors import OWN
 
+    if asked.distractors == OWN and Path(OWN).is_dir():
+        raise GalleryError(
+            f"--distractors {OWN} means the gallery's own landmarks, and there is a folder of that "
+            f"name here: write ./{OWN} for the folder, or rename it"
+        )
     if (asked.gallery_penalty or asked.query_penalty) and asked.distractors is None:
         raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
 

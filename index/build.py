@@ -309,10 +309,24 @@ class _Pieces:
         choose = partial(resolve, dimension=self.run.dimension, gpu_bytes=free)
         asked = self.recipe.kind or AUTO
         if self.recipe.kind is None and self.reuse.gallery is not None:
-            old = self.reuse.gallery.manifest
-            if old.factory != choose(AUTO, old.rows).factory:
-                asked = old.factory if old.kind == "factory" else old.kind
+            asked = asked_kind(self.reuse.gallery.manifest, free)
         return choose(asked, rows)
+
+
+def asked_kind(manifest: GalleryManifest, gpu_bytes: int) -> str:
+    """Return what :func:`index.kinds.resolve` was asked for when a gallery was built.
+
+    Args:
+        manifest: The gallery's.
+        gpu_bytes: Free memory of the GPUs that it was built for; 0 for a CPU.
+
+    Returns:
+        ``auto`` where that gives the gallery's kind, whatever was asked for.
+    """
+    auto = resolve(AUTO, manifest.rows, dimension=manifest.dimension, gpu_bytes=gpu_bytes)
+    if manifest.factory == auto.factory:
+        return AUTO
+    return manifest.factory if manifest.kind == "factory" else manifest.kind
 
 
 def _publish(store: Store, pieces: _Pieces, furnishing: Furnishing) -> GalleryManifest:

@@ -7,6 +7,7 @@ later build of the same gallery takes the furnishing over.
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from embedder.arrays import unit_rows
-from embedder.digest import record
+from embedder.digest import FileRecord, record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError
 from embedder.manifest import EmbedderManifest
@@ -36,21 +37,30 @@ from index.manifest import DistractorReference, GalleryManifest, write_manifest
 from index.ranking import Ranking
 from index.stream import BATCH_PICTURES
 
+_log = logging.getLogger(__name__)
+
 
 def advised_ranking(embedder: EmbedderManifest) -> Ranking:
     """Return how galleries of an embedder answer where they are not told otherwise.
 
     Raises:
-        ArtifactMismatchError: The embedder advises what is not known here.
+        ArtifactMismatchError: The embedder advises what is not known here, or penalties, which
+            need pictures of no landmark.
     """
+    cause = None
     try:
-        return Ranking.model_validate(embedder.ranking)
+        ranking = Ranking.model_validate(embedder.ranking)
     except ValidationError as error:
-        raise ArtifactMismatchError(
-            f"ranking advised by the embedder {embedder.name}",
-            expected=f"some of {', '.join(Ranking.model_fields)}",
-            found=json.dumps(embedder.ranking),
-        ) from error
+        cause = error
+    else:
+        if not ranking.penalized:
+            return ranking
+    known = (name for name in Ranking.model_fields if not name.endswith("_penalty"))
+    raise ArtifactMismatchError(
+        f"ranking advised by the embedder {embedder.name}",
+        expected=f"some of {', '.join(known)}",
+        found=json.dumps(embedder.ranking),
+    ) from cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +122,13 @@ class Furnishing:
             ``evaluate`` can show what they would do. :data:`index.distractors.OWN` for those
             that every build of the gallery makes of its own landmarks.
         calibration: What a confidence is worth, learned from an earlier build of the gallery.
+        learned_with: Record of the distractors of that build; ``None`` where it had none.
     """
 
     ranking: Ranking = field(default_factory=Ranking)
     distractors: DistractorSet | Literal["gallery"] | None = None
     calibration: Calibration | None = None
+    learned_with: FileRecord | None = None
 
     @classmethod
     def of(cls, gallery: Gallery) -> Furnishing:
@@ -126,7 +138,8 @@ class Furnishing:
         if manifest.distractors is not None and opened is not None:
             own = manifest.distractors.data == OWN
             kept = OWN if own else DistractorSet(manifest.distractors, np.array(opened.vectors))
-        return cls(manifest.ranking, kept, manifest.calibration)
+        before = manifest.files.get(DISTRACTORS)
+        return cls(manifest.ranking, kept, manifest.calibration, before)
 
 
 def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> GalleryManifest:
@@ -150,9 +163,22 @@ def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> 
         update["distractors"] = _write_distractors(staged, furnishing.distractors, count)
         files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
         update["files"] = {**manifest.files, **files}
+        update["calibration"] = _still_valid(furnishing, files[DISTRACTORS])
     furnished = GalleryManifest.model_validate({**dict(manifest), **update})
     write_manifest(staged, furnished)
     return furnished
+
+
+def _still_valid(furnishing: Furnishing, distractors: FileRecord) -> Calibration | None:
+    """Drop a calibration of confidences that other distractors were subtracted from."""
+    if not furnishing.ranking.penalized or furnishing.learned_with in (None, distractors):
+        return furnishing.calibration
+    if furnishing.calibration is not None:
+        _log.warning(
+            "the centers of the landmarks are others now, and so are all confidences: the "
+            "calibration is left behind; learn it anew by cairn-index calibrate"
+        )
+    return None
 
 
 def _write_distractors(

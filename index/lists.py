@@ -10,6 +10,7 @@ import filecmp
 import hashlib
 import heapq
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +98,8 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
         list_name: The list; by default the first of :data:`DEFAULT_LISTS` that is there.
 
     Raises:
-        CatalogError: The list is missing, faulty, or names no landmark.
+        CatalogError: The list is missing, faulty, or names no landmark; or the file of credits
+            is faulty, which is better told now than when every picture is embedded.
     """
     name = list_name or _default_list(data)
     listed = data.gallery(None if name == FOLDERS else name)
@@ -113,6 +115,7 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
         pictures=len(photographs),
     )
     told = partial(data.credits, name)
+    deque(told(), maxlen=0)
     return Source(reference, data.directory, photographs, data.names(name), told)
 
 

@@ -71,7 +71,7 @@ class Ranked:
     score: float
 
 
-def top1(landmarks: NDArray[np.integer], similarities: NDArray[np.float32]) -> Ranked:
+def top1(landmarks: NDArray[np.integer], similarities: NDArray[np.floating]) -> Ranked:
     """Take the landmark of the nearest neighbor, with its cosine as the score.
 
     Args:
@@ -92,7 +92,7 @@ def top1(landmarks: NDArray[np.integer], similarities: NDArray[np.float32]) -> R
 
 def vote(
     landmarks: NDArray[np.integer],
-    similarities: NDArray[np.float32],
+    similarities: NDArray[np.floating],
     *,
     power: float = 1.0,
     floor: float = 0.0,
@@ -139,28 +139,33 @@ def rank(
 
     A vote is worth the power mean of the cosines over all that have a say, those of other
     landmarks counted as zero: ordered as the sum of the votes is, and a cosine still, which
-    penalties can be subtracted from. Where every vote is silent, because no neighbor has a
-    positive similarity, the landmark of the nearest is meant with strength 0.
+    penalties can be subtracted from. Where there are fewer neighbors than may vote, all of them
+    are those that have a say. Where every vote is silent, because no neighbor has a positive
+    similarity, the landmark of the nearest is meant with strength 0.
 
     Args:
-        landmarks: ``(k,)``, the landmark of each neighbor, nearest first; ``k`` at least 1.
+        landmarks: ``(k,)``, the landmark of each neighbor, nearest first; ``k`` at least 1, and
+            less than :attr:`Ranking.heard` only where the gallery has no more rows.
         similarities: ``(k,)``, aligned with ``landmarks``: cosines, less the penalty of the
             gallery where there is one.
         ranking: Its penalties are not applied here.
 
     >>> ranking = Ranking(rule="vote", neighbors=4, power=2)
-    >>> rank(np.array([7, 2, 2]), np.array([0.75, 0.625, 0.625], np.float32), ranking)
+    >>> rank(np.array([7, 2, 2, 5]), np.array([0.75, 0.625, 0.625, 0.25], np.float32), ranking)
     Ranked(landmark=2, score=0.4419417382415922)
     """
     nearest = top1(landmarks, similarities)
     if ranking.rule == "top1":
         return nearest
     heard = slice(ranking.heard)
-    votes = vote(landmarks[heard], similarities[heard], power=ranking.power, limit=1)
-    if not votes:
+    cosines = similarities[heard].astype(np.float64)
+    largest = float(cosines.max())
+    if largest <= 0:
         return Ranked(nearest.landmark, 0.0)
-    mean = votes[0].score / ranking.heard
-    return Ranked(votes[0].landmark, float(mean ** (1 / ranking.power)))
+    # Parts of the largest: those have powers that neither vanish nor overflow.
+    (best,) = vote(landmarks[heard], cosines / largest, power=ranking.power, limit=1)
+    mean = best.score / len(cosines)
+    return Ranked(best.landmark, float(largest * mean ** (1 / ranking.power)))
 
 
 def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -206,6 +211,6 @@ def penalize(
     return places, np.take_along_axis(scores, places, axis=1)
 
 
-def _check(landmarks: NDArray[np.integer], similarities: NDArray[np.float32]) -> None:
+def _check(landmarks: NDArray[np.integer], similarities: NDArray[np.floating]) -> None:
     if landmarks.ndim != 1 or landmarks.shape != similarities.shape:
         raise ValueError(f"shapes differ: {landmarks.shape} and {similarities.shape}")

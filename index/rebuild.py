@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,11 +21,13 @@ from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import read_manifest as read_embedder_manifest
 from embedder.photographs import Credit, Photograph, PhotographSet, open_data
-from index.build import REPORT, BuildRecipe, Run, write_gallery
-from index.furnish import advised_ranking
+from index.build import REPORT, BuildRecipe, Run, asked_kind, write_gallery
+from index.furnish import Furnishing, advised_ranking
 from index.gallery import Gallery
+from index.kinds import AUTO
 from index.lists import Source, open_source, put_together
 from index.manifest import GalleryManifest, check_files
+from index.ranking import Ranking
 from index.removed import Removed, read_removed
 from index.reuse import find_unchanged, read_again, reuse_nothing
 from index.store import Store
@@ -84,7 +87,8 @@ def rebuild(
 
     A picture has changed if its size or time of last change has, and its content too; what was
     removed stays out. With another embedder, or another way to run it, everything is embedded;
-    for thumbnails of another size every picture is read, and none is embedded for that.
+    what was chosen for the gallery's ranking and kind outlives only the latter. For thumbnails of
+    another size every picture is read, and none is embedded for that.
     Where nothing has changed, the published build stays.
 
     Args:
@@ -114,7 +118,8 @@ def rebuild(
         wanted = put_together(sources, read_removed(gallery.directory))
         run = embedder.run_as(gallery.manifest)
         if run.reference != gallery.manifest.embedder:
-            _tell_what_is_left_behind(gallery.manifest)
+            recipe = _keep_choices(gallery.manifest, run, recipe)
+            _tell_what_is_left_behind(gallery.manifest, run, recipe)
             return write_gallery(store, wanted, reuse_nothing(wanted), run, recipe)
         if recipe.thumbnail_side not in (0, gallery.manifest.thumbnail_side):
             return write_gallery(store, wanted, read_again(gallery, wanted), run, recipe)
@@ -198,13 +203,47 @@ def _listed_again(
     return [open_source(open_data(folder), name) for folder, name in pairs]
 
 
-def _tell_what_is_left_behind(old: GalleryManifest) -> None:
-    """Say that nothing is known of confidences in another embedder's vectors."""
+def _keep_choices(old: GalleryManifest, run: Run, recipe: BuildRecipe) -> BuildRecipe:
+    """Take over what was chosen for a gallery if the same embedder, run otherwise, makes it anew.
+
+    Penalties are not: their distractors are vectors of before.
+    """
+    if run.reference.digest != old.embedder.digest:
+        return recipe
+    chosen = {name: getattr(old.ranking, name) for name in ("rule", "neighbors", "power")}
+    furnishing = Furnishing(run.ranking.model_copy(update=chosen))
+    return replace(
+        recipe,
+        furnishing=recipe.furnishing or furnishing,
+        kind=recipe.kind or _asked_kind(old),
+    )
+
+
+def _asked_kind(old: GalleryManifest) -> str:
+    """Return the kind that a gallery was asked to be; one on a GPU is taken to fit there."""
+    on_gpu = _DEVICES.get(old.embedder.runtime) == "cuda"
+    return asked_kind(old, sys.maxsize if on_gpu else 0)
+
+
+def _tell_what_is_left_behind(old: GalleryManifest, run: Run, recipe: BuildRecipe) -> None:
+    """Say what of the gallery is not that of the next build, whose vectors are others."""
+    left = []
     if old.calibration is not None or old.distractors is not None:
-        _log.warning(
-            "all pictures are embedded anew; calibration and distractors belong to the vectors "
-            "before and are left behind"
-        )
+        left.append("calibration and distractors belong to the vectors before")
+    ranking = recipe.furnishing.ranking if recipe.furnishing else run.ranking
+    words, kind = (_in_words(old.ranking), _in_words(ranking)), _asked_kind(old)
+    if words[0] != words[1]:
+        left.append(f"the ranking was {words[0]} and is now {words[1]}")
+    if recipe.kind is None and kind != AUTO:
+        left.append(f"the kind was {kind} and is now {AUTO}")
+    if left:
+        _log.warning("all pictures are embedded anew; left behind: %s", "; ".join(left))
+
+
+def _in_words(ranking: Ranking) -> str:
+    if ranking.rule == "top1":
+        return ranking.rule
+    return f"a {ranking.rule} of {ranking.neighbors} to the power of {ranking.power:g}"
 
 
 def _held(gallery: Gallery) -> list[Source]:

@@ -1,4 +1,4 @@
-"""What a run ends with: its best network, judged as it will be served, whitening and reports."""
+"""What a run ends with: its best network, judged by its vectors as served, whitening, reports."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from trainer.whitening import WHITENING, save_whitening
 BEST = "best.safetensors"
 """File of a run that holds its best network, and the head of that time."""
 
+REPORT = "report.json"
+"""File of a run that is written last of all, once it has ended."""
+
 SMALL_GALLERY = 20_000
 """Up to so many training pictures are all searched when the best network is judged."""
 
@@ -38,7 +41,10 @@ def save_best(lab: Laboratory, network: EmbeddingNetwork, state: TrainingState) 
 
 
 def conclude(lab: Laboratory, report: dict[str, Any]) -> dict[str, Any]:
-    """Judge the best network as it will be served; write its whitening and the reports.
+    """Judge the best network; write its whitening and the reports.
+
+    Its vectors are those that will be served. The pictures kept back are answered by every rung
+    of :mod:`trainer.judge`, the tested ones by top1 alone, whatever ranking the recipe advises.
 
     Args:
         lab: The run's.
@@ -65,7 +71,7 @@ def conclude(lab: Laboratory, report: dict[str, Any]) -> dict[str, Any]:
         if whitening:
             save_whitening(lab.out / WHITENING, whitening)
         write_report(lab.out / "report.html", recipe, report, judged)
-        write_atomic(lab.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+        write_atomic(lab.out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return report
 
 

@@ -30,12 +30,14 @@ class _Part:
         member: Its network.
         exported: File of that network for torch.
         digest: The embedder's.
+        ranking: What the embedder advises.
     """
 
     folder: Path
     member: Member
     exported: str
     digest: str
+    ranking: dict[str, JsonValue]
 
 
 def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
@@ -77,7 +79,8 @@ def join_named(
         members: Names of the embedders.
         embedders: Their folders, in any order.
         out: Folder of the new embedder; new, or an embedder to replace.
-        ranking: How its galleries answer where they are not told otherwise.
+        ranking: How its galleries answer where they are not told otherwise; by default as all
+            the embedders advise, if they advise the same.
     """
     found = [_open(folder) for folder in embedders]
     if sorted(part.member.name for part in found) != sorted(members):
@@ -87,7 +90,10 @@ def join_named(
         )
     parts = sorted(found, key=lambda part: members.index(part.member.name))
     digests: dict[str, JsonValue] = {part.member.name: part.digest for part in parts}
-    identity = Identity(name, {"embedders": digests}, ranking or {})
+    if ranking is None:
+        agreed = all(part.ranking == parts[0].ranking for part in parts)
+        ranking = parts[0].ranking if agreed else {}
+    identity = Identity(name, {"embedders": digests}, ranking)
     return publish(out, identity, partial(_write, parts), prove_openvino)
 
 
@@ -97,7 +103,7 @@ def _open(folder: Path) -> _Part:
     if len(manifest.members) > 1 or member.exported is None:
         raise TrainingError(f"{folder} is not an embedder that a run was exported to")
     check_files(folder, manifest)
-    return _Part(folder, member, member.exported, digest)
+    return _Part(folder, member, member.exported, digest, manifest.ranking)
 
 
 def _write(parts: Sequence[_Part], made: Path) -> list[Member]:

@@ -1,4 +1,4 @@
-"""Judge a network in training by the rule that is served: the nearest picture gives the answer."""
+"""Judge a network by top1, the rule that galleries have by default: the nearest picture answers."""
 
 from __future__ import annotations
 

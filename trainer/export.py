@@ -43,7 +43,7 @@ from embedder.manifest import (
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer import checkpoint
-from trainer.conclude import BEST
+from trainer.conclude import BEST, REPORT
 from trainer.data.drawn import draw_landmark, draw_scene
 from trainer.network import EmbeddingNetwork
 from trainer.recipe import EmbedderRecipe, load_recipe
@@ -54,7 +54,6 @@ from trainer.whitening import WHITENING, load_whitening
 _log = logging.getLogger(__name__)
 
 DRAWN_SEED = 2020
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)

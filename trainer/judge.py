@@ -1,9 +1,9 @@
-"""Judge a finished network on the pictures kept back: by its head, and by every rule of serving.
+"""Judge a finished network on the pictures kept back: by its head, and by the rules of serving.
 
 The rungs of the ladder answer the same queries: the head that is thrown away, the nearest picture,
-a vote of the nearest ones; with pictures of no landmark, also the nearest picture less the
-penalties of :mod:`index.ranking`. Random queries of known landmarks flatter every rung; what they
-are good for is to be compared.
+a vote of the nearest ones, that of the recipe where its ranking is one; with pictures of no
+landmark, also the nearest picture less the penalties of :mod:`index.ranking`. Random queries of
+known landmarks flatter every rung; what they are good for is to be compared.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ CLASS_SIZES = (1, 5, 20, 100, 500)
 """The smallest number of pictures of each group of landmarks that are judged together."""
 
 _VOTE = Ranking(rule="vote")
+"""What is judged where the recipe does not vote."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class _Search:
         queries: ``n`` of them.
         seen: ``(m, views, d)`` unit rows of the gallery.
         asked: ``(n, views, d)`` unit rows of the queries.
+        vote: The vote that is judged.
     """
 
     names: Sequence[str]
@@ -93,11 +95,12 @@ class _Search:
     queries: Sequence[Photograph]
     seen: NDArray[np.float32]
     asked: NDArray[np.float32]
+    vote: Ranking
 
     def nearest(self, whitening: Whitening | None) -> Neighbors:
         """Find the neighbors of each query, as they will be served."""
         rows = _finished(self.seen, whitening), _finished(self.asked, whitening)
-        return nearest(*rows, _VOTE.neighbors)
+        return nearest(*rows, max(self.vote.neighbors, _VOTE.neighbors))
 
     def answer(self, neighbors: Neighbors, ranking: Ranking) -> list[Prediction]:
         """Answer each query by its neighbors."""
@@ -190,14 +193,15 @@ def judge(
     names = sorted(set(held), key=landmark_order)
     codes = {landmark: code for code, landmark in enumerate(names)}
     landmarks = np.array([codes[landmark] for landmark in held])
-    search = _Search(names, landmarks, readable, seen, asked)
+    vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
+    search = _Search(names, landmarks, readable, seen, asked, vote)
     neighbors = search.nearest(whitening)
     rungs = {"head": _head_answers(candidate, queries)}
     if whitening or len(recipe.embed_views) > 1:
         plain = replace(search, seen=seen[:, :1], asked=asked[:, :1])
         rungs["top1, one view, not whitened"] = plain.answer(plain.nearest(None), Ranking())
     rungs["top1"] = search.answer(neighbors, Ranking())
-    rungs["vote"] = search.answer(neighbors, _VOTE)
+    rungs["vote"] = search.answer(neighbors, vote)
     measured, reference = embed_photographs(views, distractors[::2], recipe.embed, bf16=bf16)
     if strangers and measured:
         rungs |= search.penalized(whitening, reference)

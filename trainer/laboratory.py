@@ -19,6 +19,9 @@ from trainer import distributed
 from trainer.data.split import counts_split, folds_split, labeled, stratified_split
 from trainer.recipe import CountsRecipe, FoldsRecipe, Recipe
 
+LAST = "last.safetensors"
+"""File of a run from which it can be taken up again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +77,7 @@ class Laboratory:
     @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
-        return self.out / "last.safetensors"
+        return self.out / LAST
 
 
 def set_up(

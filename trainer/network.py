@@ -147,7 +147,9 @@ class EmbeddingNetwork(nn.Module):
     def __init__(self, recipe: NetworkRecipe, *, weights: Path | None = None) -> None:
         super().__init__()
         self.backbone, classifier = _make_backbone(recipe, weights)
-        self._frozen = [_part(self.backbone, name) for name in recipe.frozen]
+        self._frozen = recipe.frozen
+        for name in self._frozen:
+            _part(self.backbone, name)
         self._channels = _width(self.backbone)
         if isinstance(recipe.pooling, TokenRecipe) and not _has_class_token(self.backbone):
             fault = Fault("network.pooling", f"{recipe.backbone} has no class token")
@@ -185,8 +187,8 @@ class EmbeddingNetwork(nn.Module):
         """
         self.train()
         self.backbone.requires_grad_(backbone).train(backbone)
-        for part in self._frozen:
-            part.requires_grad_(requires_grad=False).eval()
+        for name in self._frozen:  # by name: another norm may stand there by now
+            _part(self.backbone, name).requires_grad_(requires_grad=False).eval()
 
     def fix_side(self, side: int) -> None:
         """Make a transformer's table of positions fit one picture side, before it is exported.

@@ -78,7 +78,8 @@ class CountsRecipe(_Frozen):
     Attributes:
         learned: Pictures to learn from.
         kept_back: Pictures to choose the best network by.
-        tested: Pictures that are looked at once, when the run ends: the report tells the GAP.
+        tested: Pictures that are looked at once, when the run ends: the report tells the GAP by
+            top1.
     """
 
     kind: Literal["counts"]
@@ -585,12 +586,17 @@ class Recipe(EmbedderRecipe):
         """Write what decides the outcome; the rest may change when a run is taken up again.
 
         That rest is how the work is done, parts of steps, workers, compiling, logs, checkpoints,
-        and the ranking, which no network sees.
+        and the ranking, which no network sees. What recipes could not say when older runs were
+        made is left out where it says nothing: these can be taken up still.
         """
         content = self.model_dump(mode="json")
         for manner in ("compile", "log", "save_seconds", "ranking"):
             del content[manner]
         del content["data"]["workers"]
+        if self.networks == 1:
+            del content["networks"]
+        if not self.network.frozen:
+            del content["network"]["frozen"]
         for stage in content["stages"]:
             del stage["accumulate"]
         return yaml.safe_dump(content, sort_keys=False)

@@ -59,8 +59,8 @@ def _body(recipe: Recipe, report: Mapping[str, Any], judged: Judged | None) -> I
     )
     if "test_gap" in report:
         yield (
-            f"<p>GAP {number(report['test_gap'])} on {report['tested']} pictures that nothing "
-            "was chosen by.</p>"
+            f"<p>GAP {number(report['test_gap'])} by top1 on {report['tested']} pictures that "
+            "nothing was chosen by.</p>"
         )
     yield "<h2>Epochs</h2>"
     yield f"<div class=charts>{''.join(_charts(recipe, report['epochs']))}</div>"

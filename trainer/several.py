@@ -17,8 +17,10 @@ from embedder.digest import write_atomic
 from embedder.errors import ArtifactMissingError, TrainingError
 from embedder.photographs import Photograph
 from trainer import distributed
+from trainer.conclude import REPORT
 from trainer.ensemble import join_named
-from trainer.export import REPORT, advised_ranking, export
+from trainer.export import advised_ranking, export
+from trainer.laboratory import LAST
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
 
@@ -67,9 +69,9 @@ def export_networks(run: Path, out: Path) -> str:
         The embedder's digest.
 
     Raises:
-        ArtifactMissingError: There is no run, or a network of it has not been trained.
+        ArtifactMissingError: There is no run.
         ArtifactDamagedError: As for :func:`trainer.export.export`.
-        TrainingError: As there.
+        TrainingError: As there; or the training of a network of several has not ended.
     """
     if not (run / RECIPE).is_file():
         raise ArtifactMissingError(run / RECIPE)
@@ -77,6 +79,10 @@ def export_networks(run: Path, out: Path) -> str:
     if recipe.networks == 1:
         return export(run, out)
     names = [own.name for own in recipe.of_each()]
+    if open_ := [name for name in names if not (run / name / REPORT).is_file()]:
+        raise TrainingError(
+            f"the training of {', '.join(open_)} has not ended; go on with {run} by --resume"
+        )
     with tempfile.TemporaryDirectory(prefix="cairn-") as temporary:
         parts = [Path(temporary) / name for name in names]
         for name, part in zip(names, parts, strict=True):
@@ -86,9 +92,12 @@ def export_networks(run: Path, out: Path) -> str:
 
 
 def _claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Make the folder of a run, or make sure that it is this recipe's."""
+    """Make the folder of a run, or make sure that it is this recipe's.
+
+    A recipe of which no network has learned anything does not keep the folder.
+    """
     path = out / RECIPE
-    if path.exists():
+    if path.exists() and any(any(out.glob(name)) for name in (LAST, f"*/{LAST}")):
         if not resume:
             raise TrainingError(f"{out} already holds a run; go on with it by --resume")
         if load_recipe(path).outcome() != recipe.outcome():

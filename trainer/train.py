@@ -1,7 +1,7 @@
 """Train an embedder: the loop, on a page.
 
 A run is a folder: ``recipe.yaml`` as resolved, ``last.safetensors`` from which it can be taken up
-again, ``best.safetensors`` with the network that answered best on the pictures kept back,
+again, ``best.safetensors`` with the network that answered best, by top1, on the pictures kept back,
 ``report.json`` and ``report.html``, ``whitening.safetensors`` and ``tensorboard/`` if the recipe
 asks for them, and ``unreadable.txt`` if any picture could not be read.
 
@@ -10,6 +10,7 @@ Several processes started by ``torchrun`` all run this; each takes its share of 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -29,15 +30,15 @@ from embedder.errors import TrainingError
 from embedder.photographs import Photograph
 from trainer import checkpoint, distributed
 from trainer.checkpoint import Progress
-from trainer.conclude import conclude, save_best
+from trainer.conclude import REPORT, conclude, save_best
 from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batches
 from trainer.data.split import first_of_each
 from trainer.evaluate import GOLDEN_CROPS, Figures, prepare_crops, served_figures
 from trainer.heads import make_head, recount
-from trainer.laboratory import Laboratory, Lesson, set_up
+from trainer.laboratory import LAST, Laboratory, Lesson, set_up
 from trainer.memory import enough_memory
 from trainer.network import EmbeddingNetwork
-from trainer.recipe import Recipe, StageRecipe
+from trainer.recipe import Recipe, StageRecipe, load_recipe
 from trainer.scalars import Scalars
 from trainer.schedule import rate_factor
 from trainer.settle import settled
@@ -87,7 +88,7 @@ def train(
         lists: Photographs of the lists that stages name, by name.
         weights: Safetensors file of the backbone to start from.
         resume: Go on where ``last.safetensors`` stops; it ends with the weights of a run that
-            was never interrupted.
+            was never interrupted. A run of this very recipe that has ended is only reported.
 
     Returns:
         The report, also written to ``report.json``.
@@ -99,6 +100,8 @@ def train(
         DeviceError: bfloat16 was asked for and the processor has none.
     """
     lab = set_up(recipe, photographs, lists or {}, out, weights)
+    if resume and (ended := distributed.of_first(_ended(lab))):
+        return ended
     state = _start(lab, weights, resume=resume)
     with _scalars(lab, state) as scalars:
         while (progress := state.progress).stage < len(recipe.stages):
@@ -198,11 +201,37 @@ def _take_turn(batch: Batch, *, due: bool) -> _Turn:
     return _Turn(labels, unreadable, *told[0][2:])
 
 
+def _ended(lab: Laboratory) -> dict[str, Any] | None:
+    """Read the report of a run that has ended; None where there is something to do or to report.
+
+    Judging it again takes minutes, and is of use only where the recipe says something new.
+    """
+    report, recipe = lab.out / REPORT, lab.out / "recipe.yaml"
+    if not all(path.is_file() for path in (report, recipe, lab.last)):
+        return None
+    _, facts = checkpoint.load(lab.last)
+    if facts["recipe"] != lab.digest or facts["progress"]["stage"] < len(lab.lessons):
+        return None
+    if load_recipe(recipe) != lab.recipe:
+        return None
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def _holds_several(out: Path) -> bool:
+    """Tell whether a folder holds the run of several networks, one of which has learned."""
+    path = out / "recipe.yaml"
+    learned = path.is_file() and any(out.glob(f"*/{LAST}"))
+    return learned and load_recipe(path).networks > 1
+
+
 def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingState:
     """Make the state of a new run, or take up the one in the folder."""
     exists = distributed.of_first(lab.last.exists())
     if exists and not resume:
         raise TrainingError(f"{lab.out} already holds a run; go on with it by --resume")
+    if distributed.of_first(_holds_several(lab.out)):
+        raise TrainingError(f"{lab.out} holds a run of several networks; choose another folder")
     torch.manual_seed(lab.recipe.seed)
     if exists:
         return _take_up(lab, *checkpoint.load(lab.last))
@@ -272,7 +301,7 @@ def _scalars(lab: Laboratory, state: TrainingState) -> Scalars:
 
 
 def _judge(lab: Laboratory, network: EmbeddingNetwork) -> Figures:
-    """Judge a network by the served rule."""
+    """Judge a network by top1."""
     gallery = first_of_each(lab.learned, lab.recipe.data.gallery_per_landmark)
     figures = served_figures(
         network,

@@ -13,7 +13,7 @@ import pytest
 from pydantic import JsonValue
 
 import index.__main__
-from embedder.errors import ArtifactMismatchError
+from embedder.errors import ArtifactMismatchError, ArtifactMissingError, GalleryError
 from embedder.manifest import read_manifest, write_manifest
 from index.__main__ import main
 from index.history import IDLE_HOURS, KEEP_BUILDS
@@ -140,6 +140,39 @@ def test_a_gallery_ranks_as_its_embedder_advises_unless_told_otherwise(
     told = capsys.readouterr().err
     assert "ranking advised by the embedder tiny: expected" in told
     assert 'found {"rule": "guess"}' in told
+
+
+@pytest.mark.parametrize("penalty", ["query_penalty", "gallery_penalty"])
+def test_an_embedder_that_advises_penalties_is_refused(
+    penalty: str,
+    embedder_directory: Path,
+    gldv2: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They need pictures of no landmark, which no embedder has: a sentence, not a traceback."""
+    advising = shutil.copytree(embedder_directory, tmp_path / "embedder")
+    manifest, _ = read_manifest(advising)
+    write_manifest(advising, manifest.model_copy(update={"ranking": {penalty: 1.0}}))
+    store = ("--store", str(tmp_path / "s"))
+    made = ["build", *store, "--embedder", str(embedder_directory), "--data", str(gldv2)]
+    assert main(made) == 0
+    asked = ["rebuild", *store, "--embedder", str(advising)]
+    assert main(asked) == ArtifactMismatchError.exit_code
+    told = capsys.readouterr().err
+    assert f'found {{"{penalty}": 1.0}}' in told
+
+
+def test_a_folder_named_like_the_gallerys_own_centers_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of the two is meant has to be said."""
+    photographs(tmp_path / "gallery", landmarks=2, views=1)
+    monkeypatch.chdir(tmp_path)
+    made = ["build", "--store", "s", "--embedder", "none", "--data", "gallery"]
+    assert main([*made, "--distractors", "gallery"]) == GalleryError.exit_code
+    assert "./gallery" in capsys.readouterr().err
+    assert main([*made, "--distractors", "./gallery"]) == ArtifactMissingError.exit_code
 
 
 @pytest.mark.parametrize(

@@ -139,12 +139,13 @@ def test_new_credits_are_a_change_without_embedding(
 def test_a_faulty_file_of_credits_stops_the_build(
     store: Store, embedder: Embedder, gldv2: Path
 ) -> None:
-    """With its line, and what was published stays."""
+    """With its line, before anything is embedded, and what was published stays."""
     before = store.current()
     with (gldv2 / "train_attribution.csv").open("a") as file:
         file.write("010abc,too short\n")
     with pytest.raises(CatalogError, match=r"train_attribution\.csv.*line 6"):
         build(store, embedder, open_data(gldv2))
+    assert not list(store.work.iterdir())
     assert store.current() == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index.ranking import Ranked, top1, vote
+from index.ranking import Ranked, Ranking, rank, top1, vote
 
 LANDMARKS = np.array([7, 2, 2, 5], np.int32)
 SIMILARITIES = np.array([0.9, 0.5, 0.5, -0.2], np.float32)
@@ -54,3 +54,34 @@ def test_programmers_mistakes_are_refused() -> None:
         top1(LANDMARKS[:0], SIMILARITIES[:0])
     with pytest.raises(ValueError, match="floor"):
         vote(LANDMARKS, SIMILARITIES, floor=-0.1)
+
+
+@pytest.mark.parametrize("power", [1e3, 1e5, 1e300])
+@pytest.mark.parametrize("largest", [0.5, 1.5])
+def test_any_power_gives_a_finite_confidence(power: float, largest: float) -> None:
+    """A very large one gives the largest similarity: votes neither vanish nor overflow."""
+    similarities = np.array([largest, 0.4, 0.4], np.float32)
+    ranking = Ranking(rule="vote", neighbors=3, power=power)
+    found = rank(np.array([7, 2, 2]), similarities, ranking)
+    assert found == Ranked(7, pytest.approx(largest, rel=2e-3))
+
+
+def test_a_vote_is_the_power_mean_of_a_plain_computation() -> None:
+    """Neighbors beyond those that have a say change nothing."""
+    cosines = np.array([0.9, 0.8, 0.7, 0.6, -0.1, 0.99], np.float32)
+    ranking = Ranking(rule="vote", neighbors=5, power=3)
+    found = rank(np.array([7, 2, 2, 5, 2, 5]), cosines, ranking)
+    assert found == Ranked(2, pytest.approx(((0.8**3 + 0.7**3) / 5) ** (1 / 3)))
+
+
+def test_fewer_rows_than_voters_are_all_that_have_a_say() -> None:
+    """A picture identical to the only one of a gallery is sure."""
+    found = rank(np.array([7]), np.ones(1, np.float32), Ranking(rule="vote"))
+    assert found == Ranked(7, 1.0)
+
+
+def test_where_every_vote_is_silent_the_nearest_is_meant() -> None:
+    """With strength 0."""
+    for largest in (0.0, -0.1):
+        similarities = np.array([largest, -0.2], np.float32)
+        assert rank(np.array([7, 2]), similarities, Ranking(rule="vote")) == Ranked(7, 0.0)

@@ -22,8 +22,11 @@ from embedder.errors import (
 from embedder.manifest import read_manifest, write_manifest
 from embedder.photographs import open_data
 from index.build import REPORT, BuildRecipe, build, says_the_same
+from index.furnish import Furnishing
 from index.gallery import VECTORS, Gallery
 from index.manifest import GalleryManifest
+from index.manifest import read_manifest as read_gallery
+from index.manifest import write_manifest as write_gallery_manifest
 from index.ranking import Ranking
 from index.rebuild import EmbedderChoice, add, rebuild
 from index.remove import remove
@@ -189,6 +192,44 @@ def test_a_gallery_ranks_as_the_embedder_advises_that_it_is_rebuilt_with(
     write_manifest(directory, advising)
     manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
     assert manifest.ranking == Ranking(rule="vote")
+
+
+def test_a_ranking_and_a_kind_outlive_another_way_to_run_the_embedder(
+    embedder: Embedder, embedder_directory: Path, data: Path, tmp_path: Path
+) -> None:
+    """The vectors mean the same: what was chosen for them is not lost."""
+    store, ranking = Store(tmp_path / "s"), Ranking(rule="vote", neighbors=3, power=2)
+    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    made = build(store, embedder, open_data(data), asked)
+    _pretend_bf16(store)
+    manifest = rebuild(store, EmbedderChoice(embedder_directory, precision="f32", threads=1))
+    assert manifest.build_id != made.build_id
+    assert manifest.ranking == ranking
+    assert (manifest.kind, manifest.factory) == ("factory", made.factory)
+
+
+def _pretend_bf16(store: Store) -> None:
+    """Let the published gallery say that its vectors were computed in bfloat16."""
+    manifest = read_gallery(store.directory())
+    made = manifest.embedder.model_copy(update={"precision": "bf16"})
+    write_gallery_manifest(store.directory(), manifest.model_copy(update={"embedder": made}))
+
+
+def test_what_was_chosen_for_another_embedder_is_told_where_it_is_lost(
+    embedder: Embedder, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Old and new ranking and kind are named where they differ, and only there."""
+    other = EmbedderChoice(tiny_embedder(tmp_path / "other", seed=1), precision="f32")
+    plain, chosen = Store(tmp_path / "plain"), Store(tmp_path / "chosen")
+    build(plain, embedder, open_data(data))
+    rebuild(plain, other)
+    assert "left behind" not in caplog.text
+    ranking = Ranking(rule="vote", neighbors=3, power=2)
+    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    build(chosen, embedder, open_data(data), asked)
+    rebuild(chosen, other)
+    assert "ranking was a vote of 3 to the power of 2 and is now top1" in caplog.text
+    assert "kind was HNSW8,Refine(SQfp16) and is now auto" in caplog.text
 
 
 def test_a_rebuild_stops_at_too_many_unreadable_pictures(

@@ -20,7 +20,7 @@ from index.furnish import DistractorSet, Furnishing
 from index.gallery import Gallery, Neighbors
 from index.predict import predict
 from index.ranking import Ranking, mean_of_largest
-from index.rebuild import EmbedderChoice, add
+from index.rebuild import EmbedderChoice, add, rebuild
 from index.recognize import recognize, recognize_by
 from index.report import write_report
 from index.store import Store
@@ -218,6 +218,29 @@ def test_a_calibrated_gallery_knows_what_it_does_not_know(
     page = report.read_text()
     assert "data:image/jpeg;base64," in page
     assert "http" not in page
+
+
+def test_a_calibration_ends_with_the_centers_that_it_was_learned_with(
+    embedder: Embedder,
+    embedder_directory: Path,
+    gldv2: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """New landmarks move every penalized confidence; where no center moves, it stays."""
+    _many_queries(gldv2)
+    store, choice = Store(tmp_path / "own"), EmbedderChoice(embedder_directory, threads=1)
+    ranking = Ranking(query_penalty=0.5, query_distractors=MOST_LANDMARKS)
+    build(store, embedder, open_data(gldv2), BuildRecipe(furnishing=Furnishing(ranking, OWN)))
+    learned = calibrate(store, embedder, open_data(gldv2), precision_target=0.8)
+    assert learned.ranking.query_penalty > 0
+    next(gldv2.rglob("000abc.jpg")).touch()
+    kept = rebuild(store, choice)
+    assert kept.build_id != learned.build_id
+    assert kept.calibration == learned.calibration
+    more = photographs(tmp_path / "more", landmarks=1, views=2)
+    assert add(store, choice, open_data(more)).calibration is None
+    assert "calibrate" in caplog.text
 
 
 def test_queries_that_cannot_teach_are_refused(

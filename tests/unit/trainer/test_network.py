@@ -15,6 +15,7 @@ from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RecipeEr
 from trainer.heads import make_head
 from trainer.network import EmbeddingNetwork, GeM
 from trainer.recipe import NetworkRecipe, load_recipe
+from trainer.synchronized_norm import synchronize_norms
 
 BACKBONE = "mobilenetv3_small_050"
 
@@ -165,6 +166,17 @@ def test_a_frozen_part_that_is_not_there_is_a_fault_of_the_recipe() -> None:
     """The fault names the parts that there are."""
     with pytest.raises(RecipeError, match="no part 'steam'; its parts: conv_stem, bn1, blocks"):
         EmbeddingNetwork(recipe(frozen=("blocks.0", "steam")))
+
+
+def test_a_frozen_norm_stays_frozen_when_norms_are_synchronized() -> None:
+    """The name means the norm that stands there now, not the one that was replaced."""
+    network = EmbeddingNetwork(recipe(frozen=("bn1",)))
+    synchronize_norms(network, torch.device("cpu"))
+    network.prepare_to_learn(backbone=True)
+    norms = dict(network.backbone.named_modules())
+    assert not norms["bn1"].training
+    assert not norms["bn1"].weight.requires_grad
+    assert norms["blocks.0.0.bn1"].training
 
 
 def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:

@@ -123,6 +123,16 @@ def test_overrides_reach_lists_and_read_numbers() -> None:
     assert recipe.data.list == "x.csv"
 
 
+def test_what_came_later_leaves_runs_from_before_resumable() -> None:
+    """Fields that older runs could not name count only where they say something."""
+    plain = yaml.safe_load(load_recipe(QUICKSTART).outcome())
+    assert "networks" not in plain
+    assert "frozen" not in plain["network"]
+    told = load_recipe(QUICKSTART, ["networks=2", "network.frozen=[features.0]"])
+    assert yaml.safe_load(told.outcome())["networks"] == 2
+    assert yaml.safe_load(told.outcome())["network"]["frozen"] == ["features.0"]
+
+
 def test_all_faults_are_told_at_once_with_their_paths() -> None:
     """Several mistakes are one error that names each place."""
     overrides = [

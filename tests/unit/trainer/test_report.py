@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from embedder.embedder import Embedder
 from embedder.photographs import Photograph, open_data
-from index.gallery import Neighbors
+from index.gallery import Neighbors, nearest
 from index.metrics import Prediction, auroc, gap
+from index.ranking import Ranking, rank
 from tests.factories import photographs, picture, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
@@ -194,6 +195,34 @@ def test_pictures_of_no_landmark_are_asked_and_penalize(tmp_path: Path) -> None:
     assert rungs["top1 - B+C"]["auroc"] == pytest.approx(
         auroc([a.confidence for a in known], [a.confidence for a in unknown])
     )
+
+
+def test_the_rung_of_the_vote_is_the_vote_of_the_recipe(tmp_path: Path) -> None:
+    """Where the recipe asks for a vote, its neighbors and power count, whatever their number."""
+    path = tiny_recipe(tmp_path / "tiny.yaml")
+    landmarks = [f"landmark-{n}" for n in range(3)]
+    gallery = mixtures(tmp_path / "gallery", 0, 20)
+    queries = mixtures(tmp_path / "queries", 20, 18)
+    network, sizes = Coarse().eval(), dict.fromkeys(landmarks, 6)
+    for ranking in (Ranking(rule="vote", neighbors=20, power=0.01), Ranking(neighbors=20)):
+        recipe = load_recipe(path).model_copy(update={"ranking": ranking})
+        head = make_head(recipe.head, 16, np.ones(len(landmarks), np.int64))
+        candidate = Candidate(recipe, network, head, landmarks, sizes, bf16=False)
+        judged, _ = judge(candidate, gallery, queries)
+        assert judged is not None
+        told = ranking if ranking.rule == "vote" else Ranking(rule="vote")
+        _, rows = embed_photographs(network, gallery, recipe.embed, bf16=False)
+        _, asked = embed_photographs(network, queries, recipe.embed, bf16=False)
+        found = nearest(rows, asked, told.neighbors)
+        codes = np.array([landmarks.index(str(p.landmark_id)) for p in gallery])[found.rows]
+        pairs = zip(queries, codes, found.similarities, strict=True)
+        best = [(query, rank(row, cosines, told)) for query, row, cosines in pairs]
+        answers = [Prediction(q.id, landmarks[r.landmark], r.score) for q, r in best]
+        truths = {query.id: [str(query.landmark_id)] for query in queries}
+        rungs = {rung["ranking"]: rung for rung in judged.ladder}
+        assert rungs["vote"]["gap"] == pytest.approx(gap(answers, truths))
+        assert (rungs["vote"]["gap"] < 0.9) == (ranking.rule == "vote")
+        assert len(judged.neighbors.rows[0]) >= 5
 
 
 def test_the_report_is_one_file_without_times(run: Path, exported: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedder.embedder import Embedder
-from embedder.errors import ArtifactMissingError, TrainingError
+from embedder.errors import RecipeError, TrainingError
 from embedder.photographs import Photograph, open_data
+from index.ranking import Ranking
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.export import export
@@ -88,8 +90,6 @@ def test_a_run_is_gone_on_with_where_it_stopped(
         file.unlink()
     with pytest.raises(TrainingError, match="already holds a run"):
         train_networks(recipe, pictures, out)
-    with pytest.raises(ArtifactMissingError, match="tiny-2"):
-        export_networks(out, tmp_path / "embedder")
     again = train_networks(recipe, pictures, out, resume=True)
     assert (out / first.name / "best.safetensors").read_bytes() == weights
     assert [each["ladder"] for each in again["networks"]] == [
@@ -98,3 +98,55 @@ def test_a_run_is_gone_on_with_where_it_stopped(
     other = recipe.model_copy(update={"networks": 3})
     with pytest.raises(TrainingError, match="another recipe"):
         train_networks(other, pictures, out, resume=True)
+
+
+def test_a_network_that_has_not_ended_is_not_exported(
+    run: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    """It has a best network already, but no report yet."""
+    half = shutil.copytree(run, tmp_path / "half")
+    (half / recipe.of_each()[1].name / "report.json").unlink()
+    with pytest.raises(TrainingError, match=r"training of tiny-2 has not ended.*--resume"):
+        export_networks(half, tmp_path / "embedder")
+
+
+def test_a_finished_network_is_not_judged_again(
+    pictures: list[Photograph], recipe: Recipe, run: Path, tmp_path: Path
+) -> None:
+    """Its report is read, unless another recipe is to be reported."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    report = copy / "tiny-1" / "report.json"
+    noted = {**json.loads(report.read_text()), "seconds": 12345.0}
+    report.write_text(json.dumps(noted))
+    again = train_networks(recipe, pictures, copy, resume=True)
+    assert again["networks"][0]["seconds"] == 12345.0
+    voting = recipe.model_copy(update={"ranking": Ranking(rule="vote")})
+    again = train_networks(voting, pictures, copy, resume=True)
+    assert again["networks"][0]["seconds"] != 12345.0
+
+
+def test_one_network_does_not_take_the_folder_of_several(
+    pictures: list[Photograph], recipe: Recipe, run: Path, tmp_path: Path
+) -> None:
+    """Neither alone nor by --resume; and several do not take the folder of one."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    before = (copy / "recipe.yaml").read_text()
+    single = recipe.model_copy(update={"networks": 1})
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match="holds a run of several networks"):
+            train_networks(single, pictures, copy, resume=resume)
+    assert (copy / "recipe.yaml").read_text() == before
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train_networks(recipe, pictures, copy / "tiny-1")
+
+
+def test_a_run_that_never_learned_takes_no_folder(
+    pictures: list[Photograph], recipe: Recipe, tmp_path: Path
+) -> None:
+    """A mended recipe may use the folder where the faulty one was refused."""
+    out = tmp_path / "run"
+    wrong = recipe.network.model_copy(update={"frozen": ("steam",)})
+    with pytest.raises(RecipeError, match="steam"):
+        train_networks(recipe.model_copy(update={"network": wrong}), pictures, out)
+    train_networks(recipe, pictures, out)
+    assert load_recipe(out / "recipe.yaml") == recipe

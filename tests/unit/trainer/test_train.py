@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import JsonValue
 
 from embedder.arrays import read_npz, write_npz
 from embedder.digest import record
@@ -26,7 +27,7 @@ from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer import checkpoint
 from trainer.__main__ import main
-from trainer.ensemble import join
+from trainer.ensemble import join, join_named
 from trainer.export import export
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
@@ -242,6 +243,26 @@ def test_an_ensemble_joins_the_vectors_of_its_members(
     write_manifest(first, manifest.model_copy(update={"files": files}))
     with pytest.raises(ArtifactMismatchError, match=r"golden pictures of .*second"):
         join(joined, [first, second], tmp_path / "both")
+
+
+def test_an_ensemble_keeps_what_all_its_members_advise(run: Path, tmp_path: Path) -> None:
+    """Of members that advise differently it keeps nothing."""
+    names, folders = ("one", "two"), [tmp_path / "one", tmp_path / "two"]
+    for name, folder in zip(names, folders, strict=True):
+        export(run, folder)
+        _change(folder, name, {"rule": "vote", "neighbors": 3})
+    join_named("both", names, folders, tmp_path / "both")
+    assert read_manifest(tmp_path / "both")[0].ranking == {"rule": "vote", "neighbors": 3}
+    _change(folders[1], "two", {"rule": "vote"})
+    join_named("both", names, folders, tmp_path / "both")
+    assert read_manifest(tmp_path / "both")[0].ranking == {}
+
+
+def _change(embedder: Path, name: str, ranking: dict[str, JsonValue]) -> None:
+    """Let an embedder's network bear another name, and advise another ranking."""
+    manifest, _ = read_manifest(embedder)
+    members = (manifest.members[0].model_copy(update={"name": name}),)
+    write_manifest(embedder, manifest.model_copy(update={"members": members, "ranking": ranking}))
 
 
 @pytest.mark.parametrize(
