@@ -7,7 +7,8 @@ tensor stands as JSON in the header.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,22 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ArtifactMissingError: There is no such file.
         ArtifactDamagedError: It is not a checkpoint.
     """
+    with _opened(path) as (file, facts):
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a checkpoint, and none of its tensors; errors as for :func:`load`."""
+    with _opened(path) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a checkpoint: safetensors' file, and the facts."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+            yield file, json.loads(file.metadata()["facts"])
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -19,8 +19,17 @@ from trainer import distributed
 from trainer.data.split import counts_split, folds_split, labeled, stratified_split
 from trainer.recipe import CountsRecipe, FoldsRecipe, Recipe
 
+RECIPE = "recipe.yaml"
+"""File of a run that says what is trained."""
+
 LAST = "last.safetensors"
 """File of a run from which it can be taken up again."""
+
+
+def one_of_several_learned(out: Path) -> bool:
+    """Tell whether a folder holds a run of several networks of which one has learned."""
+    return any(out.glob(f"*/{LAST}"))
+
 
 _log = logging.getLogger(__name__)
 

@@ -20,11 +20,9 @@ from trainer import distributed
 from trainer.conclude import REPORT
 from trainer.ensemble import join_named
 from trainer.export import advised_ranking, export
-from trainer.laboratory import LAST
+from trainer.laboratory import LAST, RECIPE, one_of_several_learned
 from trainer.recipe import Recipe, load_recipe
 from trainer.train import train
-
-RECIPE = "recipe.yaml"
 
 
 def train_networks(
@@ -97,7 +95,7 @@ def _claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
     A recipe of which no network has learned anything does not keep the folder.
     """
     path = out / RECIPE
-    if path.exists() and any(any(out.glob(name)) for name in (LAST, f"*/{LAST}")):
+    if path.exists() and ((out / LAST).exists() or one_of_several_learned(out)):
         if not resume:
             raise TrainingError(f"{out} already holds a run; go on with it by --resume")
         if load_recipe(path).outcome() != recipe.outcome():

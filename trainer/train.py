@@ -35,7 +35,7 @@ from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batc
 from trainer.data.split import first_of_each
 from trainer.evaluate import GOLDEN_CROPS, Figures, prepare_crops, served_figures
 from trainer.heads import make_head, recount
-from trainer.laboratory import LAST, Laboratory, Lesson, set_up
+from trainer.laboratory import RECIPE, Laboratory, Lesson, one_of_several_learned, set_up
 from trainer.memory import enough_memory
 from trainer.network import EmbeddingNetwork
 from trainer.recipe import Recipe, StageRecipe, load_recipe
@@ -206,10 +206,10 @@ def _ended(lab: Laboratory) -> dict[str, Any] | None:
 
     Judging it again takes minutes, and is of use only where the recipe says something new.
     """
-    report, recipe = lab.out / REPORT, lab.out / "recipe.yaml"
+    report, recipe = lab.out / REPORT, lab.out / RECIPE
     if not all(path.is_file() for path in (report, recipe, lab.last)):
         return None
-    _, facts = checkpoint.load(lab.last)
+    facts = checkpoint.load_facts(lab.last)
     if facts["recipe"] != lab.digest or facts["progress"]["stage"] < len(lab.lessons):
         return None
     if load_recipe(recipe) != lab.recipe:
@@ -220,8 +220,8 @@ def _ended(lab: Laboratory) -> dict[str, Any] | None:
 
 def _holds_several(out: Path) -> bool:
     """Tell whether a folder holds the run of several networks, one of which has learned."""
-    path = out / "recipe.yaml"
-    learned = path.is_file() and any(out.glob(f"*/{LAST}"))
+    path = out / RECIPE
+    learned = path.is_file() and one_of_several_learned(out)
     return learned and load_recipe(path).networks > 1
 
 
@@ -239,7 +239,7 @@ def _start(lab: Laboratory, weights: Path | None, *, resume: bool) -> TrainingSt
     state.draw_apart()
     if distributed.is_first():
         lab.out.mkdir(parents=True, exist_ok=True)
-        write_atomic(lab.out / "recipe.yaml", lab.recipe.to_yaml().encode())
+        write_atomic(lab.out / RECIPE, lab.recipe.to_yaml().encode())
         crops = prepare_crops(lab.learned, lab.recipe.embed, GOLDEN_CROPS)
         write_npz(lab.out / "crops.npz", crops=crops.astype(np.float16))
     return state
@@ -264,7 +264,7 @@ def _take_up(
     state = _make_state(lab, EmbeddingNetwork(network), lab.lessons[stage])
     state.restore(tensors, facts)
     if distributed.is_first():  # what does not decide the outcome may have changed
-        write_atomic(lab.out / "recipe.yaml", lab.recipe.to_yaml().encode())
+        write_atomic(lab.out / RECIPE, lab.recipe.to_yaml().encode())
     return state
 
 

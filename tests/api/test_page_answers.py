@@ -130,25 +130,26 @@ def test_what_is_not_known_is_a_guess(
     assert f"Not a landmark I know. {guess}" in visited.wait_for_news("stranger.jpg: ")
 
 
-def test_nothing_is_certain(
-    visit: Callable[..., Visit], calibrated: Running, tmp_path: Path
+@pytest.mark.parametrize(
+    ("data", "bounds", "words"),
+    [
+        pytest.param(view_bytes(0, 50), (0.995, 1), "over 99 %", id="certain"),
+        pytest.param(STRANGER, (0, 0.005), "under 1 %", id="impossible"),
+    ],
+)
+def test_nothing_is_certain_or_impossible(
+    visit: Callable[..., Visit],
+    calibrated: Running,
+    tmp_path: Path,
+    data: bytes,
+    bounds: tuple[float, float],
+    words: str,
 ) -> None:
-    """What would be rounded to 100 % is said to be above 99 %."""
-    data = view_bytes(0, 50)
-    assert 0.995 < _probability(calibrated, data) < 1
+    """What would be rounded to 100 % is said to be above 99 %, and 0 % to be under 1 %."""
+    assert bounds[0] < _probability(calibrated, data) < bounds[1]
     visited = visit(calibrated)
     _choose(visited, tmp_path / "a.jpg", data)
-    expect(visited.card()).to_contain_text("right with a probability of over 99 %")
-
-
-def test_nothing_is_impossible(
-    visit: Callable[..., Visit], calibrated: Running, tmp_path: Path
-) -> None:
-    """What would be rounded to 0 % is said to be under 1 %."""
-    assert 0 < _probability(calibrated, STRANGER) < 0.005
-    visited = visit(calibrated)
-    _choose(visited, tmp_path / "a.jpg", STRANGER)
-    expect(visited.card()).to_contain_text("right with a probability of under 1 %")
+    expect(visited.card()).to_contain_text(f"right with a probability of {words}")
 
 
 def test_a_probability_is_told_in_whole_percents(
