@@ -250,7 +250,7 @@ class _Links:
     async def _exchange(self, request: bytes) -> bytes:
         """Return the head of the answer. The service may answer before it has all of a request."""
         loop = asyncio.get_running_loop()
-        link = self._idle.pop() if self._idle else await self._connect()
+        link = self._unused() or await self._connect()
         sending = loop.create_task(loop.sock_sendall(link, request))
         try:
             head = await _receive(link)
@@ -265,6 +265,19 @@ class _Links:
         else:
             link.close()
         return head
+
+    def _unused(self) -> socket.socket | None:
+        """Return a connection to use again. The service closes those that it has not used for long."""
+        while self._idle:
+            link = self._idle.pop()
+            try:
+                link.recv(1, socket.MSG_PEEK)  # what can be read is its end
+            except BlockingIOError:
+                return link
+            except OSError:
+                pass
+            link.close()
+        return None
 
     async def _connect(self) -> socket.socket:
         link = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -7,7 +7,6 @@ whole is scaled to length 1 again, so its dimension is the sum of theirs.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +64,6 @@ class Embedder:
         self._runtimes = runtimes
         self.limits = limits
         self._preprocesses = [member.preprocess for member in manifest.members]
-        self._one_at_a_time = threading.Lock()
 
     @classmethod
     def load(
@@ -75,6 +73,7 @@ class Embedder:
         device: Device = "auto",
         precision: Literal["auto", "f32", "bf16"] = "auto",
         threads: int = 0,
+        lanes: int = 1,
         limits: PictureLimits | None = None,
     ) -> Embedder:
         """Open the artifact in ``directory``, check its files and prove it on golden vectors.
@@ -84,7 +83,8 @@ class Embedder:
             device: ``auto`` takes an NVIDIA GPU where there is one, else the CPU.
             precision: ``auto`` takes bfloat16 where the processor has it and the golden
                 vectors still agree, else float32.
-            threads: CPU threads for the network; 0 for one per core.
+            threads: CPU threads of one run of the network; 0 to divide the cores among the lanes.
+            lanes: Runs of the network at the same time, on a CPU.
             limits: The largest picture that :meth:`prepare` accepts.
 
         Raises:
@@ -105,7 +105,14 @@ class Embedder:
         worst = -1.0
         for candidate in candidates:
             runtimes = [
-                open_runtime(directory, member, device=where, precision=candidate, threads=threads)
+                open_runtime(
+                    directory,
+                    member,
+                    device=where,
+                    precision=candidate,
+                    threads=threads,
+                    lanes=lanes,
+                )
                 for member in manifest.members
             ]
             embedder = cls(
@@ -156,7 +163,9 @@ class Embedder:
         return tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Embed prepared pictures as one batch. Calls from several threads take turns.
+        """Embed prepared pictures as one batch.
+
+        Calls from several threads run at once, as many as there are lanes; others take turns.
 
         Args:
             prepared: ``n`` pictures from :meth:`prepare`.
@@ -166,11 +175,10 @@ class Embedder:
         """
         if not prepared:
             return np.empty((0, self.dimension), np.float32)
-        with self._one_at_a_time:
-            parts = [
-                unit_rows(runtime.run(np.stack([picture[number] for picture in prepared])))
-                for number, runtime in enumerate(self._runtimes)
-            ]
+        parts = [
+            unit_rows(runtime.run(np.stack([picture[number] for picture in prepared])))
+            for number, runtime in enumerate(self._runtimes)
+        ]
         return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
 
     def golden_cosine(self, directory: Path) -> float:

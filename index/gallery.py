@@ -48,9 +48,11 @@ _GPU_K_FACTOR, _GPU_MOST = 64, 2048  # FAISS's GPU search returns no more rows t
 _BLOCK_ROWS, _BLOCK_QUERIES = 1 << 16, 256
 _YIELDED_ROWS = 1 << 14
 
-_AS_FAISS_LIKES, _LONE, _FEW_QUERIES = 0, 15, 2
-"""FAISS's numbers of its fast-scan kernels. Its own choice looks up several queries at once, and is
-twice as slow as the plain one where there are no more than a few; they find the same.
+_KERNEL = 15
+"""FAISS's number of the fast-scan kernel that takes one query after the other.
+
+Its own choice looks up several at once. It finds the same in up to twice the time for one query,
+and for many in no less.
 """
 _TRAINING_ROWS = 1 << 17
 
@@ -374,6 +376,9 @@ def _searched(vectors: Any, manifest: GalleryManifest, device: str) -> _Vectors:
             reason = str(error).strip().splitlines()[-1]
             _log.warning("gallery %s is searched on the CPU: %s", manifest.build_id, reason)
     if two:
+        first = faiss.downcast_index(vectors.base_index)
+        if isinstance(first, faiss.IndexFastScan):
+            first.implem = _KERNEL
         return _TwoLooks(vectors, exact, k_factor=manifest.k_factor or _K_FACTOR)
     return exact
 
@@ -400,7 +405,6 @@ class _TwoLooks:
     ) -> None:
         self.ntotal, self.d = exact.ntotal, exact.d
         self._refined, self._exact, self._k_factor = refined, exact, k_factor
-        self._scan = _fast_scan(refined)
         self._most = exact.ntotal // 4 if most is None else most
         self._lock = lock or contextlib.nullcontext()
 
@@ -416,8 +420,6 @@ class _TwoLooks:
         for start in range(0, len(x), _BLOCK_QUERIES):  # each takes memory for all its candidates
             block = slice(start, start + _BLOCK_QUERIES)
             with self._lock:
-                if self._scan is not None:
-                    self._scan.implem = _LONE if len(x[block]) <= _FEW_QUERIES else _AS_FAISS_LIKES
                 similarities[block], rows[block] = self._refined.search(x[block], k, params=looks)
         short = np.flatnonzero(rows[:, -1] < 0)
         if short.size:
@@ -483,12 +485,6 @@ def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
     from index.torch_search import free_bytes
 
     return free_bytes()
-
-
-def _fast_scan(refined: Any) -> Any:  # noqa: ANN401 (as above)
-    """Return the first look if it is a fast scan, whose kernel can be chosen; else ``None``."""
-    first = faiss.downcast_index(refined.base_index)
-    return first if isinstance(first, faiss.IndexFastScan) else None
 
 
 def _on_gpus(exact: Any) -> _Vectors:  # noqa: ANN401 (as above)

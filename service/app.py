@@ -97,7 +97,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         seen = fingerprint(settings)
         recognizer, pictures = await anyio.to_thread.run_sync(open_recognizer, settings)
-        batcher = Batcher(recognizer, _bounds(settings), app.state.metrics)
+        bounds = _bounds(settings, recognizer.embedder.device)
+        batcher = Batcher(recognizer, bounds, app.state.metrics)
         reloader = Reloader(settings, batcher, app.state.metrics, seen)
         following = asyncio.ensure_future(reloader.follow())
         try:
@@ -114,9 +115,13 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     return lifespan
 
 
-def _bounds(settings: Settings) -> Bounds:
+def _bounds(settings: Settings, device: str) -> Bounds:
+    cores, on_gpu = divide_cores(settings.threads), device == "cuda"
     return Bounds(
+        cores=cores.total,
         decoders=decoders(settings),
+        lanes=1 if on_gpu else cores.lanes,
+        each=0 if on_gpu else cores.each,
         waiting=settings.waiting_pictures,
         batch=settings.batch_pictures,
         deadline_seconds=settings.deadline_seconds,
@@ -129,7 +134,7 @@ def decoders(settings: Settings) -> int:
     Args:
         settings: How many cores may be used, and how large a picture may be.
     """
-    wanted, memory = divide_cores(settings.threads).decoders, available_bytes()
+    wanted, memory = divide_cores(settings.threads).total, available_bytes()
     fit = pictures_that_fit(memory, max_pixels=settings.max_pixels, held_bytes=settings.held_bytes)
     if fit < wanted:
         log.warning(

@@ -1,26 +1,27 @@
 """Requests in flight → batches. Knows nothing of HTTP, nor of what a network or a gallery is.
 
-A picture waits in its client's line, is decoded in a pool of threads, and then joins a batch that
-passes the network and the search. One thread runs the batches, one at a time: each of them uses
-all cores, or the one GPU.
+A picture waits in its client's line, is decoded, and then joins a batch that passes the network
+and the search. There is a thread for every core, and no more is begun than there are cores to do
+it: work that shares a core takes longer altogether, and whose is ready first is luck.
 
-A batch waits for company only where there is much to do: while every decoder is at work and the
-pictures on their way would fill half a batch, and never long. The machine then alternates between
-decoding several pictures and answering them together, which takes the least of its time for each.
-With less to do nothing waits for anything but a free thread.
+A thread that is free decodes the next picture that waits; once a batch is full, or nothing waits
+to be decoded, it answers those that are ready. With little to do every picture is a batch of its
+own and waits for nothing. The more there is, the fuller the batches, and the less time each of
+their pictures takes.
 
-All state belongs to the event loop's thread; nothing here is locked.
+What there is to do is guarded by one lock, never held for longer than it takes to choose. Threads
+choose by themselves: if the event loop told them what is next, their cores would rest meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
 
 from embedder.embedder import Prepared
 from service.cores import let_loop_go_first
@@ -35,13 +36,8 @@ from service.metrics import Metrics
 from service.recognizer import Recognizer
 from service.schemas import Answer
 
-LINGER_SECONDS = 0.03
-"""How long a batch waits for company at most, while all cores decode."""
-
 _FIRST_GUESS_SECONDS = 0.05
 _MEMORY = 0.05  # weight of the newest picture in the running mean
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +45,19 @@ class Bounds:
     """What the batcher keeps to.
 
     Attributes:
+        cores: Cores that may be busy. A picture that is decoded takes one.
         decoders: Pictures decoded at the same time.
+        lanes: Batches answered at the same time.
+        each: Cores that one of these takes; 0 where a GPU answers.
         waiting: Pictures that may wait to be decoded.
         batch: Most pictures of a batch.
         deadline_seconds: How long a picture may take, from its arrival here to its answer.
     """
 
+    cores: int
     decoders: int
+    lanes: int
+    each: int
     waiting: int
     batch: int
     deadline_seconds: float
@@ -93,16 +95,20 @@ class Batcher:
         self._bounds = bounds
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()  # guards all that follows
         self._lines: dict[str, deque[_Job]] = {}
         self._ready: deque[_Job] = deque()
         self._decoding = 0
-        self._answering = 0
-        self._closing = False
-        self._linger: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answering: list[int] = []  # the sizes of the batches
         self._decode_seconds = self._answer_seconds = _FIRST_GUESS_SECONDS
-        self._decoders = ThreadPoolExecutor(bounds.decoders, thread_name_prefix="decode")
-        self._answerer = ThreadPoolExecutor(1, thread_name_prefix="answer")
+        self._closing = False
+        idle_cores = 0 if bounds.each else bounds.lanes  # a thread that waits for a GPU needs none
+        self._threads = [
+            threading.Thread(target=self._work, name=f"work-{number}", daemon=True)
+            for number in range(bounds.cores + idle_cores)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def answer(self, data: bytes, k: int | None = None, *, client: str = "") -> Answer:
         """Say which landmark a picture shows. Canceling this cancels the work.
@@ -120,14 +126,15 @@ class Batcher:
             OutOfMemoryError: There is no memory to decode it in.
             StoppingError: The service is about to end.
         """
-        self.refuse_if_full(client)
-        if (greedy := self._greedy(client)) is not None:
-            fault = TooManyRequestsError("too many of your pictures wait", self._expected_wait())
-            greedy.pop().answer.set_exception(fault)
         job = _Job(data, k, client, self.recognizer, self._loop.create_future())
-        self._lines.setdefault(client, deque()).append(job)
+        with self._changed:
+            self._refuse_if_full(client)
+            if (greedy := self._greedy(client)) is not None:
+                wait = self._expected_wait()
+                _fail(greedy.pop(), TooManyRequestsError("too many of your pictures wait", wait))
+            self._lines.setdefault(client, deque()).append(job)
+            self._changed.notify()
         self._metrics.waiting.inc()
-        self._decode_next()
         try:
             async with asyncio.timeout(self._bounds.deadline_seconds) as deadline:
                 return await job.answer
@@ -150,6 +157,10 @@ class Batcher:
             TooManyRequestsError: As for :meth:`answer`.
             StoppingError: As for :meth:`answer`.
         """
+        with self._changed:
+            self._refuse_if_full(client)
+
+    def _refuse_if_full(self, client: str) -> None:
         if self._closing:
             raise StoppingError("the service is about to end")
         wait = self._expected_wait()
@@ -177,34 +188,73 @@ class Batcher:
 
     def _expected_wait(self) -> float:
         """Guess how many seconds pass until all that is here is answered."""
-        waiting = self._waiting() + self._decoding
-        each = self._decode_seconds / self._bounds.decoders + self._answer_seconds
-        return waiting * each + (len(self._ready) + self._answering) * self._answer_seconds
+        decode = self._decode_seconds / self._bounds.decoders
+        answer = self._answer_seconds / self._bounds.lanes
+        decoded = len(self._ready) + sum(self._answering)
+        return (self._waiting() + self._decoding) * (decode + answer) + decoded * answer
 
     def _forget(self, job: _Job) -> None:
         """Take a picture out of its line, if it is there still."""
-        line = self._lines.get(job.client)
-        if line is not None:
-            if job in line:
-                line.remove(job)
-            if not line:
-                del self._lines[job.client]
+        with self._changed:
+            line = self._lines.get(job.client)
+            if line is not None:
+                if job in line:
+                    line.remove(job)
+                if not line:
+                    del self._lines[job.client]
 
     def count(self, outcome: str) -> None:
         """Note what became of one picture: ``answered``, or the code of a problem."""
         self._metrics.outcomes.labels(outcome).inc()
 
-    # Decoding.
+    # What a thread does.
 
-    def _decode_next(self) -> None:
-        """Keep the decoders busy, unless pictures are decoded faster than they are answered."""
-        room = 2 * self._bounds.batch
-        while self._decoding < self._bounds.decoders and len(self._ready) + self._decoding < room:
+    def _work(self) -> None:
+        """Do what is to be done, until nothing will come any more."""
+        while True:
+            with self._changed:
+                while (task := self._next_task()) is None:
+                    if self._closing:
+                        return
+                    self._changed.wait()
+                if self._lines or self._ready:
+                    self._changed.notify()  # there may be something for another one
+            task()
+
+    def _next_task(self) -> Callable[[], None] | None:
+        """Choose what to do next, and count it as begun; None if there is nothing, or no core."""
+        if self._should_decode():
             job = self._next_in_turn()
-            if job is None:
-                return
-            self._decoding += 1
-            self._start(self._decode(job))
+            if job is not None:
+                self._decoding += 1
+                return partial(self._decode, job)
+        elif self._may_answer():
+            batch = self._take_batch()
+            if batch:
+                self._answering.append(len(batch))
+                return partial(self._answer, batch)
+        return None
+
+    def _should_decode(self) -> bool:
+        """Tell whether the next core decodes; else it answers, or waits until there are enough."""
+        ahead = len(self._ready) + self._decoding < 2 * self._bounds.batch
+        may = ahead and self._decoding < self._bounds.decoders and self._free_cores() > 0
+        return may and bool(self._lines) and not self._batch_is_due()
+
+    def _batch_is_due(self) -> bool:
+        """Tell whether what is ready should be answered, though more waits to be decoded."""
+        if len(self._answering) == self._bounds.lanes:
+            return False
+        full = len(self._ready) >= self._bounds.batch
+        return full or (bool(self._ready) and not self._bounds.each)
+
+    def _may_answer(self) -> bool:
+        has_lane = len(self._answering) < self._bounds.lanes
+        return has_lane and self._free_cores() >= self._bounds.each
+
+    def _free_cores(self) -> int:
+        busy = self._decoding + len(self._answering) * self._bounds.each
+        return self._bounds.cores - busy
 
     def _next_in_turn(self) -> _Job | None:
         """Take the oldest picture of the client whose turn it is."""
@@ -218,57 +268,6 @@ class Batcher:
                 return job
         return None
 
-    async def _decode(self, job: _Job) -> None:
-        try:
-            seconds, job.prepared = await self._in(self._decoders, _timed, self._prepare, job)
-        except Exception as error:  # whatever it is belongs to the one who asked
-            _fail(job, error)
-        else:
-            self._metrics.stage_seconds.labels("decode").observe(seconds)
-            self._decode_seconds += _MEMORY * (seconds - self._decode_seconds)
-            if not job.answer.done():
-                self._ready.append(job)
-        finally:
-            job.data = b""
-            self._decoding -= 1
-            self._decode_next()
-            self._answer_next()
-
-    def _prepare(self, job: _Job) -> Prepared:
-        self._metrics.stage_seconds.labels("queue").observe(time.perf_counter() - job.since)
-        return job.recognizer.prepare(job.data)
-
-    # Answering.
-
-    def _answer_next(self) -> None:
-        """Start the next batch, unless one is running or should wait for company."""
-        if self._answering or not self._ready:
-            return
-        if self._decoding < self._bounds.decoders or not self._company_comes():
-            self._begin_batch()
-        elif self._linger is None:
-            self._linger = self._loop.call_later(LINGER_SECONDS, self._end_linger)
-
-    def _company_comes(self) -> bool:
-        """Tell whether the next batch is not full, but could be filled by half at least."""
-        ready = len(self._ready)
-        coming = ready + self._decoding + self._waiting()
-        return ready < self._bounds.batch <= 2 * coming
-
-    def _end_linger(self) -> None:
-        self._linger = None
-        if not self._answering:
-            self._begin_batch()
-
-    def _begin_batch(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        batch = self._take_batch()
-        if batch:
-            self._answering = len(batch)
-            self._start(self._run(batch))
-
     def _take_batch(self) -> list[_Job]:
         """Take the pictures of the next batch, oldest first, all of one recognizer."""
         alive = [job for job in self._ready if not job.answer.done()]
@@ -277,29 +276,43 @@ class Batcher:
         self._ready = deque(job for job in alive if job not in batch)
         return batch
 
-    async def _run(self, batch: list[_Job]) -> None:
+    def _decode(self, job: _Job) -> None:
+        started = time.perf_counter()
+        self._metrics.stage_seconds.labels("queue").observe(started - job.since)
         try:
-            await self._answer_batch(batch)
-        finally:
-            self._answering = 0
-            self._decode_next()
-            self._answer_next()
+            job.prepared = job.recognizer.prepare(job.data)
+        except Exception as error:  # whatever it is belongs to the one who asked
+            self._tell([job], error)
+        seconds = time.perf_counter() - started
+        self._metrics.stage_seconds.labels("decode").observe(seconds)
+        job.data = b""
+        with self._changed:
+            self._decoding -= 1
+            if job.prepared is not None:
+                self._decode_seconds += _MEMORY * (seconds - self._decode_seconds)
+                self._ready.append(job)
 
-    async def _answer_batch(self, batch: list[_Job]) -> None:
+    def _answer(self, batch: list[_Job]) -> None:
+        started = time.perf_counter()
+        self._answer_batch(batch)
+        seconds = (time.perf_counter() - started) / len(batch)
+        with self._changed:
+            self._answer_seconds += _MEMORY * (seconds - self._answer_seconds)
+            self._answering.remove(len(batch))
+            self._changed.notify(self._bounds.each - 1)  # with this thread, one for each core
+
+    def _answer_batch(self, batch: list[_Job]) -> None:
         """Answer a batch; where it fails, each picture by itself, so that one harms no other."""
         try:
-            seconds, answers = await self._in(self._answerer, _timed, self._recognize, batch)
+            answers = self._recognize(batch)
         except Exception as error:  # whatever it is belongs to those who asked
             if len(batch) == 1:
-                _fail(batch[0], error)
+                self._tell(batch, error)
                 return
             for job in batch:
-                await self._answer_batch([job])
+                self._answer_batch([job])
             return
-        self._answer_seconds += _MEMORY * (seconds / len(batch) - self._answer_seconds)
-        for job, answer in zip(batch, answers, strict=True):
-            if not job.answer.done():
-                job.answer.set_result(answer)
+        self._tell(batch, answers)
 
     def _recognize(self, batch: Sequence[_Job]) -> list[Answer]:
         recognizer = batch[0].recognizer
@@ -309,6 +322,10 @@ class Batcher:
             vectors = recognizer.embed(prepared)
         with self._metrics.stage_seconds.labels("search").time():
             return recognizer.look_up(vectors, [job.k for job in batch])
+
+    def _tell(self, batch: Sequence[_Job], outcome: list[Answer] | Exception) -> None:
+        """Let the event loop tell those who asked what became of their pictures."""
+        self._loop.call_soon_threadsafe(_settle, batch, outcome)
 
     # Beginning, changing, ending.
 
@@ -321,16 +338,12 @@ class Batcher:
             recognizer: Current or about to be.
             pictures: At least one, of those that it can read.
         """
-        prepared = await asyncio.gather(
-            *(
-                self._in(self._decoders, recognizer.prepare, pictures[number % len(pictures)])
-                for number in range(max(self._bounds.decoders, len(pictures)))
-            )
-        )
+        prepared = [await asyncio.to_thread(recognizer.prepare, data) for data in pictures]
         size = 1
         while size <= self._bounds.batch:
             batch = [prepared[number % len(prepared)] for number in range(size)]
-            await self._in(self._answerer, recognizer.answer, batch, [None] * size)
+            run = partial(asyncio.to_thread, recognizer.answer, batch, [None] * size)
+            await asyncio.gather(*(run() for _ in range(self._bounds.lanes)))
             size *= 2
         let_loop_go_first()
 
@@ -344,30 +357,21 @@ class Batcher:
 
     async def close(self) -> None:
         """Refuse what comes, finish what is under way, end the threads."""
-        self._closing = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        self._decoders.shutdown()
-        self._answerer.shutdown()
-
-    def _start(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _in(
-        self,
-        pool: ThreadPoolExecutor,
-        work: Callable[..., _T],
-        *arguments: Any,  # noqa: ANN401 - handed on
-    ) -> Awaitable[_T]:
-        return self._loop.run_in_executor(pool, work, *arguments)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
 
-def _timed(work: Callable[..., _T], *arguments: Any) -> tuple[float, _T]:  # noqa: ANN401 - handed on
-    started = time.perf_counter()
-    result = work(*arguments)
-    return time.perf_counter() - started, result
+def _settle(batch: Sequence[_Job], outcome: list[Answer] | Exception) -> None:
+    if isinstance(outcome, Exception):
+        for job in batch:
+            _fail(job, outcome)
+        return
+    for job, answer in zip(batch, outcome, strict=True):
+        if not job.answer.done():
+            job.answer.set_result(answer)
 
 
 def _fail(job: _Job, error: Exception) -> None:

@@ -59,7 +59,7 @@ def open_recognizer(
     gallery = Gallery.open_directory(
         directory,
         embedder_digest=digest,
-        threads=cores.search,
+        threads=cores.each,
         device=resolve_device(settings.device),
     )
     if previous is not None:
@@ -71,7 +71,8 @@ def open_recognizer(
             place,
             device=settings.device,
             precision=settings.precision,
-            threads=cores.network,
+            threads=cores.each,
+            lanes=cores.lanes,
             limits=PictureLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
         )
     return Recognizer(embedder, gallery), _golden_pictures(place)

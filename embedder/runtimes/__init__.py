@@ -17,7 +17,7 @@ Precision = Literal["f32", "bf16"]
 
 
 class Runtime(Protocol):
-    """One network, ready to run. Not safe for concurrent calls."""
+    """One network, ready to run. Calls from several threads run at once or take turns."""
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network.
@@ -68,6 +68,7 @@ def open_runtime(
     device: Literal["cpu", "cuda"],
     precision: Precision,
     threads: int,
+    lanes: int,
 ) -> Runtime:
     """Open one network of an embedder.
 
@@ -76,7 +77,8 @@ def open_runtime(
         member: The network in it.
         device: ``cpu`` runs ``model.onnx`` by OpenVINO, ``cuda`` runs ``model.pt2`` by torch.
         precision: What the network computes in; vectors are always float32.
-        threads: CPU threads, 0 for one per core.
+        threads: CPU threads of one run, 0 to divide the cores among the lanes.
+        lanes: Runs at the same time on a CPU; a GPU has one.
 
     Raises:
         ArtifactDamagedError: The engine cannot read the file.
@@ -85,7 +87,8 @@ def open_runtime(
     if device == "cpu":
         from embedder.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(directory / member.onnx, precision=precision, threads=threads)
+        path = directory / member.onnx
+        return OpenVinoRuntime(path, precision=precision, threads=threads, lanes=lanes)
     if member.exported is None:
         raise DeviceError(f"{directory} holds no network for NVIDIA GPUs; choose the device cpu")
     from embedder.runtimes.torch_export import TorchExportRuntime

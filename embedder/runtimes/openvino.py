@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import queue
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +27,31 @@ def can_run_bf16() -> bool:
 class OpenVinoRuntime:
     """One network compiled for this CPU."""
 
-    def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
+    def __init__(self, path: Path, *, precision: Precision, threads: int, lanes: int) -> None:
         core = _core()
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": lanes * threads or len(os.sched_getaffinity(0)),
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": lanes,
+            "ENABLE_CPU_PINNING": False,
         }
+        self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         try:
-            self._request = core.compile_model(
-                core.read_model(path), "CPU", settings
-            ).create_infer_request()
+            network = core.compile_model(core.read_model(path), "CPU", settings)
+            for _ in range(lanes):
+                self._requests.put(network.create_infer_request())
         except RuntimeError as error:
             raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; see :class:`embedder.runtimes.Runtime`."""
-        (rows,) = self._request.infer([batch], share_inputs=True).values()
-        return np.array(rows, np.float32)
+        request = self._requests.get()
+        try:
+            (rows,) = request.infer([batch], share_inputs=True).values()
+            return np.array(rows, np.float32)  # a copy: the request's own is written again
+        finally:
+            self._requests.put(request)
 
 
 @functools.cache

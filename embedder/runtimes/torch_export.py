@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,12 +207,14 @@ class TorchExportRuntime:
         self._device = device
         self._bf16 = precision == "bf16"
         self._network = load_network(path, device).to(memory_format=torch.channels_last)
+        self._one_at_a_time = threading.Lock()  # each takes memory of the GPU
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; see :class:`embedder.runtimes.Runtime`."""
-        inputs = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
-        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bf16):
-            rows = self._network(inputs)
-        output: NDArray[np.float32] = rows.float().cpu().numpy()
-        return output
+        with self._one_at_a_time:
+            inputs = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
+            with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bf16):
+                rows = self._network(inputs)
+            output: NDArray[np.float32] = rows.float().cpu().numpy()
+            return output
