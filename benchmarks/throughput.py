@@ -47,7 +47,7 @@ def stages(served: Served, seconds: float) -> dict[str, float]:
     """Measure each stage alone, in this fresh process: CPU milliseconds of a picture."""
     recognizer, _ = open_recognizer(Settings(store=served.store, embedder=served.embedder))
     data = [path.read_bytes() for path in served.bodies]
-    with ThreadPoolExecutor(divide_cores(0).decoders) as pool:
+    with ThreadPoolExecutor(divide_cores(0).total) as pool:
         prepared = list(pool.map(recognizer.prepare, data))
         decode = cpu_ms(lambda: list(pool.map(recognizer.prepare, data)), len(data), seconds)
     vectors = recognizer.embed(prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -103,6 +104,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         following = asyncio.ensure_future(reloader.follow())
         try:
             await batcher.warm(recognizer, pictures)
+            gc.collect()
+            gc.freeze()  # what is there now stays: looking through it would stop every thread
             app.state.metrics.serve(recognizer.describe())
             _tell(recognizer.describe())
             app.state.batcher, app.state.reloader = batcher, reloader
@@ -123,7 +126,7 @@ def _bounds(settings: Settings, device: str) -> Bounds:
         lanes=1 if on_gpu else cores.lanes,
         each=0 if on_gpu else cores.each,
         waiting=settings.waiting_pictures,
-        batch=settings.batch_pictures,
+        batch=settings.batch_pictures or (16 if on_gpu else 4),
         deadline_seconds=settings.deadline_seconds,
     )
 

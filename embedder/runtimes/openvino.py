@@ -24,23 +24,35 @@ def can_run_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+_SMALL_BYTES = 64 << 20
+
+
 class OpenVinoRuntime:
-    """One network compiled for this CPU."""
+    """One network compiled for this CPU.
+
+    A small network is compiled for each lane, and then runs in the thread that asks. A large one
+    is compiled once, with threads of its own to which the work is handed over: little beside the
+    work, while every further copy would hold the weights once more.
+    """
 
     def __init__(self, path: Path, *, precision: Precision, threads: int, lanes: int) -> None:
         core = _core()
+        copies = lanes if path.stat().st_size <= _SMALL_BYTES else 1
+        threads = threads or max(1, len(os.sched_getaffinity(0)) // lanes)
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": lanes * threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": threads * lanes // copies,
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": lanes,
+            "NUM_STREAMS": lanes // copies,
             "ENABLE_CPU_PINNING": False,
         }
         self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         try:
-            network = core.compile_model(core.read_model(path), "CPU", settings)
-            for _ in range(lanes):
-                self._requests.put(network.create_infer_request())
+            network = core.read_model(path)
+            for _ in range(copies):
+                compiled = core.compile_model(network, "CPU", settings)
+                for _ in range(lanes // copies):
+                    self._requests.put(compiled.create_infer_request())
         except RuntimeError as error:
             raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
 
