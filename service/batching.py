@@ -245,8 +245,11 @@ class Batcher:
         """Tell whether what is ready should be answered, though more waits to be decoded."""
         if len(self._answering) == self._bounds.lanes:
             return False
-        full = len(self._ready) >= self._bounds.batch
-        return full or (bool(self._ready) and not self._bounds.each)
+        if not self._bounds.each:
+            return bool(self._ready)
+        here = self._waiting() + self._decoding + len(self._ready)
+        share = -(-here // self._bounds.lanes)
+        return len(self._ready) >= min(self._bounds.batch, share)
 
     def _may_answer(self) -> bool:
         has_lane = len(self._answering) < self._bounds.lanes
