@@ -267,7 +267,7 @@ class _Links:
         return head
 
     def _unused(self) -> socket.socket | None:
-        """Return a connection to use again. The service closes those that it has not used for long."""
+        """Return a connection to use again; the service closes those long unused."""
         while self._idle:
             link = self._idle.pop()
             try:

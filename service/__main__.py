@@ -37,7 +37,7 @@ _FLAGS = (
         "decoded at once, 21 bytes a pixel (64000000)",
     ),
     ("held-bytes", "N", "bytes of pictures held in memory at the same time (536870912)"),
-    ("batch-pictures", "N", "most pictures that pass the network together (4 on a CPU, 16 on a GPU)"),
+    ("batch-pictures", "N", "most pictures of a batch; 0 is 4 on a CPU and 16 on a GPU (0)"),
     ("waiting-pictures", "N", "pictures that may wait before more are refused (64)"),
     ("deadline-seconds", "S", "time for the answer to a picture (10.0)"),
     ("receive-seconds", "S", "time for a client to send its request (60.0)"),

@@ -166,11 +166,16 @@ class Batcher:
         wait = self._expected_wait()
         if self._waiting() >= self._bounds.decoders and wait > self._bounds.deadline_seconds:
             raise OverloadedError("the service has more to do than it can in time", wait)
-        if self._waiting() < self._bounds.waiting or self._greedy(client) is not None:
+        if not self._is_full() or self._greedy(client) is not None:
             return
         if client in self._lines and len(self._lines) > 1:
             raise TooManyRequestsError("too many of your pictures wait", wait)
         raise OverloadedError("too many pictures wait", wait)
+
+    def _is_full(self) -> bool:
+        """Tell whether no more may wait. What a free core is about to take does not."""
+        taken = min(self._bounds.decoders - self._decoding, self._free_cores())
+        return self._waiting() - taken >= self._bounds.waiting
 
     def _waiting(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -180,7 +185,7 @@ class Batcher:
 
         It is the longest, if it stays at least as long as the client's own.
         """
-        if self._waiting() < self._bounds.waiting:
+        if not self._is_full():
             return None
         longest = max(self._lines.values(), key=len)
         own = len(self._lines.get(client, ()))
@@ -223,16 +228,15 @@ class Batcher:
 
     def _next_task(self) -> Callable[[], None] | None:
         """Choose what to do next, and count it as begun; None if there is nothing, or no core."""
-        if self._should_decode():
-            job = self._next_in_turn()
-            if job is not None:
-                self._decoding += 1
-                return partial(self._decode, job)
-        elif self._may_answer():
+        self._ready = deque(job for job in self._ready if not job.answer.done())
+        job = self._next_in_turn() if self._should_decode() else None
+        if job is not None:
+            self._decoding += 1
+            return partial(self._decode, job)
+        if self._ready and self._may_answer():
             batch = self._take_batch()
-            if batch:
-                self._answering.append(len(batch))
-                return partial(self._answer, batch)
+            self._answering.append(len(batch))
+            return partial(self._answer, batch)
         return None
 
     def _should_decode(self) -> bool:
@@ -245,11 +249,15 @@ class Batcher:
         """Tell whether what is ready should be answered, though more waits to be decoded."""
         if len(self._answering) == self._bounds.lanes:
             return False
-        if not self._bounds.each:
-            return bool(self._ready)
+        return len(self._ready) >= (self._share() if self._bounds.each else 1)
+
+    def _share(self) -> int:
+        """Return the size of the next batch: a lane's share of all that is here, within bounds.
+
+        More would leave the other lanes idle at the end, and fewer would take longer for each.
+        """
         here = self._waiting() + self._decoding + len(self._ready)
-        share = -(-here // self._bounds.lanes)
-        return len(self._ready) >= min(self._bounds.batch, share)
+        return min(self._bounds.batch, -(-here // self._bounds.lanes))
 
     def _may_answer(self) -> bool:
         has_lane = len(self._answering) < self._bounds.lanes
@@ -273,10 +281,9 @@ class Batcher:
 
     def _take_batch(self) -> list[_Job]:
         """Take the pictures of the next batch, oldest first, all of one recognizer."""
-        alive = [job for job in self._ready if not job.answer.done()]
-        same = [job for job in alive if job.recognizer is alive[0].recognizer]
-        batch = same[: self._bounds.batch]
-        self._ready = deque(job for job in alive if job not in batch)
+        recognizer = self._ready[0].recognizer
+        batch = [job for job in self._ready if job.recognizer is recognizer][: self._share()]
+        self._ready = deque(job for job in self._ready if job not in batch)
         return batch
 
     def _decode(self, job: _Job) -> None:

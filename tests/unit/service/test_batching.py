@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from service.batching import LINGER_SECONDS, Batcher, Bounds
+from service.batching import Batcher, Bounds
 from service.errors import (
     DeadlineError,
     OutOfMemoryError,
@@ -28,17 +30,37 @@ class Fake:
     def __init__(self) -> None:
         self.decoded: list[bytes] = []
         self.batches: list[list[bytes]] = []
+        self.held: list[list[bytes]] = []
+        self.seconds = 0.0
+        self.cores_of_a_batch = 0
+        self.busy = self.most_busy = self.decoding = self.most_decoding = 0
+        self._lock = threading.Lock()
         self.may_decode = threading.Event()
         self.may_answer = threading.Event()
         self.may_be_slow = threading.Event()
         self.may_decode.set()
         self.may_answer.set()
 
+    @contextmanager
+    def at_work(self, cores: int, decoding: int = 0) -> Iterator[None]:
+        """Count the cores that are busy in the block."""
+        with self._lock:
+            self.busy += cores
+            self.decoding += decoding
+            self.most_busy = max(self.most_busy, self.busy)
+            self.most_decoding = max(self.most_decoding, self.decoding)
+        time.sleep(self.seconds)
+        yield
+        with self._lock:
+            self.busy -= cores
+            self.decoding -= decoding
+
     def prepare(self, data: bytes) -> bytes:
         """Decode, when it may."""
-        assert self.may_decode.wait(20)
-        if data.startswith(b"slow"):
-            assert self.may_be_slow.wait(20)
+        with self.at_work(1, decoding=1):
+            assert self.may_decode.wait(20)
+            if data.startswith(b"slow"):
+                assert self.may_be_slow.wait(20)
         self.decoded.append(data)
         if data.startswith(b"huge"):
             raise MemoryError
@@ -51,7 +73,9 @@ class Fake:
 
     def embed(self, prepared: Sequence[bytes]) -> list[bytes]:
         """Embed, when it may."""
-        assert self.may_answer.wait(20)
+        self.held.append(list(prepared))
+        with self.at_work(self.cores_of_a_batch):
+            assert self.may_answer.wait(20)
         self.batches.append(list(prepared))
         if any(data.startswith(b"poison") for data in prepared):
             raise ValueError("a query is not finite")
@@ -69,16 +93,30 @@ class Fake:
 def play(
     scene: Callable[[Batcher, Fake], Coroutine[Any, Any, None]],
     *,
-    decoders: int = 1,
+    cores: int = 1,
+    decoders: int | None = None,
+    lanes: int = 1,
+    each: int = 0,
     waiting: int = 64,
     batch: int = 8,
     deadline: float = 20,
 ) -> Fake:
-    """Run a scene with a batcher of its own; return its recognizer."""
+    """Run a scene with a batcher of its own; return its recognizer.
+
+    By default a GPU answers, beside one core that decodes.
+    """
     fake = Fake()
 
     async def run() -> None:
-        bounds = Bounds(decoders, waiting, batch, deadline)
+        bounds = Bounds(
+            cores=cores,
+            decoders=decoders or cores,
+            lanes=lanes,
+            each=each,
+            waiting=waiting,
+            batch=batch,
+            deadline_seconds=deadline,
+        )
         batcher = Batcher(fake, bounds, Metrics())  # type: ignore[arg-type] # it is a fake
         try:
             await scene(batcher, fake)
@@ -101,19 +139,15 @@ async def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-def test_a_single_picture_waits_for_nobody() -> None:
-    """With nothing else under way it is answered alone, without the wait for company."""
+@pytest.mark.parametrize("each", [0, 1])
+def test_a_single_picture_is_answered_alone(each: int) -> None:
+    """With nothing else under way nothing is waited for."""
 
     async def scene(batcher: Batcher, _fake: Fake) -> None:
-        loop = asyncio.get_running_loop()
-        quickest = 1.0
         for _ in range(5):
-            started = loop.time()
             assert await batcher.answer(b"a", 3) == (b"a", 3)
-            quickest = min(quickest, loop.time() - started)
-        assert quickest < LINGER_SECONDS / 2
 
-    assert play(scene).batches == [[b"a"]] * 5
+    assert play(scene, each=each).batches == [[b"a"]] * 5
 
 
 def test_pictures_that_come_while_a_batch_runs_are_answered_together() -> None:
@@ -133,29 +167,52 @@ def test_pictures_that_come_while_a_batch_runs_are_answered_together() -> None:
     assert sizes.count(8) >= 2
 
 
-@pytest.mark.parametrize(("others", "waits"), [(1, False), (2, False), (3, True), (6, True)])
-def test_a_batch_waits_for_company_only_where_much_is_on_its_way(
-    others: int, *, waits: bool
-) -> None:
-    """For half a batch or more, while every core decodes; and even then not for ever."""
+@pytest.mark.parametrize(
+    ("pictures", "largest"), [(1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (7, 4), (20, 4)]
+)
+def test_lanes_share_what_is_there(pictures: int, largest: int) -> None:
+    """A batch is no larger than a lane's share, so that the cores end at about the same time."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
-        loop = asyncio.get_running_loop()
-        quickest = 1.0
-        for _ in range(5):
-            started = loop.time()
-            first = asyncio.ensure_future(batcher.answer(b"quick"))
-            rest = [asyncio.ensure_future(batcher.answer(b"slow")) for _ in range(others)]
-            await first
-            quickest = min(quickest, loop.time() - started)
-            assert set(fake.answered) <= {b"quick", b"slow"}
-            assert fake.decoded[-1] == b"quick"
-            fake.may_be_slow.set()
-            await asyncio.gather(*rest)
-            fake.may_be_slow.clear()
-        assert (quickest > LINGER_SECONDS * 0.9) == waits
+        fake.may_decode.clear()
+        fake.may_answer.clear()
+        asked = [asyncio.ensure_future(batcher.answer(bytes([n]))) for n in range(pictures)]
+        await asyncio.sleep(0.05)  # both threads hold the first two
+        fake.may_decode.set()
+        await until(lambda: len(fake.held) == min(2, pictures))
+        fake.may_answer.set()
+        await asyncio.gather(*asked)
 
-    play(scene)
+    fake = play(scene, cores=2, lanes=2, each=1, batch=4)
+    assert max(map(len, fake.batches)) == largest
+    assert len(fake.answered) == pictures
+
+
+@pytest.mark.parametrize(("cores", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (6, 4, 1)])
+def test_no_more_is_begun_than_there_are_cores(cores: int, lanes: int, each: int) -> None:
+    """And all are busy while there is enough to do."""
+
+    async def scene(batcher: Batcher, fake: Fake) -> None:
+        fake.cores_of_a_batch = each
+        fake.seconds = 0.002
+        await asyncio.gather(*(batcher.answer(bytes([n])) for n in range(64)))
+
+    fake = play(scene, cores=cores, lanes=lanes, each=each, batch=4)
+    assert fake.most_busy == cores
+
+
+def test_a_bound_on_decoding_leaves_the_other_cores_to_answer() -> None:
+    """Where the memory holds one picture being decoded, another core answers meanwhile."""
+
+    async def scene(batcher: Batcher, fake: Fake) -> None:
+        first = asyncio.ensure_future(batcher.answer(b"first"))
+        rest = [asyncio.ensure_future(batcher.answer(b"slow")) for _ in range(3)]
+        assert await first == (b"first", None)
+        assert fake.decoding == 1
+        fake.may_be_slow.set()
+        await asyncio.gather(*rest)
+
+    assert play(scene, cores=2, decoders=1, lanes=2, each=1).most_decoding == 1
 
 
 def test_decoding_does_not_run_away_from_the_network() -> None:
@@ -204,6 +261,22 @@ def test_a_client_that_left_is_not_worked_for() -> None:
         await asyncio.gather(*asked, return_exceptions=True)
 
     assert play(scene).decoded == [b"\0", b"\3"]
+
+
+def test_pictures_whose_clients_left_hold_up_nobody() -> None:
+    """Even if they were decoded already, and room for one more is only where they were."""
+
+    async def scene(batcher: Batcher, fake: Fake) -> None:
+        fake.may_answer.clear()
+        asked = [asyncio.ensure_future(batcher.answer(bytes([n]))) for n in range(4)]
+        await until(lambda: len(fake.decoded) == 3 and len(fake.held) == 1)
+        for question in asked[1:3]:
+            question.cancel()
+        await asyncio.sleep(0)
+        fake.may_answer.set()
+        assert await asyncio.wait_for(asked[3], 20) == (b"\3", None)
+
+    assert play(scene, batch=1).answered == [b"\0", b"\3"]
 
 
 def test_full_lines_refuse_and_say_when_to_come_again() -> None:
@@ -327,9 +400,9 @@ def test_warming_runs_every_size_of_a_batch() -> None:
     async def scene(batcher: Batcher, fake: Fake) -> None:
         await batcher.warm(fake, [b"golden"])  # type: ignore[arg-type] # it is a fake
 
-    fake = play(scene, decoders=3)
+    fake = play(scene, cores=3)
     assert [len(batch) for batch in fake.batches] == [1, 2, 4, 8]
-    assert len(fake.decoded) == 3
+    assert len(fake.decoded) == 1
 
 
 def test_what_comes_after_the_end_is_refused() -> None:

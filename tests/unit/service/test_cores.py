@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cores import available_cores, divide_cores
+from service.cores import Cores, available_cores, divide_cores
 from tests.conftest import ROOT
 
 BOUND = len(os.sched_getaffinity(0))
@@ -62,8 +62,16 @@ def test_a_quota_of_several_cores_does_not_add_any(tmp_path: Path) -> None:
 
 def test_a_chosen_number_is_kept() -> None:
     """And none chosen means all there are."""
-    assert divide_cores(3).decoders == 3
-    assert divide_cores(0).network == available_cores()
+    assert divide_cores(3).total == 3
+    assert divide_cores(0).total == available_cores()
+
+
+@pytest.mark.parametrize(
+    ("cores", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 1), (16, 4, 4)]
+)
+def test_lanes_never_need_more_cores_than_there_are(cores: int, lanes: int, each: int) -> None:
+    """There is a lane for each core, until these are many."""
+    assert divide_cores(cores) == Cores(total=cores, lanes=lanes, each=each)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there a thread has no niceness of its own")
