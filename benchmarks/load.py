@@ -10,6 +10,7 @@ nothing by it. Both tell what CPU time they took themselves.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import resource
@@ -178,7 +179,12 @@ def send_at(url: str, asked: Sequence[bytes], times: NDArray[np.float64]) -> lis
     Returns:
         ``n`` replies, in the order of ``times``.
     """
-    return asyncio.run(_send_at(_Links(url), asked, times))
+    gc.collect()
+    gc.disable()  # it would stop the sender for longer than an answer takes
+    try:
+        return asyncio.run(_send_at(_Links(url), asked, times))
+    finally:
+        gc.enable()
 
 
 def one_by_one(url: str, asked: Sequence[bytes], count: int) -> list[Reply]:

@@ -33,7 +33,7 @@ from service.errors import (
     TooManyRequestsError,
 )
 from service.metrics import Metrics
-from service.recognizer import Recognizer
+from service.recognizer import Recognizer, run_size
 from service.schemas import Answer
 
 _FIRST_GUESS_SECONDS = 0.05
@@ -340,7 +340,7 @@ class Batcher:
     # Beginning, changing, ending.
 
     async def warm(self, recognizer: Recognizer, pictures: Sequence[bytes]) -> None:
-        """Send pictures through every stage of ``recognizer``, in each size of a batch.
+        """Send pictures through every stage of ``recognizer``, in each size that the network meets.
 
         All the threads that will ever compute for it then are, and give way to the event loop's.
 
@@ -349,12 +349,10 @@ class Batcher:
             pictures: At least one, of those that it can read.
         """
         prepared = [await asyncio.to_thread(recognizer.prepare, data) for data in pictures]
-        size = 1
-        while size <= self._bounds.batch:
+        for size in sorted({run_size(size) for size in range(1, self._bounds.batch + 1)}):
             batch = [prepared[number % len(prepared)] for number in range(size)]
             run = partial(asyncio.to_thread, recognizer.answer, batch, [None] * size)
             await asyncio.gather(*(run() for _ in range(self._bounds.lanes)))
-            size *= 2
         let_loop_go_first()
 
     def switch(self, recognizer: Recognizer) -> None:

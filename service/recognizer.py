@@ -19,6 +19,15 @@ from service.errors import PictureUnknownError
 from service.schemas import Answer, Credit, Landmark, Landmarks, Neighbor, Ready
 
 
+def run_size(pictures: int) -> int:
+    """Return how many of so many pictures, at least 1, the network runs over at once.
+
+    >>> [run_size(pictures) for pictures in (1, 3, 4, 7, 8, 100)]
+    [1, 3, 4, 4, 8, 64]
+    """
+    return pictures if pictures < 4 else 1 << (pictures.bit_length() - 1)
+
+
 class Recognizer:
     """Answers for one embedder and one gallery that belong together.
 
@@ -49,12 +58,11 @@ class Recognizer:
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Run the network over ``n`` pictures; return ``(n, d)`` unit rows.
 
-        It runs over so many at a time that the number is a power of two: an engine compiles anew
-        for every size that it meets, and so meets few. The search is where company saves most.
+        An engine compiles anew for every number of them that it meets, and so meets few.
         """
         parts, done = [], 0
         while done < len(prepared):
-            size = 1 << ((len(prepared) - done).bit_length() - 1)
+            size = run_size(len(prepared) - done)
             parts.append(self.embedder.embed(prepared[done : done + size]))
             done += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

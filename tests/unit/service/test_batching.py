@@ -401,7 +401,7 @@ def test_warming_runs_every_size_of_a_batch() -> None:
         await batcher.warm(fake, [b"golden"])  # type: ignore[arg-type] # it is a fake
 
     fake = play(scene, cores=3)
-    assert [len(batch) for batch in fake.batches] == [1, 2, 4, 8]
+    assert [len(batch) for batch in fake.batches] == [1, 2, 3, 4, 8]
     assert len(fake.decoded) == 1
 
 
