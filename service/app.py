@@ -106,8 +106,10 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             await batcher.warm(recognizer, pictures)
             gc.collect()
             gc.freeze()  # what is there now stays: looking through it would stop every thread
-            app.state.metrics.serve(recognizer.describe())
-            _tell(recognizer.describe())
+            ready = recognizer.describe()
+            app.state.metrics.serve(ready)
+            _tell(ready)
+            del recognizer, pictures, ready  # the batcher has it, until it switches to another
             app.state.batcher, app.state.reloader = batcher, reloader
             yield
         finally:

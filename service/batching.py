@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -102,10 +103,10 @@ class Batcher:
         self._answering: list[int] = []  # the sizes of the batches
         self._decode_seconds = self._answer_seconds = _FIRST_GUESS_SECONDS
         self._closing = False
-        idle_cores = 0 if bounds.each else bounds.lanes  # a thread that waits for a GPU needs none
+        more = 0 if bounds.each else bounds.lanes  # a thread that waits for a GPU needs no core
         self._threads = [
             threading.Thread(target=self._work, name=f"work-{number}", daemon=True)
-            for number in range(bounds.cores + idle_cores)
+            for number in range(bounds.cores + more)
         ]
         for thread in self._threads:
             thread.start()
@@ -145,6 +146,7 @@ class Batcher:
         finally:
             self._metrics.waiting.dec()
             self._forget(job)
+            del job, data  # an error holds this frame, and the job holds the error
 
     def refuse_if_full(self, client: str) -> None:
         """Refuse a picture that there is no room or no time for.
@@ -174,7 +176,8 @@ class Batcher:
 
     def _is_full(self) -> bool:
         """Tell whether no more may wait. What a free core is about to take does not."""
-        taken = min(self._bounds.decoders - self._decoding, self._free_cores())
+        free = min(self._bounds.decoders - self._decoding, self._free_cores())
+        taken = free if self._may_decode() else 0
         return self._waiting() - taken >= self._bounds.waiting
 
     def _waiting(self) -> int:
@@ -207,6 +210,7 @@ class Batcher:
                     line.remove(job)
                 if not line:
                     del self._lines[job.client]
+            self._changed.notify()  # its going may let another batch begin
 
     def count(self, outcome: str) -> None:
         """Note what became of one picture: ``answered``, or the code of a problem."""
@@ -229,7 +233,7 @@ class Batcher:
     def _next_task(self) -> Callable[[], None] | None:
         """Choose what to do next, and count it as begun; None if there is nothing, or no core."""
         self._ready = deque(job for job in self._ready if not job.answer.done())
-        job = self._next_in_turn() if self._should_decode() else None
+        job = self._next_in_turn() if self._may_decode() else None
         if job is not None:
             self._decoding += 1
             return partial(self._decode, job)
@@ -239,11 +243,11 @@ class Batcher:
             return partial(self._answer, batch)
         return None
 
-    def _should_decode(self) -> bool:
-        """Tell whether the next core decodes; else it answers, or waits until there are enough."""
-        ahead = len(self._ready) + self._decoding < 2 * self._bounds.batch
-        may = ahead and self._decoding < self._bounds.decoders and self._free_cores() > 0
-        return may and bool(self._lines) and not self._batch_is_due()
+    def _may_decode(self) -> bool:
+        """Tell whether the next core decodes, if it can; else it answers, or waits for others."""
+        few = len(self._ready) < 2 * self._bounds.batch * self._bounds.lanes
+        free = self._decoding < self._bounds.decoders and self._free_cores() > 0
+        return few and free and not self._batch_is_due()
 
     def _batch_is_due(self) -> bool:
         """Tell whether what is ready should be answered, though more waits to be decoded."""
@@ -292,15 +296,18 @@ class Batcher:
         try:
             job.prepared = job.recognizer.prepare(job.data)
         except Exception as error:  # whatever it is belongs to the one who asked
+            traceback.clear_frames(error.__traceback__)  # they hold the picture
             self._tell([job], error)
         seconds = time.perf_counter() - started
-        self._metrics.stage_seconds.labels("decode").observe(seconds)
         job.data = b""
         with self._changed:
             self._decoding -= 1
             if job.prepared is not None:
                 self._decode_seconds += _MEMORY * (seconds - self._decode_seconds)
                 self._ready.append(job)
+        if job.prepared is not None:
+            self._metrics.stage_seconds.labels("decode").observe(seconds)
+        del job  # an error holds this frame, and the job holds the error
 
     def _answer(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
@@ -314,15 +321,15 @@ class Batcher:
     def _answer_batch(self, batch: list[_Job]) -> None:
         """Answer a batch; where it fails, each picture by itself, so that one harms no other."""
         try:
-            answers = self._recognize(batch)
+            self._tell(batch, self._recognize(batch))
         except Exception as error:  # whatever it is belongs to those who asked
             if len(batch) == 1:
                 self._tell(batch, error)
                 return
-            for job in batch:
-                self._answer_batch([job])
+        else:
             return
-        self._tell(batch, answers)
+        for job in batch:  # not above, where the error would hold what the batch took
+            self._answer_batch([job])
 
     def _recognize(self, batch: Sequence[_Job]) -> list[Answer]:
         recognizer = batch[0].recognizer
@@ -342,7 +349,8 @@ class Batcher:
     async def warm(self, recognizer: Recognizer, pictures: Sequence[bytes]) -> None:
         """Send pictures through every stage of ``recognizer``, in each size that the network meets.
 
-        All the threads that will ever compute for it then are, and give way to the event loop's.
+        All threads of the process but the event loop's are nicer afterwards, and those that they
+        start.
 
         Args:
             recognizer: Current or about to be.

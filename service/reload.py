@@ -11,6 +11,7 @@ embedder laid beside the old one and the gallery made by it are published by one
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from embedder import manifest as embedders
 from embedder.arrays import read_npz
 from embedder.embedder import Embedder
-from embedder.errors import ArtifactError, ArtifactMismatchError, CairnError
+from embedder.errors import ArtifactError, ArtifactMismatchError, CairnError, DeviceError
 from embedder.preprocess import PictureLimits
 from embedder.runtimes import resolve_device
 from index.gallery import Gallery
@@ -56,11 +57,12 @@ def open_recognizer(
     manifest = read_manifest(directory)
     place = find_embedder(settings.embedder, manifest.embedder.digest)
     digest = embedders.read_manifest(place)[1]
+    device = resolve_device(settings.device)
     gallery = Gallery.open_directory(
         directory,
         embedder_digest=digest,
-        threads=cores.each,
-        device=resolve_device(settings.device),
+        threads=cores.each if device == "cpu" else cores.total,
+        device=device,
     )
     if previous is not None:
         check_files(directory, manifest, deep=True)
@@ -170,10 +172,12 @@ class Reloader:
                 recognizer, pictures = await asyncio.to_thread(
                     open_recognizer, self._settings, self._batcher.recognizer
                 )
+                _refuse_other_device(recognizer, self._batcher.recognizer)
                 await self._batcher.warm(recognizer, pictures)
             except Exception as error:  # whatever is wrong with the new pair, the old serves on
                 raise self._refuse(error) from error
             self._batcher.switch(recognizer)
+            gc.unfreeze()  # the old pair was there at the start
             self.refusal = None
             self._metrics.refused.set(0)
             self._metrics.reloads.labels("switched").inc()
@@ -199,6 +203,17 @@ class Reloader:
             f"what is published is refused ({reason}), and what was served before still is; "
             "the service's log tells more"
         )
+
+
+def _refuse_other_device(new: Recognizer, old: Recognizer) -> None:
+    """Refuse an embedder that does not run where the one that serves does.
+
+    Raises:
+        DeviceError: The cores are divided for the one device.
+    """
+    device, now = new.embedder.device, old.embedder.device
+    if device != now:
+        raise DeviceError(f"it runs on {device}, the service on {now}; start the service anew")
 
 
 def fingerprint(settings: Settings) -> tuple[str, str]:

@@ -50,8 +50,8 @@ class Settings(BaseSettings):
         max_pixels: Largest picture accepted, width × height; no more pictures are decoded at once
             than the memory holds of that size, whatever ``threads`` is.
         held_bytes: What the pictures of all requests under way may come to in memory.
-        batch_pictures: Most pictures that pass the network together; 0 is 4 on a CPU, which is
-            no faster with more, and 16 on a GPU.
+        batch_pictures: Most pictures of a batch; 0 is 4 on a CPU, which is no faster with more,
+            and 16 on a GPU.
         waiting_pictures: Pictures that may wait; one more is refused with 429 or 503.
         deadline_seconds: How long a picture may wait for its answer.
         receive_seconds: How long a client may take to send a request.

@@ -24,7 +24,7 @@ def can_run_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-_SMALL_BYTES = 64 << 20
+_COPIES_BYTES = 64 << 20
 
 
 class OpenVinoRuntime:
@@ -37,7 +37,7 @@ class OpenVinoRuntime:
 
     def __init__(self, path: Path, *, precision: Precision, threads: int, lanes: int) -> None:
         core = _core()
-        copies = lanes if path.stat().st_size <= _SMALL_BYTES else 1
+        copies = lanes if lanes * path.stat().st_size <= _COPIES_BYTES else 1
         threads = threads or max(1, len(os.sched_getaffinity(0)) // lanes)
         settings = {
             "INFERENCE_PRECISION_HINT": precision,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.batching import Batcher, Bounds
+from service.batching import Batcher, Bounds, _Job
 from service.errors import (
     DeadlineError,
     OutOfMemoryError,
@@ -369,6 +369,48 @@ def test_no_memory_for_a_picture_is_an_error_of_that_picture() -> None:
         assert await batcher.answer(b"small") == (b"small", None)
 
     play(scene)
+
+
+class Pixels:
+    """What a decoder holds when it fails."""
+
+
+def test_an_error_holds_no_picture() -> None:
+    """It may be read only when many more pictures have come, and each can be very large."""
+    held: list[weakref.ref[Pixels]] = []
+
+    class Failing(Fake):
+        def prepare(self, data: bytes) -> bytes:
+            pixels = Pixels()
+            held.append(weakref.ref(pixels))
+            raise ValueError(data)
+
+    async def scene(batcher: Batcher, _fake: Fake) -> None:
+        batcher.switch(Failing())  # type: ignore[arg-type] # it is a fake
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(ValueError, match="damaged"):
+                    await batcher.answer(b"damaged")
+            await until(lambda: [pixels() for pixels in held] == [None] * 3)
+            await until(lambda: not any(isinstance(one, _Job) for one in gc.get_objects()))
+        finally:
+            gc.enable()
+
+    play(scene)
+
+
+def test_many_cores_decode_at_the_same_time() -> None:
+    """Also where batches are small."""
+
+    async def scene(batcher: Batcher, fake: Fake) -> None:
+        fake.may_decode.clear()
+        asked = [asyncio.ensure_future(batcher.answer(bytes([n]))) for n in range(20)]
+        await until(lambda: fake.decoding == 16)
+        fake.may_decode.set()
+        await asyncio.gather(*asked)
+
+    play(scene, cores=16, lanes=4, each=4, batch=4)
 
 
 def test_a_switch_leaves_what_is_under_way_to_the_old_one_and_then_frees_it() -> None:
