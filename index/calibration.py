@@ -21,6 +21,9 @@ RIDGE = 1.0
 STANDARD_ERRORS = 1.0
 """How far below its estimate a precision is believed: a threshold is seldom too low then."""
 
+_ROUNDING = 1e-4
+"""More than the same confidence differs by from one computation to another."""
+
 _STEPS = 100
 _SMALLEST_STEP = 1e-10
 
@@ -136,6 +139,9 @@ def choose_threshold(
 ) -> Threshold | None:
     """Find the smallest confidence from which a share ``target`` of the answers is right.
 
+    It is named a little lower, since the same answer's confidence differs in its last digits from
+    machine to machine and from batch to batch.
+
     A precision counted on few answers is believed less: its lower bound is what must reach the
     target (Wilson, 1927, at :data:`STANDARD_ERRORS`). Answers of one confidence are believed
     together or not at all.
@@ -149,7 +155,7 @@ def choose_threshold(
         ``None`` where no threshold reaches the target.
 
     >>> choose_threshold(np.array([0.9, 0.8, 0.7, 0.1]), np.array([1, 1, 1, 0]) > 0, 0.7)
-    Threshold(confidence=0.7, precision=1.0, answered=0.75)
+    Threshold(confidence=0.6999, precision=1.0, answered=0.75)
     """
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order]
@@ -160,7 +166,10 @@ def choose_threshold(
     if not reached.size:
         return None
     end = int(reached[-1])
-    return Threshold(float(sorted_confidences[end]), float(precisions[end]), (end + 1) / order.size)
+    lowest = float(sorted_confidences[end])
+    next_lower = float(sorted_confidences[end + 1]) if end + 1 < order.size else -math.inf
+    threshold = max(lowest - _ROUNDING, (lowest + next_lower) / 2)
+    return Threshold(threshold, float(precisions[end]), (end + 1) / order.size)
 
 
 def lower_bound(shares: NDArray[np.float64], counts: NDArray[np.integer]) -> NDArray[np.float64]:
