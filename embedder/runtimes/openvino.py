@@ -25,6 +25,7 @@ def can_run_bf16() -> bool:
 
 
 _COPIES_BYTES = 64 << 20
+"""What the files of all copies of a network may come to; beyond that there is one."""
 
 
 class OpenVinoRuntime:
