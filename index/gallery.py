@@ -31,6 +31,7 @@ from index.credits import CREDITS, Credits
 from index.distractors import Distractors
 from index.kinds import EXACT, Kind
 from index.manifest import GalleryManifest, check_files, read_manifest
+from index.paging import read_ahead, use_huge_pages
 from index.removed import REMOVED
 from index.store import Store
 from index.thumbnails import Thumbnails
@@ -185,7 +186,7 @@ class Gallery:
                 found=manifest.embedder.digest,
             )
         check_files(directory, manifest, deep=False)
-        vectors = _map_vectors(directory / VECTORS)
+        vectors = _map_vectors(directory / VECTORS, manifest)
         catalog = Catalog.open(directory)
         stated = f"{manifest.rows} x {manifest.dimension}"
         if (found := f"{vectors.ntotal} x {vectors.d}") != stated:
@@ -259,6 +260,14 @@ class Gallery:
         if row is None or row in self._removed:
             return None
         return self.thumbnails[row]
+
+    def read_ahead(self) -> Iterator[int]:
+        """Have the system read the vectors, which else it does page by page when they are needed.
+
+        Yields:
+            How many bytes were read, block after block.
+        """
+        return read_ahead(self.directory / VECTORS, self.manifest.files[VECTORS].bytes)
 
     def close(self) -> None:
         """Let go of the mapped vectors; the gallery cannot be searched afterwards."""
@@ -355,14 +364,25 @@ def _first_look(kind: Kind, vectors: _Vectors) -> Any:  # noqa: ANN401 (FAISS ha
     return first
 
 
-def _map_vectors(path: Path) -> _Vectors:
+def _map_vectors(path: Path, manifest: GalleryManifest) -> _Vectors:
     try:
+        for _ in read_ahead(path, _always_read(path, manifest)):
+            pass
         vectors: _Vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         if not path.is_file():
             raise ArtifactMissingError(path) from error
         raise ArtifactDamagedError(path, "FAISS cannot read it") from error
     return vectors
+
+
+def _always_read(path: Path, manifest: GalleryManifest) -> int:
+    """Return how many bytes from the beginning of the vectors' file every search looks at."""
+    size = path.stat().st_size
+    if manifest.kind == "exact":
+        return size
+    second_look = manifest.rows * manifest.dimension * np.dtype(np.float16).itemsize
+    return max(0, size - second_look)
 
 
 def _searched(vectors: Any, manifest: GalleryManifest, device: str) -> _Vectors:  # noqa: ANN401 (as above)
@@ -379,6 +399,7 @@ def _searched(vectors: Any, manifest: GalleryManifest, device: str) -> _Vectors:
         first = faiss.downcast_index(vectors.base_index)
         if isinstance(first, faiss.IndexFastScan):
             first.implem = _KERNEL
+            use_huge_pages(faiss.rev_swig_ptr(first.codes.get(), first.codes.size()))
         return _TwoLooks(vectors, exact, k_factor=manifest.k_factor or _K_FACTOR)
     return exact
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from index.gallery import VECTORS, Gallery
 from service import errors, routes
 from service.batching import Batcher, Bounds
 from service.cores import divide_cores
@@ -28,6 +29,8 @@ from service.uploads import Intake
 from service.website import website
 
 log = logging.getLogger(__name__)
+
+_LET_OTHERS_READ_SECONDS = 0.02
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -101,7 +104,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         bounds = _bounds(settings, recognizer.embedder.device)
         batcher = Batcher(recognizer, bounds, app.state.metrics)
         reloader = Reloader(settings, batcher, app.state.metrics, seen)
-        following = asyncio.ensure_future(reloader.follow())
+        beside = [asyncio.ensure_future(reloader.follow())]
         try:
             await batcher.warm(recognizer, pictures)
             gc.collect()
@@ -109,15 +112,26 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             ready = recognizer.describe()
             app.state.metrics.serve(ready)
             _tell(ready)
+            beside.append(asyncio.ensure_future(_read_ahead(recognizer.gallery, batcher)))
             del recognizer, pictures, ready  # the batcher has it, until it switches to another
             app.state.batcher, app.state.reloader = batcher, reloader
             yield
         finally:
             app.state.batcher = app.state.reloader = None
-            following.cancel()
+            for task in beside:
+                task.cancel()
             await batcher.close()
 
     return lifespan
+
+
+async def _read_ahead(gallery: Gallery, batcher: Batcher) -> None:
+    """Have the whole gallery in memory, if it fits, before many have waited for parts of it."""
+    if gallery.manifest.files[VECTORS].bytes > available_bytes() // 2:
+        return
+    blocks = gallery.read_ahead()
+    while await asyncio.to_thread(next, blocks, 0):
+        await asyncio.sleep(0 if batcher.idle else _LET_OTHERS_READ_SECONDS)
 
 
 def _bounds(settings: Settings, device: str) -> Bounds:

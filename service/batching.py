@@ -212,6 +212,11 @@ class Batcher:
                     del self._lines[job.client]
             self._changed.notify()  # its going may let another batch begin
 
+    @property
+    def idle(self) -> bool:
+        """Whether no picture is here."""
+        return not (self._lines or self._ready or self._decoding or self._answering)
+
     def count(self, outcome: str) -> None:
         """Note what became of one picture: ``answered``, or the code of a problem."""
         self._metrics.outcomes.labels(outcome).inc()

@@ -453,6 +453,26 @@ def test_warming_runs_every_size_of_a_batch() -> None:
     assert len(fake.decoded) == 1
 
 
+def test_it_is_idle_while_no_picture_is_here() -> None:
+    """Not while one waits, is decoded or passes the network."""
+
+    async def scene(batcher: Batcher, fake: Fake) -> None:
+        assert batcher.idle
+        fake.may_decode.clear()
+        fake.may_answer.clear()
+        asked = asyncio.ensure_future(batcher.answer(b"a"))
+        await until(lambda: fake.decoding == 1)
+        assert not batcher.idle
+        fake.may_decode.set()
+        await until(lambda: bool(fake.held))
+        assert not batcher.idle
+        fake.may_answer.set()
+        await asked
+        assert batcher.idle
+
+    play(scene)
+
+
 def test_what_comes_after_the_end_is_refused() -> None:
     """What came before is answered."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from index.gallery import VECTORS
 from service import app
 from service.memory import BYTES_PER_PIXEL, REST_BYTES, available_bytes, pictures_that_fit
 from service.settings import Settings
@@ -130,3 +135,21 @@ def test_no_picture_takes_more_than_is_reckoned_with(kind: str, mode: str, optio
         check=True,
     )
     assert 5 < float(ended.stdout) <= BYTES_PER_PIXEL
+
+
+@pytest.mark.parametrize(("size", "read"), [(MACHINE // 2, [3, 2, 1]), (MACHINE, [])])
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_gallery_is_read_ahead_where_it_fits(size: int, read: list[int], *, idle: bool) -> None:
+    """In half of the memory, the other half being for pictures; whoever asks meanwhile."""
+    told: list[int] = []
+
+    def blocks() -> Iterator[int]:
+        for block in (3, 2, 1):
+            told.append(block)
+            yield block
+
+    files = {VECTORS: SimpleNamespace(bytes=size)}
+    gallery: Any = SimpleNamespace(manifest=SimpleNamespace(files=files), read_ahead=blocks)
+    batcher: Any = SimpleNamespace(idle=idle)
+    asyncio.run(app._read_ahead(gallery, batcher))
+    assert told == read
