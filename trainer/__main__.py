@@ -165,7 +165,9 @@ def _add_whiten(commands: _Commands) -> None:
 
 def _train(options: argparse.Namespace) -> dict[str, Any] | None:
     from trainer import distributed
+    from trainer.memory import keep_memory
 
+    keep_memory()
     with distributed.joined():
         if not distributed.is_first():
             logging.disable(logging.WARNING)

@@ -1,10 +1,12 @@
-"""What to do when the memory is not enough, in words."""
+"""Memory that is kept between steps, and what to do when it is not enough, in words."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +15,26 @@ from trainer.recipe import StageRecipe
 
 _SIGNS = ("DefaultCPUAllocator", "shared memory", "killed by signal")
 """How torch words it on the CPU, and between processes, where it raises no type of its own."""
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
+_NEVER = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Have this process keep what it frees, for the next time it asks.
+
+    The C library returns every large block to the system at once, so that each step of a training
+    on the CPU gets all its activations anew, zeroed page by page: without that, a step of
+    MobileNetV2 at 192 pixels takes 0.75 to 0.85 of the time. The process then holds the most that
+    it ever needed until it ends.
+
+    Returns:
+        Whether the C library can be told so; that of GNU can.
+    """
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 @contextmanager

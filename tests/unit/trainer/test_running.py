@@ -91,6 +91,30 @@ def test_without_asking_there_are_no_curves(
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+KEPT = """
+import resource, torch
+from trainer.memory import keep_memory
+def faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(64 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(%s, [faults_of_a_step() for _ in range(20)][-1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of GNU")
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_that_a_step_frees_is_there_for_the_next(*, kept: bool) -> None:
+    """Nothing is had anew from the system, which otherwise hands out page after page."""
+    program = KEPT % ("keep_memory()" if kept else "False")
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    told, faults = ended.stdout.split()
+    assert told == str(kept)
+    assert (int(faults) < 100) == kept
+
+
 @pytest.mark.parametrize("claim", [lambda: np.empty(1 << 50), lambda: torch.empty(1 << 50)])
 def test_a_lack_of_memory_ends_in_advice(claim: Callable[[], object], recipe: Recipe) -> None:
     """What numpy and torch raise becomes a sentence with the override to go on by."""
