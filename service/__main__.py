@@ -23,7 +23,7 @@ _UNREADABLE = 1  # exit code for a picture that cannot be read here
 
 _FLAGS = (
     ("store", "DIR", "gallery store, made by cairn-index build"),
-    ("embedder", "DIR", "embedder artifact, made by cairn-train export"),
+    ("embedder", "DIR", "embedder, made by cairn-train export, or a folder of several"),
     ("host", "ADDRESS", "address to listen on; 0.0.0.0 is all of this machine's (127.0.0.1)"),
     ("port", "N", "port to listen on; 0 takes a free one (8000)"),
     ("device", "DEVICE", "auto, cpu or cuda (auto)"),
