@@ -29,7 +29,7 @@ from embedder.errors import (
 from index.catalog import CATALOG, Catalog
 from index.credits import CREDITS, Credits
 from index.distractors import Distractors
-from index.kinds import EXACT, Kind
+from index.kinds import EXACT, FP16_BYTES, Kind
 from index.manifest import GalleryManifest, check_files, read_manifest
 from index.paging import read_ahead, use_huge_pages
 from index.removed import REMOVED
@@ -186,7 +186,7 @@ class Gallery:
                 found=manifest.embedder.digest,
             )
         check_files(directory, manifest, deep=False)
-        vectors = _map_vectors(directory / VECTORS, manifest)
+        vectors = _map_vectors(directory / VECTORS, manifest, device)
         catalog = Catalog.open(directory)
         stated = f"{manifest.rows} x {manifest.dimension}"
         if (found := f"{vectors.ntotal} x {vectors.d}") != stated:
@@ -262,12 +262,18 @@ class Gallery:
         return self.thumbnails[row]
 
     def read_ahead(self) -> Iterator[int]:
-        """Have the system read the vectors, which else it does page by page when they are needed.
+        """Have the system read what is mapped, which else it does page by page as it is needed.
+
+        What it yields holds nothing of the gallery but its name.
 
         Yields:
             How many bytes were read, block after block.
+
+        Raises:
+            OSError: The file cannot be read, or is gone.
         """
-        return read_ahead(self.directory / VECTORS, self.manifest.files[VECTORS].bytes)
+        first, last = _copied(self.manifest, "cpu"), self.manifest.files[VECTORS].bytes
+        return read_ahead(self.directory / VECTORS, first, last)
 
     def close(self) -> None:
         """Let go of the mapped vectors; the gallery cannot be searched afterwards."""
@@ -364,25 +370,29 @@ def _first_look(kind: Kind, vectors: _Vectors) -> Any:  # noqa: ANN401 (FAISS ha
     return first
 
 
-def _map_vectors(path: Path, manifest: GalleryManifest) -> _Vectors:
+def _map_vectors(path: Path, manifest: GalleryManifest, device: str) -> _Vectors:
     try:
-        for _ in read_ahead(path, _always_read(path, manifest)):
+        for _ in read_ahead(path, 0, _copied(manifest, device)):
             pass
         vectors: _Vectors = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         if not path.is_file():
             raise ArtifactMissingError(path) from error
-        raise ArtifactDamagedError(path, "FAISS cannot read it") from error
+        reason = error.strerror if isinstance(error, OSError) else "FAISS cannot read it"
+        raise ArtifactDamagedError(path, str(reason)) from error
     return vectors
 
 
-def _always_read(path: Path, manifest: GalleryManifest) -> int:
-    """Return how many bytes from the beginning of the vectors' file every search looks at."""
-    size = path.stat().st_size
-    if manifest.kind == "exact":
+def _copied(manifest: GalleryManifest, device: str) -> int:
+    """Return how many bytes from the beginning of the vectors' file are copied out of it.
+
+    To a GPU all of them are; else the codes of a fast scan, which lie before the second look.
+    """
+    size = manifest.files[VECTORS].bytes
+    if device == "cuda":
         return size
-    second_look = manifest.rows * manifest.dimension * np.dtype(np.float16).itemsize
-    return max(0, size - second_look)
+    second_look = manifest.rows * manifest.dimension * FP16_BYTES
+    return max(0, size - second_look) if manifest.kind == "fastscan" else 0
 
 
 def _searched(vectors: Any, manifest: GalleryManifest, device: str) -> _Vectors:  # noqa: ANN401 (as above)

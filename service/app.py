@@ -13,7 +13,8 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from index.gallery import VECTORS, Gallery
+from index.gallery import VECTORS
+from index.kinds import EXACT
 from service import errors, routes
 from service.batching import Batcher, Bounds
 from service.cores import divide_cores
@@ -104,16 +105,21 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         bounds = _bounds(settings, recognizer.embedder.device)
         batcher = Batcher(recognizer, bounds, app.state.metrics)
         reloader = Reloader(settings, batcher, app.state.metrics, seen)
-        beside = [asyncio.ensure_future(reloader.follow())]
+        beside = []
+        at_once = recognizer.gallery.manifest.kind == EXACT.name  # each query passes all of it
         try:
+            if at_once:
+                await _read_ahead(batcher)
             await batcher.warm(recognizer, pictures)
             gc.collect()
             gc.freeze()  # what is there now stays: looking through it would stop every thread
             ready = recognizer.describe()
             app.state.metrics.serve(ready)
             _tell(ready)
-            beside.append(asyncio.ensure_future(_read_ahead(recognizer.gallery, batcher)))
             del recognizer, pictures, ready  # the batcher has it, until it switches to another
+            beside.append(asyncio.ensure_future(reloader.follow()))
+            if not at_once:
+                beside.append(asyncio.ensure_future(_read_ahead(batcher)))
             app.state.batcher, app.state.reloader = batcher, reloader
             yield
         finally:
@@ -125,13 +131,25 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     return lifespan
 
 
-async def _read_ahead(gallery: Gallery, batcher: Batcher) -> None:
-    """Have the whole gallery in memory, if it fits, before many have waited for parts of it."""
-    if gallery.manifest.files[VECTORS].bytes > available_bytes() // 2:
+async def _read_ahead(batcher: Batcher) -> None:
+    """Have a gallery in memory, if it fits, before many have waited for parts of it.
+
+    It is let go of as soon as another one answers.
+    """
+    serving = batcher.recognizer
+    on_gpu = serving.embedder.device == "cuda"
+    if on_gpu or serving.gallery.manifest.files[VECTORS].bytes > available_bytes() // 2:
         return
-    blocks = gallery.read_ahead()
-    while await asyncio.to_thread(next, blocks, 0):
-        await asyncio.sleep(0 if batcher.idle else _LET_OTHERS_READ_SECONDS)
+    build_id, blocks = serving.gallery.build_id, serving.gallery.read_ahead()
+    del serving
+    try:
+        while await asyncio.to_thread(next, blocks, 0):
+            await asyncio.sleep(0 if batcher.idle else _LET_OTHERS_READ_SECONDS)
+            if batcher.recognizer.gallery.build_id != build_id:
+                return
+        log.info("the gallery %s is in memory", build_id)
+    except OSError as error:
+        log.warning("the gallery %s cannot be read ahead: %s", build_id, error)
 
 
 def _bounds(settings: Settings, device: str) -> Bounds:

@@ -215,7 +215,8 @@ class Batcher:
     @property
     def idle(self) -> bool:
         """Whether no picture is here."""
-        return not (self._lines or self._ready or self._decoding or self._answering)
+        with self._changed:
+            return not (self._lines or self._ready or self._decoding or self._answering)
 
     def count(self, outcome: str) -> None:
         """Note what became of one picture: ``answered``, or the code of a problem."""

@@ -147,8 +147,11 @@ class Reloader:
         """Look for something new, again and again, until canceled."""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
-            if await asyncio.to_thread(fingerprint, self._settings) != self._seen:
-                await self.try_reload()
+            try:
+                if await asyncio.to_thread(fingerprint, self._settings) != self._seen:
+                    await self.try_reload()
+            except Exception:  # such as no thread to be had: the next look may succeed
+                log.exception("could not look for something new")
 
     async def try_reload(self) -> None:
         """Switch to what is published; where it is refused, the log and ``refusal`` tell why."""
@@ -217,13 +220,19 @@ def _refuse_other_device(new: Recognizer, old: Recognizer) -> None:
 
 
 def fingerprint(settings: Settings) -> tuple[str, str]:
-    """Tell what is published, so that a change is noticed: the build, and the embedders there."""
+    """Tell what is published, so that a change is noticed: the build, and the embedders there.
+
+    What cannot be read now is told as such, and noticed again once it can be.
+    """
     try:
         build = (Store(settings.store).current()) or ""
-    except CairnError:
+    except (CairnError, OSError):
         build = "unreadable"
     path = settings.embedder
-    manifests = [path / embedders.MANIFEST, *sorted(path.glob(f"*/{embedders.MANIFEST}"))]
+    try:
+        manifests = [path / embedders.MANIFEST, *sorted(path.glob(f"*/{embedders.MANIFEST}"))]
+    except OSError:
+        return build, "unreadable"
     return build, " ".join(_identity(manifest) for manifest in manifests)
 
 

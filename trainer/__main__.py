@@ -167,8 +167,9 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
     from trainer import distributed
     from trainer.memory import keep_memory
 
-    keep_memory()
     with distributed.joined():
+        if distributed.device().type == "cpu":
+            keep_memory()
         if not distributed.is_first():
             logging.disable(logging.WARNING)
         report = _train_together(options)

@@ -15,7 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
+from embedder.photographs import open_data
+from index.build import BuildRecipe, build
+from index.store import Store
 from tests.api.conftest import Artifacts, command, environment, serving
 from tests.conftest import ROOT
 from tests.factories import tiny_embedder, view_bytes
@@ -93,6 +97,21 @@ def test_another_precision_than_the_gallery_s_is_told(artifacts: Artifacts, tmp_
     assert ready["precision"] == "f32"
     warned = "queries are embedded in f32" in (tmp_path / "log").read_text()
     assert warned == (ready["gallery_precision"] != "f32")
+
+
+@pytest.mark.parametrize("kind", ["exact", "fastscan"])
+def test_a_gallery_is_brought_into_memory(artifacts: Artifacts, tmp_path: Path, kind: str) -> None:
+    """Before the first answer where each query passes all of it, else beside the answers."""
+    embedder, store = Embedder.load(artifacts.embedder), Store(tmp_path / "store")
+    manifest = build(store, embedder, open_data(artifacts.photographs), BuildRecipe(kind=kind))
+    embedder.close()
+    log, said = tmp_path / "log", f"the gallery {manifest.build_id} is in memory"
+    with serving(replace(artifacts, store=store.path), log):
+        end = time.monotonic() + 20
+        while said not in log.read_text() and time.monotonic() < end:
+            time.sleep(0.02)
+    before, _, after = log.read_text().partition("ready: {")
+    assert (said in before, said in after) == (kind == "exact", kind != "exact")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

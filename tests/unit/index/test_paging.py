@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import re
 from pathlib import Path
@@ -10,26 +11,30 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.gallery import VECTORS
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from index.gallery import VECTORS, Gallery, _copied
 from index.paging import read_ahead, use_huge_pages
-from tests.unit.index.test_gallery import random_rows
 from tests.unit.index.test_kinds import landmark_rows, made
 
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize("size", [0, 1, MIB, 2 * MIB + 5, 9 * MIB])
-def test_so_many_bytes_are_read_as_were_asked_for_and_are_there(tmp_path: Path, size: int) -> None:
-    """The first of them, and no more than the file has."""
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (0, 1), (0, MIB), (5, 2 * MIB + 10), (MIB, 9 * MIB), (9 * MIB, MIB)]
+)
+def test_the_part_is_read_that_was_asked_for_and_is_there(
+    tmp_path: Path, first: int, last: int
+) -> None:
+    """No byte before it or after it, nor more than the file has."""
     path = tmp_path / "file"
     path.write_bytes(bytes(3 * MIB))
-    assert sum(read_ahead(path, size)) == min(size, 3 * MIB)
+    assert sum(read_ahead(path, first, last)) == max(0, min(last, 3 * MIB) - first)
 
 
 def test_what_is_not_there_is_not_read(tmp_path: Path) -> None:
     """The error says which file."""
     with pytest.raises(FileNotFoundError):
-        next(read_ahead(tmp_path / "absent", 1))
+        next(read_ahead(tmp_path / "absent", 0, 1))
 
 
 def test_memory_on_huge_pages_stays_what_it_was() -> None:
@@ -37,7 +42,6 @@ def test_memory_on_huge_pages_stays_what_it_was() -> None:
     kept = mmap.mmap(-1, 9 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory = np.frombuffer(kept, np.uint8)
     memory[:] = before = np.random.default_rng(0).integers(0, 256, 9 * MIB, np.uint8)
-    assert kib_on_huge_pages(memory) == 0
     moved = use_huge_pages(memory)  # false where the system cannot
     assert kib_on_huge_pages(memory) >= (6 * 1024 if moved else 0)
     np.testing.assert_array_equal(memory, before)
@@ -60,27 +64,64 @@ def test_less_than_a_huge_page_stays_where_it_is() -> None:
     assert not use_huge_pages(np.zeros(2 * MIB - 1, np.uint8))
 
 
-def test_opening_reads_what_every_search_looks_at(
+def test_opening_reads_at_once_what_it_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of an exact gallery; of another one the codes, which come first in the file."""
-    asked: list[int] = []
+    """The codes of a fast scan, which come first in the file; on a GPU everything."""
+    asked: list[tuple[int, int]] = []
 
-    def read_ahead(_: Path, size: int) -> list[int]:
-        asked.append(size)
+    def read_ahead(_: Path, first: int, last: int) -> list[int]:
+        asked.append((first, last))
         return []
 
     monkeypatch.setattr("index.gallery.read_ahead", read_ahead)
     rows = landmark_rows()
     exact = made(tmp_path / "exact", rows, "exact")
     quick = made(tmp_path / "quick", rows, "fastscan")
-    whole, part = (gallery.manifest.files[VECTORS].bytes for gallery in (exact, quick))
+    size = quick.manifest.files[VECTORS].bytes
+    assert asked[-2:] == [(0, 0), (0, size - rows.astype(np.float16).nbytes)]
     codes = len(rows) * rows.shape[1] // 8
-    assert asked[-2:] == [whole, part - rows.astype(np.float16).nbytes]
-    assert codes < asked[-1] < 2 * codes
+    assert codes < asked[-1][1] < 2 * codes
+    assert _copied(exact.manifest, "cuda") == exact.manifest.files[VECTORS].bytes
 
 
-def test_a_gallery_is_read_ahead_whole(tmp_path: Path) -> None:
-    """The part that a search looks at here and there, too."""
-    gallery = made(tmp_path, random_rows(3000), "fastscan")
-    assert sum(gallery.read_ahead()) == (gallery.directory / VECTORS).stat().st_size
+def test_the_codes_of_a_fast_scan_lie_on_huge_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very memory that FAISS searches."""
+    moved: list[int] = []
+    monkeypatch.setattr("index.gallery.use_huge_pages", lambda memory: moved.append(memory.nbytes))
+    rows = landmark_rows()
+    made(tmp_path / "quick", rows, "fastscan")
+    assert moved[-1] >= len(rows) * rows.shape[1] // 8
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, OSError])
+def test_a_file_that_cannot_be_read_is_told_as_an_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """As missing or as damaged, with its name and what the system says."""
+    made(tmp_path, landmark_rows(), "fastscan")
+
+    def read_ahead(path: Path, _first: int, _last: int) -> list[int]:
+        if error is FileNotFoundError:
+            path.unlink()
+        raise error(errno.EIO, "out of order")
+
+    monkeypatch.setattr("index.gallery.read_ahead", read_ahead)
+    missing = error is FileNotFoundError
+    with pytest.raises(
+        ArtifactMissingError if missing else ArtifactDamagedError,
+        match=r"vectors\.faiss is " + ("missing" if missing else "damaged: out of order"),
+    ):
+        Gallery.open(tmp_path, embedder_digest=None)
+
+
+def test_what_is_mapped_is_read_ahead(tmp_path: Path) -> None:
+    """Everything but what opening has read."""
+    rows = landmark_rows()
+    for kind in ("exact", "fastscan"):
+        gallery = made(tmp_path / kind, rows, kind)
+        read, size = sum(gallery.read_ahead()), (gallery.directory / VECTORS).stat().st_size
+        assert read == size - _copied(gallery.manifest, "cpu")
+        assert read >= rows.astype(np.float16).nbytes

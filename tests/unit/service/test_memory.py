@@ -137,19 +137,74 @@ def test_no_picture_takes_more_than_is_reckoned_with(kind: str, mode: str, optio
     assert 5 < float(ended.stdout) <= BYTES_PER_PIXEL
 
 
-@pytest.mark.parametrize(("size", "read"), [(MACHINE // 2, [3, 2, 1]), (MACHINE, [])])
-@pytest.mark.parametrize("idle", [True, False])
-def test_a_gallery_is_read_ahead_where_it_fits(size: int, read: list[int], *, idle: bool) -> None:
-    """In half of the memory, the other half being for pictures; whoever asks meanwhile."""
-    told: list[int] = []
+def batcher_of(blocks: Iterator[int], *, size: int = 500, idle: bool = True) -> Any:
+    """Give what is asked of a batcher and its gallery by what reads ahead."""
+    gallery = SimpleNamespace(
+        build_id="one",
+        manifest=SimpleNamespace(files={VECTORS: SimpleNamespace(bytes=size)}),
+        read_ahead=lambda: blocks,
+    )
+    embedder = SimpleNamespace(device="cpu")
+    recognizer = SimpleNamespace(embedder=embedder, gallery=gallery)
+    return SimpleNamespace(idle=idle, recognizer=recognizer)
+
+
+def read_ahead(batcher: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Read ahead where there are 1,000 bytes of memory, and tell the pauses that were made."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app, "available_bytes", lambda: 1000)
+        patched.setattr(asyncio, "sleep", sleep)
+        asyncio.run(app._read_ahead(batcher))
+    return pauses
+
+
+def test_a_gallery_is_read_ahead_in_pauses_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full speed while nobody asks."""
+    assert read_ahead(batcher_of(iter([3, 2, 1])), monkeypatch) == [0, 0, 0]
+    busy = read_ahead(batcher_of(iter([3, 2, 1]), idle=False), monkeypatch)
+    assert len(busy) == 3
+    assert min(busy) > 0
+
+
+def test_a_gallery_that_does_not_fit_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In half of the memory, the other half being for pictures; nor for a search on a GPU."""
+    blocks = iter([3, 2, 1])
+    assert read_ahead(batcher_of(blocks, size=501), monkeypatch) == []
+    batcher = batcher_of(blocks)
+    batcher.recognizer.embedder.device = "cuda"
+    assert read_ahead(batcher, monkeypatch) == []
+    assert list(blocks) == [3, 2, 1]
+
+
+def test_a_gallery_that_no_longer_answers_is_not_read_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its file would displace that of the one that does."""
 
     def blocks() -> Iterator[int]:
-        for block in (3, 2, 1):
-            told.append(block)
-            yield block
+        yield 3
+        batcher.recognizer = batcher_of(iter([])).recognizer
+        batcher.recognizer.gallery.build_id = "two"
+        yield 2
+        raise AssertionError("it was read on")
 
-    files = {VECTORS: SimpleNamespace(bytes=size)}
-    gallery: Any = SimpleNamespace(manifest=SimpleNamespace(files=files), read_ahead=blocks)
-    batcher: Any = SimpleNamespace(idle=idle)
-    asyncio.run(app._read_ahead(gallery, batcher))
-    assert told == read
+    batcher = batcher_of(blocks())
+    assert len(read_ahead(batcher, monkeypatch)) == 2
+
+
+def test_a_gallery_that_is_gone_is_not_read_ahead(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another one may have been published, and this one cleared away."""
+
+    def blocks() -> Iterator[int]:
+        yield 3
+        raise FileNotFoundError("gone")
+
+    assert read_ahead(batcher_of(blocks()), monkeypatch) == [0]
+    assert "gone" in caplog.text

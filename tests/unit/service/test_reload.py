@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from index.store import Store
 from service import reload
 from service.errors import ReloadRefusedError
 from service.metrics import Metrics
@@ -37,3 +40,59 @@ def test_an_embedder_for_another_device_is_refused(
         assert reloader.refusal.reason == "device"
 
     asyncio.run(scene())
+
+
+def test_what_cannot_be_read_is_a_state_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload refuses it, and what is there afterwards is new."""
+
+    def broken(*_: object) -> str:
+        raise OSError(errno.EIO, "input/output error")
+
+    settings = Settings(store=tmp_path, embedder=tmp_path)
+    monkeypatch.setattr(Store, "current", broken)
+    assert reload.fingerprint(settings) == ("unreadable", "absent")
+    monkeypatch.setattr(Path, "glob", broken)
+    assert reload.fingerprint(settings) == ("unreadable", "unreadable")
+
+
+def test_an_error_of_the_disk_does_not_end_the_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read now is looked at again, and then switched to."""
+    settings = Settings(store=tmp_path, embedder=tmp_path, poll_seconds=0.01)
+    looks = 0
+
+    def current(_: Store) -> str:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError(errno.EIO, "input/output error")
+        if looks == 2:
+            raise RuntimeError("no thread")
+        return "new"
+
+    monkeypatch.setattr(Store, "current", current)
+
+    async def scene() -> None:
+        asked = asyncio.Event()
+        reloader = Reloader(settings, SimpleNamespace(), Metrics(), ("old", "absent"))  # type: ignore[arg-type]
+        monkeypatch.setattr(reloader, "reload", asked_for(asked))
+        following = asyncio.ensure_future(reloader.follow())
+        await asyncio.wait_for(asked.wait(), 20)
+        asked.clear()
+        await asyncio.wait_for(asked.wait(), 20)
+        following.cancel()
+
+    asyncio.run(scene())
+    assert looks >= 3
+
+
+def asked_for(event: asyncio.Event) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Make a reload that only notes that it was asked for."""
+
+    async def note() -> None:
+        event.set()
+
+    return note

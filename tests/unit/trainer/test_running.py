@@ -92,8 +92,9 @@ def test_without_asking_there_are_no_curves(
 
 
 KEPT = """
-import resource, torch
+import ctypes, resource, torch
 from trainer.memory import keep_memory
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: large pages are fewer
 def faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(64 << 20, dtype=torch.uint8)
