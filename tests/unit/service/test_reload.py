@@ -77,7 +77,7 @@ def test_an_error_of_the_disk_does_not_end_the_looking(
 
     async def scene() -> None:
         asked = asyncio.Event()
-        reloader = Reloader(settings, SimpleNamespace(), Metrics(), ("old", "absent"))  # type: ignore[arg-type]
+        reloader = Reloader(settings, SimpleNamespace(), Metrics(), ("old", "absent"))  # type: ignore[arg-type] # it is a fake
         monkeypatch.setattr(reloader, "reload", asked_for(asked))
         following = asyncio.ensure_future(reloader.follow())
         await asyncio.wait_for(asked.wait(), 20)
