@@ -137,8 +137,10 @@ async def _read_ahead(batcher: Batcher) -> None:
     It is let go of as soon as another one answers.
     """
     serving = batcher.recognizer
-    on_gpu = serving.embedder.device == "cuda"
-    if on_gpu or serving.gallery.manifest.files[VECTORS].bytes > available_bytes() // 2:
+    if serving.embedder.device == "cuda":
+        return
+    serving.gallery.expect_disk(expected=True)
+    if serving.gallery.manifest.files[VECTORS].bytes > available_bytes() // 2:
         return
     build_id, blocks = serving.gallery.build_id, serving.gallery.read_ahead()
     del serving
@@ -147,6 +149,7 @@ async def _read_ahead(batcher: Batcher) -> None:
             await asyncio.sleep(0 if batcher.idle else _LET_OTHERS_READ_SECONDS)
             if batcher.recognizer.gallery.build_id != build_id:
                 return
+        batcher.recognizer.gallery.expect_disk(expected=False)
         log.info("the gallery %s is in memory", build_id)
     except OSError as error:
         log.warning("the gallery %s cannot be read ahead: %s", build_id, error)

@@ -116,6 +116,30 @@ def test_a_query_alone_finds_what_it_finds_among_others(tmp_path: Path) -> None:
         np.testing.assert_allclose(alone, together.similarities, atol=1e-6)
 
 
+@pytest.mark.parametrize("asked", ["exact", "fastscan", "HNSW8", "IVF256,Flat"])
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("removed", [0, 10])
+def test_what_is_found_is_the_same_while_the_disk_is_waited_for(
+    tmp_path: Path, asked: str, k: int, removed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row for row and digit for digit, of one query or several, and where few are found."""
+    rows = landmark_rows()
+    gallery = made(tmp_path, rows, asked)
+    if removed:
+        gallery = remove(gallery, np.arange(removed))
+    asked_for = []
+    monkeypatch.setattr("index.gallery.ask_for", lambda *of: asked_for.append(of[1]))
+    for queries in (rows[:1], landmark_rows(1)[:7], rows[:200]):
+        found = []
+        for expected in (False, True, False):
+            gallery.expect_disk(expected=expected)
+            found.append(gallery.search(queries, k))
+        for other in found[1:]:
+            np.testing.assert_array_equal(other.rows, found[0].rows)
+            np.testing.assert_array_equal(other.similarities, found[0].similarities)
+    assert len(asked_for) == (0 if asked == "exact" else 2)
+
+
 @pytest.mark.parametrize("asked", ["exact", "fastscan", "HNSW8"])
 def test_vectors_are_mapped_and_not_read(tmp_path: Path, asked: str) -> None:
     """The file of vectors is among the mappings of the process while the gallery is open."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
+import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from index.gallery import VECTORS, Gallery, _copied
-from index.paging import read_ahead, use_huge_pages
+from index.paging import ask_for, read_ahead, use_huge_pages
 from tests.unit.index.test_kinds import landmark_rows, made
 
 MIB = 1 << 20
@@ -35,6 +38,35 @@ def test_what_is_not_there_is_not_read(tmp_path: Path) -> None:
     """The error says which file."""
     with pytest.raises(FileNotFoundError):
         next(read_ahead(tmp_path / "absent", 0, 1))
+
+
+def test_what_is_asked_for_comes_by_itself(tmp_path: Path) -> None:
+    """Every page of each part and no other, though nobody has looked at them."""
+    page = mmap.PAGESIZE
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100 * page))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    memory = np.frombuffer(mapped, np.uint8)
+    if pages_in_memory(memory):
+        pytest.skip("this file system keeps its files in memory")
+    ask_for(memory, np.array([90 * page + 5, 10 * page - 50, 10 * page - 20]), 100)
+    end = time.monotonic() + 20
+    while len(pages_in_memory(memory)) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert pages_in_memory(memory) == [9, 10, 90]
+
+
+def pages_in_memory(memory: NDArray[np.uint8]) -> list[int]:
+    """Ask the system which pages of a mapped file it has."""
+    found = np.zeros(-(-len(memory) // mmap.PAGESIZE), np.uint8)
+    place = ctypes.c_void_p(memory.ctypes.data)
+    there = ctypes.c_void_p(found.ctypes.data)
+    assert ctypes.CDLL(None).mincore(place, ctypes.c_size_t(len(memory)), there) == 0
+    return np.flatnonzero(found & 1).tolist()
 
 
 def test_memory_on_huge_pages_stays_what_it_was() -> None:

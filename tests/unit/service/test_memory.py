@@ -139,10 +139,13 @@ def test_no_picture_takes_more_than_is_reckoned_with(kind: str, mode: str, optio
 
 def batcher_of(blocks: Iterator[int], *, size: int = 500, idle: bool = True) -> Any:
     """Give what is asked of a batcher and its gallery by what reads ahead."""
+    told: list[bool] = []
     gallery = SimpleNamespace(
         build_id="one",
         manifest=SimpleNamespace(files={VECTORS: SimpleNamespace(bytes=size)}),
         read_ahead=lambda: blocks,
+        told=told,
+        expect_disk=lambda *, expected: told.append(expected),
     )
     embedder = SimpleNamespace(device="cpu")
     recognizer = SimpleNamespace(embedder=embedder, gallery=gallery)
@@ -169,6 +172,16 @@ def test_a_gallery_is_read_ahead_in_pauses_of_others(monkeypatch: pytest.MonkeyP
     busy = read_ahead(batcher_of(iter([3, 2, 1]), idle=False), monkeypatch)
     assert len(busy) == 3
     assert min(busy) > 0
+
+
+@pytest.mark.parametrize(("size", "told"), [(500, [True, False]), (501, [True])])
+def test_the_disk_is_expected_until_a_gallery_is_in_memory(
+    size: int, told: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that does not fit, always."""
+    batcher = batcher_of(iter([3, 2, 1]), size=size)
+    read_ahead(batcher, monkeypatch)
+    assert batcher.recognizer.gallery.told == told
 
 
 def test_a_gallery_that_does_not_fit_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
