@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,11 +168,19 @@ def read_ahead(batcher: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_gallery_is_read_ahead_in_pauses_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At full speed while nobody asks."""
-    assert read_ahead(batcher_of(iter([3, 2, 1])), monkeypatch) == [0, 0, 0]
-    busy = read_ahead(batcher_of(iter([3, 2, 1]), idle=False), monkeypatch)
-    assert len(busy) == 3
-    assert min(busy) > 0
+    """At full speed while nobody asks; else as much slower as the disk is slow."""
+
+    def blocks(seconds: float) -> Iterator[int]:
+        for block in (3, 2, 1):
+            time.sleep(seconds)
+            yield block
+
+    assert read_ahead(batcher_of(blocks(0)), monkeypatch) == [0, 0, 0]
+    slow = read_ahead(batcher_of(blocks(0.05), idle=False), monkeypatch)
+    quick = read_ahead(batcher_of(blocks(0), idle=False), monkeypatch)
+    assert len(slow) == len(quick) == 3
+    assert min(slow) >= 0.1
+    assert 0 < min(quick) < min(slow)
 
 
 @pytest.mark.parametrize(("size", "told"), [(500, [True, False]), (501, [True])])
