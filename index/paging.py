@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 _BLOCK = 1 << 20
 _PAGE = mmap.PAGESIZE
 _HUGE_PAGE = 2 << 20
-_WILL_NEED = 3  # MADV_WILLNEED
 _COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1: now, not when the system finds the time
 
 
@@ -61,13 +61,10 @@ def ask_for(memory: NDArray[np.uint8], first: NDArray[np.int64], length: int) ->
         first: ``(n,)``, where each part begins in it.
         length: Of each part, in bytes; at least 1.
     """
-    advise: Any = getattr(ctypes.CDLL(None), "madvise", None)
-    if advise is None:
-        return
     begins = memory.ctypes.data + first
     pages = np.unique(np.concatenate([begins // _PAGE, (begins + length - 1) // _PAGE]))
     for page in (pages * _PAGE).tolist():
-        advise(ctypes.c_void_p(page), ctypes.c_size_t(_PAGE), _WILL_NEED)
+        _advise(page, _PAGE, mmap.MADV_WILLNEED)
 
 
 def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
@@ -81,7 +78,18 @@ def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
     """
     first = -(-memory.ctypes.data // _HUGE_PAGE) * _HUGE_PAGE
     last = (memory.ctypes.data + memory.nbytes) // _HUGE_PAGE * _HUGE_PAGE
-    advise: Any = getattr(ctypes.CDLL(None), "madvise", None)
-    if advise is None or first >= last:
-        return False
-    return bool(advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _COLLAPSE) == 0)
+    return first < last and _advise(first, last - first, _COLLAPSE)
+
+
+def _advise(address: int, length: int, advice: int) -> bool:
+    """Tell the system what whole pages are for; return whether it took the advice."""
+    advise = _madvise()
+    return advise is not None and advise(address, length, advice) == 0
+
+
+@cache
+def _madvise() -> Any:  # noqa: ANN401 (ctypes has no types for what it finds)
+    found = getattr(ctypes.CDLL(None), "madvise", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return found

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 _OTHERS_SHARE = 3
 """How many times as long as it reads a reader waits while there are pictures.
 
-From the disk a gallery of GLDv2's size then takes ten seconds under load; one that the system has
-in memory already takes two, since nothing waits for it.
+So a gallery of GLDv2's size that the system has in memory already is passed in three seconds under
+load, and one on a slow disk leaves that disk to others.
 """
 
 
