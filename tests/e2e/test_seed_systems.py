@@ -6,11 +6,17 @@ Only sizes are overridden: picture sides, steps, parts of the split, and no pret
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import os
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 
 import index.__main__
 import trainer
@@ -21,8 +27,10 @@ from tests.factories import photographs
 from trainer.recipe import CountsRecipe, FoldsRecipe, load_ensemble, load_recipe
 
 FOLDER = Path(trainer.__file__).parent / "recipes"
-PROJECTS = sorted(FOLDER.glob("seed*"))
+RECIPES = [path for path in sorted(FOLDER.glob("seed*/*.yaml")) if not path.stem.startswith("_")]
+ENSEMBLES = [path for path in RECIPES if path.stem.startswith("ensemble")]
 SIDE = 96
+WORKERS = min(os.cpu_count() or 1, 4)
 
 ONE_OF_EACH = (
     "seed003/b3",  # EfficientNet; sub-center ArcFace
@@ -42,6 +50,19 @@ ONE_OF_EACH = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draw photographs of four landmarks."""
     return photographs(tmp_path_factory.mktemp("data"), landmarks=4, views=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Hold what the systems make; some gigabytes, which do not outlive the tests."""
+    with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def answered() -> dict[str, Path]:
+    """Remember the embedder of each system that answered, so that none runs twice."""
+    return {}
 
 
 def overrides(path: Path) -> list[str]:
@@ -102,47 +123,48 @@ def join(path: Path, data: Path, folder: Path, parts: dict[str, Path]) -> str:
     return ensemble.name
 
 
-def run_project(project: Path, data: Path, folder: Path) -> tuple[set[str], set[str], list[str]]:
-    """Run every system of a project and join its ensembles.
-
-    Returns:
-        The names of the systems and of the ensembles that answered, and which recipes are refused.
-    """
-    paths = [path for path in sorted(project.glob("*.yaml")) if path.stem[0] != "_"]
-    ensembles = [path for path in paths if path.stem.startswith("ensemble")]
-    parts: dict[str, Path] = {}
-    refused = []
-    for path in paths:
-        if path in ensembles:
-            continue
-        try:
-            name = load_recipe(path).name
-        except RecipeError:
-            refused.append(path.stem)
-            continue
-        parts[name] = answer(path, data, folder / name)
-    return set(parts), {join(path, data, folder, parts) for path in ensembles}, refused
+def use_one_thread() -> None:
+    """Leave the other cores to the other workers."""
+    torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize("recipe", ONE_OF_EACH)
 def test_a_system_of_the_seeds_works_from_photographs_to_answers(
-    name: str, data: Path, tmp_path: Path
+    recipe: str, data: Path, folder: Path, answered: dict[str, Path]
 ) -> None:
     """Train, export, build, predict by one recipe."""
-    shutil.rmtree(answer(FOLDER / f"{name}.yaml", data, tmp_path))
+    path = FOLDER / f"{recipe}.yaml"
+    name = load_recipe(path).name
+    answered[name] = answer(path, data, folder / name)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_every_system_of_the_seeds_works_and_joins_its_ensembles(
-    data: Path, tmp_path: Path
+    data: Path, folder: Path, answered: dict[str, Path]
 ) -> None:
     """26 systems and 6 ensembles of them answer; row 12 is refused."""
-    answered, joined, refused = set(), set(), []
-    for project in PROJECTS:
-        with TemporaryDirectory(dir=tmp_path) as folder:
-            found = run_project(project, data, Path(folder))
-        answered |= found[0]
-        joined |= found[1]
-        refused += found[2]
-    assert (len(answered), len(joined), refused) == (26, 6, ["row12"])
+    systems, refused = {}, []
+    for path in RECIPES:
+        if path in ENSEMBLES:
+            continue
+        try:
+            systems[load_recipe(path).name] = path
+        except RecipeError:
+            refused.append(path.stem)
+    members = {name for path in ENSEMBLES for name in load_ensemble(path)[1]}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, spawn, initializer=use_one_thread) as pool:
+        tasks = {
+            name: pool.submit(answer, path, data, folder / name)
+            for name, path in systems.items()
+            if name not in answered
+        }
+        for name, task in tasks.items():
+            answered[name] = task.result()
+            if name not in members:
+                shutil.rmtree(answered[name])
+        many = (repeat(data), repeat(folder), repeat(answered))
+        joined = list(pool.map(join, ENSEMBLES, *many))
+    assert (len(answered), len(set(joined)), refused) == (26, 6, ["row12"])
+    assert answered.keys() == systems.keys()
