@@ -122,7 +122,7 @@ def _pictures_of(data: Path) -> Iterator[tuple[Path, str]]:
 
     Labeled queries that are not in the gallery itself first, then the gallery from its end.
     """
-    from embedder.photographs import open_data
+    from photographs import open_data
 
     photographs = open_data(data)
     names = photographs.names()

@@ -28,9 +28,9 @@ from functools import partial
 from pathlib import Path
 
 from embedder.embedder import Embedder, Prepared
-from embedder.photographs import open_data
-from index.stream import BATCH_PICTURES, embed_files, reader_count
-from trainer.data.drawn import draw_scene
+from index.building.pipeline import BATCH_PICTURES, embed_files, reader_count
+from photographs import open_data
+from photographs.sample import draw_scene
 
 SIDE, HELD = 384, 4
 """Longer side of a drawn picture; batches that lie in memory for the network alone."""

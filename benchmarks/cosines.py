@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.arrays import unit_rows
-from index.gallery import Gallery
+from embedder.artifacts.arrays import unit_rows
+from index.gallery.gallery import Gallery
 
 SEED, DIMENSION = 20, 512
 CLEAN_ROWS, LANDMARK_COUNT = 1_580_470, 81_313  # train_clean.csv of GLDv2 v2.1

@@ -34,14 +34,14 @@ import numpy as np
 from cosines import BLOCK, CLEAN_ROWS, DIMENSION, DIRECTIONS, MEASURED, Drawn
 from numpy.typing import NDArray
 
-from embedder.arrays import read_npz, write_npz
-from embedder.digest import record, sha256_bytes, sync_tree
-from index.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
-from index.gallery import VECTORS, Gallery, write_vectors
-from index.kinds import resolve
-from index.manifest import EmbedderReference, GalleryManifest, ListReference
-from index.prove import Answers, compare, exact_answers, prove
-from index.stream import progress_bar
+from embedder.artifacts.arrays import read_npz, write_npz
+from embedder.artifacts.files import record, sha256_bytes, sync_tree
+from index.building.pipeline import progress_bar
+from index.building.recall import Answers, compare, exact_answers, prove
+from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
+from index.gallery.gallery import VECTORS, Gallery, write_vectors
+from index.gallery.manifest import EmbedderReference, GalleryManifest, ListReference
+from index.search.kinds import resolve
 
 QUERIES, BATCH = 2000, 64
 SAME_SIMILARITY = 1e-5

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from embedder.embedder import Embedder
-from embedder.photographs import Query, open_data
-from index.calibrate import LabeledAnswers, label, learn
-from index.evaluate import Judged, evaluate
-from index.gallery import Gallery
-from index.metrics import Prediction, gap
-from index.ranking import Ranking
-from index.recognize import recognize_by
+from index.evaluation.calibrate import LabeledAnswers, label, learn
+from index.evaluation.evaluate import Judged, evaluate
+from index.evaluation.metrics import Prediction, gap
+from index.gallery.gallery import Gallery
+from index.gallery.recognize import recognize_by
+from index.ranking.ranking import Ranking
+from photographs import Query, open_data
 
 Halving = dict[str, float]
 

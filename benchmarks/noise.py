@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from commands import parser_of_trainings, run
 
-from embedder.photographs import Photograph, open_data
+from photographs import Photograph, open_data
 
 SINGLE, SEVERAL = "head.centers=1", "head.centers=3"
 

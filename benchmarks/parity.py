@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from embedder.embedder import GOLDEN_COSINE, Embedder
-from embedder.photographs import list_pictures
 from embedder.runtimes import can_run_bf16
-from trainer import checkpoint
-from trainer.evaluate import embed_photographs
-from trainer.network import EmbeddingNetwork
-from trainer.recipe import load_recipe
+from photographs import list_pictures
+from trainer.evaluation.validate import embed_photographs
+from trainer.model import checkpoint
+from trainer.model.network import EmbeddingNetwork
+from trainer.recipe.schema import load_recipe
 
 BATCH = 16
 

@@ -22,7 +22,7 @@ from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 
 from embedder.manifest import read_manifest
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 
 _BLOCK = 1 << 16
 

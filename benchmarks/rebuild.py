@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from index.build import says_the_same
-from index.manifest import GalleryManifest, read_manifest
-from index.store import Store
-from trainer.data.drawn import draw_landmark
+from index.building.build import says_the_same
+from index.gallery.manifest import GalleryManifest, read_manifest
+from index.gallery.store import Store
+from photographs.sample import draw_landmark
 
 ROOT = Path(__file__).parents[1]
 VIEWS = 100

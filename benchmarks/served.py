@@ -26,11 +26,11 @@ from load import tell
 from PIL import Image
 
 from embedder.manifest import read_manifest as read_embedder
-from index.manifest import EmbedderReference, write_manifest
-from index.manifest import read_manifest as read_gallery
-from index.store import Store
-from service.cores import available_cores
-from trainer.data.drawn import draw_landmark
+from index.gallery.manifest import EmbedderReference, write_manifest
+from index.gallery.manifest import read_manifest as read_gallery
+from index.gallery.store import Store
+from photographs.sample import draw_landmark
+from service.resources.cores import available_cores
 
 ROOT = Path(__file__).parents[1]
 CORES = 2
@@ -92,8 +92,8 @@ def _make_embedder(directory: Path, weights: Path | None) -> Path:
         return directory
     import torch
 
-    from trainer.export import export_backbone
-    from trainer.recipe import EmbedderRecipe, load_recipe
+    from trainer.export.export import export_backbone
+    from trainer.recipe.schema import EmbedderRecipe, load_recipe
 
     tell("export an embedder")
     recipe = load_recipe(ROOT / "trainer" / "recipes" / "quickstart_mobilenetv2.yaml")

@@ -32,8 +32,8 @@ import served
 from load import tell
 from served import CORES, Served
 
-from service.cores import WAIT_POLICY, divide_cores
-from service.reload import open_recognizer
+from service.lifecycle.reload import open_recognizer
+from service.resources.cores import WAIT_POLICY, divide_cores
 from service.settings import Settings
 
 PLAIN = Path(__file__).with_name("plain_fastapi.py")

@@ -16,9 +16,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from trainer.network import EmbeddingNetwork
-from trainer.recipe import AverageRecipe, NetworkRecipe
-from trainer.strided import speed_up
+from trainer.model.depthwise_gradient import speed_up
+from trainer.model.network import EmbeddingNetwork
+from trainer.recipe.schema import AverageRecipe, NetworkRecipe
 
 ROUNDS = 7
 

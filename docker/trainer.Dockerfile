@@ -29,7 +29,7 @@ COPY index index
 COPY trainer trainer
 # Compiled now, since nothing can be written later.
 RUN python -m compileall -q . \
- && python -c "import trainer.train, trainer.export, embedder.runtimes.openvino" \
+ && python -c "import trainer.training.train, trainer.export.export, embedder.runtimes.openvino" \
  && python -m trainer --help > /dev/null
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.arrays import read_npz, unit_rows
+from embedder.artifacts.arrays import read_npz, unit_rows
 from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
 from embedder.manifest import GOLDEN, EmbedderManifest, check_files, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array

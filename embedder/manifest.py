@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from embedder.digest import FileRecord, check, sha256_bytes, write_atomic
+from embedder.artifacts.files import FileRecord, check, sha256_bytes, write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 
 MANIFEST = "manifest.json"
@@ -118,7 +118,7 @@ class EmbedderManifest(_Frozen):
         dimension: Length of the embedding: the sum over the members.
         members: The networks, in the order in which their vectors are joined.
         ranking: How its neighbors are best turned into answers, where a gallery is not told
-            otherwise; read by :mod:`index.ranking`, empty for the nearest picture.
+            otherwise; read by :mod:`index.ranking.ranking`, empty for the nearest picture.
         provenance: Where it came from: recipe digest, data, versions. For people.
         files: Record of every other file of the artifact.
     """

@@ -14,21 +14,22 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from index.gallery import VECTORS
-from index.kinds import EXACT
-from service import errors, routes
-from service.batching import Batcher, Bounds
-from service.cores import divide_cores
-from service.headers import SecurityHeadersMiddleware
-from service.memory import available_bytes, pictures_that_fit
-from service.metrics import Metrics
-from service.reload import Reloader, fingerprint, open_recognizer
-from service.request_id import HEADER, RequestIdMiddleware
-from service.schemas import Ready
-from service.security import OFF, parse_keys
+from index.gallery.gallery import VECTORS
+from index.search.kinds import EXACT
+from service.contract.schemas import Ready
+from service.http import problems as errors
+from service.http import routes
+from service.http.api_keys import OFF, parse_keys
+from service.http.security_headers import SecurityHeadersMiddleware
+from service.http.static_page import website
+from service.http.uploads import Intake
+from service.inference.batcher import Batcher, Bounds
+from service.lifecycle.reload import Reloader, fingerprint, open_recognizer
+from service.resources.cores import divide_cores
+from service.resources.memory import available_bytes, pictures_that_fit
 from service.settings import Settings
-from service.uploads import Intake
-from service.website import website
+from service.telemetry.metrics import Metrics
+from service.telemetry.request_id import HEADER, RequestIdMiddleware
 
 log = logging.getLogger(__name__)
 

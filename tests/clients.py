@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from service.client import AsyncClient, Client
+from service.client.client import AsyncClient, Client
 
 KINDS = ("waiting", "awaiting")
 

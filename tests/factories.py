@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from embedder.arrays import write_npz
-from embedder.digest import record
+from embedder.artifacts.arrays import write_npz
+from embedder.artifacts.files import record
 from embedder.manifest import EmbedderManifest, Member, Preprocess, write_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 

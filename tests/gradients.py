@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from embedder.arrays import write_npz
-from trainer import distributed
+from embedder.artifacts.arrays import write_npz
+from trainer.distributed import processes
+from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
-from trainer.learner import Learner
-from trainer.network import EmbeddingNetwork
-from trainer.recipe import HeadRecipe, NetworkRecipe
-from trainer.synchronized_norm import synchronize_norms
+from trainer.model.network import EmbeddingNetwork
+from trainer.recipe.schema import HeadRecipe, NetworkRecipe
+from trainer.training.step import Learner
 
 HEADS: dict[str, dict[str, Any]] = {
     "subcenter_arcface": {
@@ -57,13 +57,13 @@ def gradients(
     embedder = EmbeddingNetwork(NetworkRecipe.model_validate(network))
     recipe: HeadRecipe = TypeAdapter(HeadRecipe).validate_python(head)
     judge = make_head(recipe, embedder.dimension, COUNTS)
-    if distributed.size() > 1:
+    if processes.size() > 1:
         synchronize_norms(embedder, torch.device("cpu"))
     pictures = torch.randn(NUMBER, 3, SIDE, SIDE)
     labels = torch.randint(len(COUNTS), (NUMBER,))
-    own = list(distributed.share(range(NUMBER)))
-    of_each = distributed.gather(labels[own])
-    torch.manual_seed(5 + distributed.rank())  # what they have to share comes from the seed
+    own = list(processes.share(range(NUMBER)))
+    of_each = processes.gather(labels[own])
+    torch.manual_seed(5 + processes.rank())  # what they have to share comes from the seed
     learner = Learner(embedder, judge, bf16=False, compiled=False)
     loss = learner.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
     found = {"loss": loss}
@@ -75,13 +75,13 @@ def gradients(
 
 def main() -> None:
     """Write the gradients of all heads, from the first process."""
-    with distributed.joined():
+    with processes.joined():
         found = {
             f"{kind}/{name}": array
             for kind, head in HEADS.items()
             for name, array in gradients(WITH_NORMS, head).items()
         }
-        if distributed.is_first():
+        if processes.is_first():
             write_npz(Path(sys.argv[1]), **found)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from service.schemas import Problem
+from service.contract.schemas import Problem
 
 Act = Callable[[BaseHTTPRequestHandler], None]
 

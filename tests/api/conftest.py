@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from embedder.embedder import Embedder
-from embedder.photographs import open_data
-from index.build import BuildRecipe, build
-from index.store import Store
+from index.building.build import BuildRecipe, build
+from index.gallery.store import Store
+from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder, view_bytes
 

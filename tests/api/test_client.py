@@ -18,15 +18,15 @@ from typing import Any
 import httpx
 import pytest
 
+from embedder.command_line import UNREAD
 from embedder.embedder import Embedder
 from embedder.errors import ServiceRefusedError
-from embedder.photographs import open_data
-from embedder.stdout import UNREAD
-from index.build import BuildRecipe, build
-from index.store import Store
-from service import examples
-from service.schemas import Answer
-from service.security import digest_of, new_key
+from index.building.build import BuildRecipe, build
+from index.gallery.store import Store
+from photographs import open_data
+from service.contract.schemas import Answer
+from service.http import openapi_examples as examples
+from service.http.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, Running, environment, serving
 from tests.clients import KINDS, ask
 from tests.conftest import ROOT

@@ -16,10 +16,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
-from service.errors import RULES as OF_ERRORS
-from service.errors import RequestError, Rule
-from service.metrics import Metrics
+from service.http.problems import RULES as OF_ERRORS
+from service.http.problems import RequestError, Rule
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import ROOT
 from tests.factories import view_bytes
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.cores import available_cores
+from service.resources.cores import available_cores
 from tests.api.conftest import MAX_BYTES, MAX_PIXELS, Artifacts, Running, serving
 from tests.api.test_bad_input import encoded, jpeg_header, png_header
 from tests.factories import picture, view_bytes

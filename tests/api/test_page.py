@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from service.website import website
+from service.http.static_page import website
 from tests.api.conftest import MAX_BYTES
 
 ADDRESSES = {

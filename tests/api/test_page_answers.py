@@ -13,10 +13,10 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from embedder.embedder import Embedder
-from embedder.photographs import open_data
-from index.build import BuildRecipe, build
-from index.calibrate import calibrate
-from index.store import Store
+from index.building.build import BuildRecipe, build
+from index.evaluation.calibrate import calibrate
+from index.gallery.store import Store
+from photographs import open_data
 from tests.api.browsing import Visit
 from tests.api.conftest import Artifacts, Running, serving
 from tests.factories import picture, picture_bytes, tiny_embedder, view_bytes

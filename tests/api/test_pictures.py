@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from embedder.embedder import Embedder
-from embedder.photographs import open_data
-from embedder.thumbnails import make_thumbnail
-from index.build import BuildRecipe, build
-from index.rebuild import EmbedderChoice, add
-from index.store import Store
-from service.security import digest_of, new_key
+from embedder.thumbnail import make_thumbnail
+from index.building.build import BuildRecipe, build
+from index.building.rebuild import EmbedderChoice, add
+from index.gallery.store import Store
+from photographs import open_data
+from service.http.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, serving
 from tests.api.test_requests import problem
 from tests.factories import photographs, view_bytes

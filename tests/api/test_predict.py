@@ -15,7 +15,7 @@ import pytest
 
 from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.api.conftest import Artifacts, Running
 from tests.conftest import ROOT
 from tests.factories import view_bytes

@@ -17,9 +17,9 @@ import pytest
 
 from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
-from embedder.photographs import open_data
-from index.build import BuildRecipe, build
-from index.store import Store
+from index.building.build import BuildRecipe, build
+from index.gallery.store import Store
+from photographs import open_data
 from tests.api.conftest import Artifacts, command, environment, serving
 from tests.conftest import ROOT
 from tests.factories import tiny_embedder, view_bytes
@@ -141,7 +141,7 @@ def test_a_stop_lets_requests_in_flight_finish(
 def test_help_is_instant_and_imports_nothing_heavy() -> None:
     """Neither the web framework nor numpy is loaded to print it."""
     program = (
-        "import sys, service.__main__ as main\n"
+        "import sys, service.cli as main\n"
         "try: main.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('pydantic', 'numpy', 'fastapi', 'faiss', 'torch') if m in sys.modules])"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.lingering import LINGER_SECONDS
+from service.http.lingering import LINGER_SECONDS
 from tests.api.conftest import MAX_BYTES, Running
 from tests.factories import view_bytes
 

@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from embedder.digest import write_atomic
+from embedder.artifacts.files import write_atomic
 from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
-from embedder.photographs import open_data
-from index.build import build
-from index.store import Store
-from service.security import digest_of
+from index.building.build import build
+from index.gallery.store import Store
+from photographs import open_data
+from service.http.api_keys import digest_of
 from tests.api.conftest import Artifacts, Running, serving
 from tests.factories import photographs, tiny_embedder, view_bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-PACKAGES = ("embedder", "index", "service", "trainer")
+PACKAGES = ("embedder", "index", "photographs", "service", "trainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Module:
 
 
 def modules() -> list[Module]:
-    """Read every module of the four packages."""
+    """Read every module of the packages."""
     found = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):

@@ -23,7 +23,7 @@ SERVED = [
     module.name
     for module in MODULES
     if module.name.split(".")[0] != "trainer"
-    and module.name not in ("embedder.runtimes.torch_export", "index.torch_search")
+    and module.name not in ("embedder.runtimes.torch_export", "index.search.torch_search")
     and not module.name.endswith("__main__")
 ]
 
@@ -51,7 +51,7 @@ def test_serving_needs_nothing_of_the_laboratory() -> None:
 
 def test_the_client_brings_nothing_of_the_server() -> None:
     """A program that only asks starts fast: httpx and pydantic are all that it loads."""
-    loaded, _ = loaded_by("import service.client")
+    loaded, _ = loaded_by("import service.client.client")
     assert {"httpx", "pydantic"} <= loaded
     server = {"fastapi", "starlette", "uvicorn", "openvino", "prometheus_client", "index"}
     assert loaded & (server | HEAVY - {"pydantic"}) == set()

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from embedder.embedder import Embedder
-from embedder.photographs import open_data
-from index.build import build
-from index.store import Store
+from index.building.build import build
+from index.gallery.store import Store
+from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder
 

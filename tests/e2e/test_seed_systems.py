@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-import index.__main__
+import index.cli
 import trainer
-import trainer.__main__
+import trainer.cli
 from embedder.errors import RecipeError
 from embedder.manifest import read_manifest
+from photographs.prepare.split import CountsRecipe, FoldsRecipe
 from tests.factories import photographs
-from trainer.recipe import CountsRecipe, FoldsRecipe, load_ensemble, load_recipe
+from trainer.recipe.schema import load_ensemble, load_recipe
 
 FOLDER = Path(trainer.__file__).parent / "recipes"
 ENSEMBLES = sorted(FOLDER.glob("seed*/ensemble*.yaml"))
@@ -88,17 +89,17 @@ def overrides(path: Path) -> list[str]:
 def train(path: Path, data: Path, run: Path) -> None:
     """Train a system."""
     arguments = ["--recipe", str(path), "--data", str(data), "--out", str(run)]
-    assert trainer.__main__.main(["train", *arguments, *overrides(path)]) == 0
+    assert trainer.cli.main(["train", *arguments, *overrides(path)]) == 0
 
 
 def build_and_predict(embedder: Path, data: Path, folder: Path) -> None:
     """Index the photographs and ask for each of them; every one is answered."""
     made = ["--embedder", str(embedder), "--precision", "f32"]
     store = ["--store", str(folder / "store")]
-    assert index.__main__.main(["build", *made, *store, "--data", str(data)]) == 0
+    assert index.cli.main(["build", *made, *store, "--data", str(data)]) == 0
     answers = folder / "answers.csv"
     asked = ["--pictures", str(data), "--out", str(answers)]
-    assert index.__main__.main(["predict", *made, *store, *asked]) == 0
+    assert index.cli.main(["predict", *made, *store, *asked]) == 0
     with answers.open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + 16
 
@@ -108,7 +109,7 @@ def answer(path: Path, data: Path, folder: Path) -> Path:
     train(path, data, folder / "run")
     embedder = folder / "embedder"
     exported = ["export", str(folder / "run"), "--out", str(embedder)]
-    assert trainer.__main__.main(exported) == 0
+    assert trainer.cli.main(exported) == 0
     shutil.rmtree(folder / "run")
     build_and_predict(embedder, data, folder)
     return embedder
@@ -120,7 +121,7 @@ def join(path: Path, data: Path, folder: Path, parts: dict[str, Path]) -> str:
     given = [str(parts[name]) for name in reversed(names)]
     embedder = folder / ensemble.name / "embedder"
     exported = ["export", "--ensemble", str(path), *given, "--out", str(embedder)]
-    assert trainer.__main__.main(exported) == 0
+    assert trainer.cli.main(exported) == 0
     manifest, _ = read_manifest(embedder)
     assert [member.name for member in manifest.members] == list(names)
     build_and_predict(embedder, data, folder / ensemble.name)

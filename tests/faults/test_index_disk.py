@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from index.gallery import VECTORS, Gallery
-from index.journal import SHARD_PICTURES
-from index.manifest import check_files, read_manifest
+from index.building.journal import SHARD_PICTURES
+from index.gallery.gallery import VECTORS, Gallery
+from index.gallery.manifest import check_files, read_manifest
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder
 
 LIMITED = """
 import resource, sys
-from index.__main__ import main
+from index.cli import main
 limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.exit(main())

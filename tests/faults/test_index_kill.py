@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from embedder.errors import StoreBusyError
-from index.gallery import Gallery
-from index.journal import SHARD_PICTURES
-from index.manifest import GalleryManifest, check_files
-from index.store import Store
+from index.building.journal import SHARD_PICTURES
+from index.gallery.gallery import Gallery
+from index.gallery.manifest import GalleryManifest, check_files
+from index.gallery.store import Store
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from embedder.photographs import open_data
-from index.history import list_builds
-from index.manifest import GalleryManifest, read_manifest
-from index.rebuild import EmbedderChoice, add
-from index.remove import remove
-from index.store import Store
-from index.verify import verify
+from index.building.rebuild import EmbedderChoice, add
+from index.gallery.manifest import GalleryManifest, read_manifest
+from index.gallery.store import Store
+from index.maintenance.history import list_builds
+from index.maintenance.remove import remove
+from index.maintenance.verify import verify
+from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder, view_bytes
 

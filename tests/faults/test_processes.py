@@ -19,16 +19,16 @@ import torch
 import yaml
 
 from embedder.errors import ArtifactMissingError, CatalogError, TrainingError
-from embedder.photographs import open_data
+from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs
 from tests.recipes import TINY, tiny_recipe
 from tests.torchrun import run, two_processes
-from trainer import checkpoint
-from trainer.evaluate import embed_photographs
-from trainer.network import EmbeddingNetwork
-from trainer.recipe import load_recipe
-from trainer.train import train
+from trainer.evaluation.validate import embed_photographs
+from trainer.model import checkpoint
+from trainer.model.network import EmbeddingNetwork
+from trainer.recipe.schema import load_recipe
+from trainer.training.train import train
 
 pytestmark = pytest.mark.slow
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from embedder.digest import record
+from embedder.artifacts.files import record
 from embedder.manifest import read_manifest as read_embedder
-from index.__main__ import main
-from index.catalog import CATALOG, Catalog, CatalogWriter
-from index.gallery import VECTORS
-from index.manifest import read_manifest, write_manifest
-from index.store import Store
+from index.cli import main
+from index.gallery.catalog import CATALOG, Catalog, CatalogWriter
+from index.gallery.gallery import VECTORS
+from index.gallery.manifest import read_manifest, write_manifest
+from index.gallery.store import Store
 from tests.factories import photographs, tiny_embedder
 
 MISMATCH = 3

@@ -15,7 +15,7 @@ import torch
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
-from trainer import checkpoint
+from trainer.model import checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -1,1 +1,4 @@
-"""Photographs for training: where they come from and how they are fed to the network."""
+"""Batches of training pictures: augmentation, loading, order.
+
+It knows nothing of networks.
+"""

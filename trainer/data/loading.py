@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
-from embedder.photographs import Photograph
 from embedder.preprocess import PictureLimits, decode, read_file, to_array
+from photographs import Photograph
 from trainer.data.augment import augment
-from trainer.recipe import AugmentRecipe
+from trainer.recipe.schema import AugmentRecipe
 
 _LIMITS = PictureLimits()
 

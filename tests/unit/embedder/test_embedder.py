@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.arrays import read_npz, unit_rows, write_npz
-from embedder.digest import record
+from embedder.artifacts.arrays import read_npz, unit_rows, write_npz
+from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import (
     ArtifactDamagedError,

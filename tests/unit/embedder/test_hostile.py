@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedder.arrays import read_npz, write_npz
+from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.errors import ArtifactDamagedError, CatalogError, PictureUndecodableError
-from embedder.photographs import open_data
 from embedder.preprocess import PictureLimits, decode, read_file
+from photographs import open_data
 from tests.factories import picture, picture_bytes
 
 

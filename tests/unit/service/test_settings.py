@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.__main__ import _FLAGS, _parser
+from service.cli import _FLAGS, _parser
 from service.settings import Settings
 
 

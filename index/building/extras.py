@@ -1,0 +1,193 @@
+"""What a gallery holds beside its vectors and its catalog: how it ranks, and by which distractors.
+
+A build calls :func:`furnish` when vectors and catalog are written, whatever they came from; a
+later build of the same gallery takes the furnishing over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from embedder.artifacts.arrays import unit_rows
+from embedder.artifacts.files import FileRecord, record
+from embedder.embedder import Embedder
+from embedder.errors import ArtifactMismatchError
+from embedder.manifest import EmbedderManifest
+from index.building.pipeline import BATCH_PICTURES
+from index.gallery.distractors import (
+    DISTRACTORS,
+    MOST_LANDMARKS,
+    OWN,
+    PENALTIES,
+    embed_distractors,
+    penalties,
+    write_array,
+)
+from index.gallery.gallery import Gallery
+from index.gallery.manifest import DistractorReference, GalleryManifest, write_manifest
+from index.ranking.calibration import Calibration
+from index.ranking.ranking import Ranking
+
+_log = logging.getLogger(__name__)
+
+
+def advised_ranking(embedder: EmbedderManifest) -> Ranking:
+    """Return how galleries of an embedder answer where they are not told otherwise.
+
+    Raises:
+        ArtifactMismatchError: The embedder advises what is not known here, or penalties, which
+            need pictures of no landmark.
+    """
+    cause = None
+    try:
+        ranking = Ranking.model_validate(embedder.ranking)
+    except ValidationError as error:
+        cause = error
+    else:
+        if not ranking.penalized:
+            return ranking
+    known = (name for name in Ranking.model_fields if not name.endswith("_penalty"))
+    raise ArtifactMismatchError(
+        f"ranking advised by the embedder {embedder.name}",
+        expected=f"some of {', '.join(known)}",
+        found=json.dumps(embedder.ranking),
+    ) from cause
+
+
+@dataclass(frozen=True, slots=True)
+class DistractorSet:
+    """Embedded pictures of no landmark, or what stands for them.
+
+    Attributes:
+        reference: Where they came from.
+        vectors: ``(m, d)`` unit rows.
+    """
+
+    reference: DistractorReference
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def embed(
+        cls,
+        source: Path,
+        embedder: Embedder,
+        *,
+        batch_pictures: int = BATCH_PICTURES,
+        readers: int = 0,
+    ) -> DistractorSet:
+        """Embed the pictures of a folder or a list.
+
+        Args:
+            source: The folder or list.
+            embedder: That of the gallery.
+            batch_pictures: Pictures that the network gets at once.
+            readers: Threads that read and decode; 0 for one per core.
+
+        Raises:
+            CatalogError: There are none, or none can be read.
+        """
+        vectors = embed_distractors(
+            source, embedder, batch_pictures=batch_pictures, readers=readers
+        )
+        reference = DistractorReference(data=str(source.resolve()), pictures=len(vectors))
+        return cls(reference, vectors)
+
+    @classmethod
+    def of_landmarks(cls, gallery: Gallery) -> DistractorSet:
+        """Return the centers of a gallery's landmarks; of at most :data:`MOST_LANDMARKS`."""
+        codes = gallery.catalog.landmarks
+        order = np.random.default_rng(0).permutation(gallery.catalog.landmark_count)
+        drawn = np.sort(order[:MOST_LANDMARKS]).tolist()
+        rows = (np.arange(*np.searchsorted(codes, (code, code + 1))) for code in drawn)
+        centers = np.stack([gallery.vectors(own).mean(axis=0) for own in rows])
+        return cls(DistractorReference(data=OWN, pictures=len(centers)), unit_rows(centers))
+
+
+@dataclass(frozen=True, slots=True)
+class Furnishing:
+    """What is asked for beside vectors and catalog.
+
+    Attributes:
+        ranking: How neighbors become an answer.
+        distractors: What its penalties are made of; kept even while it has none, so that
+            ``evaluate`` can show what they would do. :data:`index.gallery.distractors.OWN` for those
+            that every build of the gallery makes of its own landmarks.
+        calibration: What a confidence is worth, learned from an earlier build of the gallery.
+        learned_with: Record of the distractors of that build; ``None`` where it had none.
+    """
+
+    ranking: Ranking = field(default_factory=Ranking)
+    distractors: DistractorSet | Literal["gallery"] | None = None
+    calibration: Calibration | None = None
+    learned_with: FileRecord | None = None
+
+    @classmethod
+    def of(cls, gallery: Gallery) -> Furnishing:
+        """Return the furnishing of an open gallery, for the next build of it."""
+        manifest, opened = gallery.manifest, gallery.distractors
+        kept: DistractorSet | Literal["gallery"] | None = None
+        if manifest.distractors is not None and opened is not None:
+            own = manifest.distractors.data == OWN
+            kept = OWN if own else DistractorSet(manifest.distractors, np.array(opened.vectors))
+        before = manifest.files.get(DISTRACTORS)
+        return cls(manifest.ranking, kept, manifest.calibration, before)
+
+
+def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> GalleryManifest:
+    """Add what is asked for to a gallery whose vectors and catalog are written.
+
+    Args:
+        staged: Its directory, not published yet.
+        manifest: Its manifest so far, of all files that are there.
+        furnishing: What is asked for.
+
+    Returns:
+        The manifest that was written, of all files.
+    """
+    write_manifest(staged, manifest)
+    update: dict[str, object] = {
+        "ranking": furnishing.ranking,
+        "calibration": furnishing.calibration,
+    }
+    if furnishing.distractors is not None:
+        count = furnishing.ranking.gallery_distractors
+        update["distractors"] = _write_distractors(staged, furnishing.distractors, count)
+        files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
+        update["files"] = {**manifest.files, **files}
+        update["calibration"] = _still_valid(furnishing, files[DISTRACTORS])
+    furnished = GalleryManifest.model_validate({**dict(manifest), **update})
+    write_manifest(staged, furnished)
+    return furnished
+
+
+def _still_valid(furnishing: Furnishing, distractors: FileRecord) -> Calibration | None:
+    """Drop a calibration of confidences that other distractors were subtracted from."""
+    if not furnishing.ranking.penalized or furnishing.learned_with in (None, distractors):
+        return furnishing.calibration
+    if furnishing.calibration is not None:
+        _log.warning(
+            "the centers of the landmarks are others now, and so are all confidences: the "
+            "calibration is left behind; learn it anew by cairn-index calibrate"
+        )
+    return None
+
+
+def _write_distractors(
+    staged: Path, chosen: DistractorSet | Literal["gallery"], count: int
+) -> DistractorReference:
+    with closing(Gallery.open_directory(staged, embedder_digest=None)) as gallery:
+        if not isinstance(chosen, DistractorSet):
+            chosen = DistractorSet.of_landmarks(gallery)
+        costs = penalties(gallery.blocks(), chosen.vectors, count)
+    write_array(staged / DISTRACTORS, chosen.vectors)
+    write_array(staged / PENALTIES, costs)
+    return chosen.reference

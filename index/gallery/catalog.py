@@ -1,0 +1,266 @@
+"""What each row of a gallery is: picture, landmark, file, content. Arrow files, mapped.
+
+Two files: ``catalog.arrow`` with one row for each vector, and ``landmarks.arrow`` with one row
+for each landmark. A landmark's row number there is its *code*. Codes follow
+:func:`photographs.landmark_order` and rows are sorted by code, then picture id, so that
+of two rows the smaller number has the smaller landmark id, then the smaller picture id.
+Nothing here knows of vectors.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from photographs import landmark_order
+
+CATALOG = "catalog.arrow"
+LANDMARKS = "landmarks.arrow"
+
+ROWS = pa.schema(
+    [
+        pa.field("picture_id", pa.string(), nullable=False),
+        pa.field("landmark", pa.int32(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("sha256", pa.binary(32), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("source", pa.int16(), nullable=False),
+    ]
+)
+NAMES = pa.schema(
+    [
+        pa.field("landmark_id", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+    ]
+)
+_BATCH_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRow:
+    """One picture of a gallery.
+
+    Attributes:
+        picture_id: Unique in the gallery.
+        landmark_id: What it shows.
+        path: Its file, relative to the data folder of its source where it lies below it.
+        sha256: Digest of the file's content, 32 bytes.
+        bytes: Size of the file.
+        mtime_ns: When the file was last changed, in nanoseconds since 1970.
+        source: Which of the gallery's lists named it: its place in the manifest's ``sources``.
+    """
+
+    picture_id: str
+    landmark_id: str
+    path: str
+    sha256: bytes
+    bytes: int
+    mtime_ns: int
+    source: int = 0
+
+
+class Catalog:
+    """An open catalog.
+
+    Attributes:
+        landmarks: ``(rows,)`` int32, the landmark code of each row, ascending.
+    """
+
+    def __init__(self, rows: pa.Table, names: pa.Table) -> None:
+        self._rows = rows
+        self._names = names
+        self._by_id: NDArray[np.uint32] | None = None
+        self._sorting = threading.Lock()
+        self.landmarks: NDArray[np.int32] = rows["landmark"].to_numpy()
+
+    @classmethod
+    def open(cls, directory: Path) -> Catalog:
+        """Map the catalog in ``directory``.
+
+        Raises:
+            ArtifactMissingError: One of its two files is not there.
+            ArtifactDamagedError: One of them is not what a catalog holds.
+        """
+        rows = map_table(directory / CATALOG, ROWS)
+        names = map_table(directory / LANDMARKS, NAMES)
+        catalog = cls(rows, names)
+        codes = catalog.landmarks
+        if codes.size and (codes[0] < 0 or codes[-1] >= len(names) or (np.diff(codes) < 0).any()):
+            raise ArtifactDamagedError(directory / CATALOG, "its landmark codes are out of order")
+        return catalog
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks the gallery shows."""
+        return len(self._names)
+
+    def landmark_id(self, landmark: int) -> str:
+        """Return the id of the landmark with the code ``landmark``."""
+        return str(self._names["landmark_id"][landmark].as_py())
+
+    def name(self, landmark: int) -> str:
+        """Return the name, for people, of the landmark with the code ``landmark``."""
+        return str(self._names["name"][landmark].as_py())
+
+    def picture_id(self, row: int) -> str:
+        """Return the id of the picture in ``row``."""
+        return str(self._rows["picture_id"][row].as_py())
+
+    def row(self, row: int) -> CatalogRow:
+        """Return all that is known of the picture in ``row``."""
+        values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
+        return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column of :data:`ROWS`, row by row."""
+        values: list[Any] = self._rows[name].to_pylist()
+        return values
+
+    def row_of_picture(self, picture_id: str) -> int | None:
+        """Return the row of a picture, or ``None`` where the gallery has none of this id.
+
+        Rows are sorted by landmark first, so the first call sorts them by picture once more and
+        keeps their order, 4 bytes a row; the next ones look at a few rows each.
+        """
+        order = self._order_of_ids()
+        place = bisect_left(order, picture_id, key=lambda row: self.picture_id(int(row)))
+        if place == len(order) or self.picture_id(int(order[place])) != picture_id:
+            return None
+        return int(order[place])
+
+    def _order_of_ids(self) -> NDArray[np.uint32]:
+        with self._sorting:
+            if self._by_id is None:
+                order = pc.sort_indices(self._rows["picture_id"])
+                self._by_id = order.to_numpy().astype(np.uint32)
+            return self._by_id
+
+    def rows_of_pictures(self, picture_ids: Sequence[str], source: int) -> list[int | None]:
+        """Find the rows of pictures; ``None`` for one that does not come from ``source``."""
+        rows = pc.index_in(pa.array(picture_ids, pa.string()), value_set=self._rows["picture_id"])
+        same = pc.equal(self._rows["source"].take(rows), source)
+        found: list[int | None] = pc.if_else(same, rows, None).to_pylist()
+        return found
+
+    def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
+        """Find the rows whose files are byte for byte among ``contents``.
+
+        Args:
+            contents: SHA-256 digests of 32 bytes each.
+
+        Returns:
+            Ascending row numbers.
+        """
+        wanted = pa.array(sorted(contents), pa.binary(32))
+        same = pc.is_in(self._rows["sha256"], value_set=wanted)
+        return np.flatnonzero(same.to_numpy(zero_copy_only=False))
+
+
+class CatalogWriter:
+    """Writes a catalog row by row, in order; landmarks get their codes as they come.
+
+    Args:
+        directory: Where the two files go.
+        names: Names of the landmarks by id; one that is not there is called by its id.
+    """
+
+    def __init__(self, directory: Path, names: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._names = names
+        self._landmark_ids: list[str] = []
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._last: tuple[Any, str] | None = None
+        self._writer = pa.ipc.new_file(str(directory / CATALOG), ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._write_landmarks()
+        finally:
+            self._writer.close()
+
+    def add(self, rows: Sequence[CatalogRow]) -> None:
+        """Append ``rows``.
+
+        Raises:
+            ValueError: They do not ascend by landmark, then picture id.
+        """
+        codes = [self._code(row) for row in rows]
+        columns = [
+            codes if field.name == "landmark" else [getattr(row, field.name) for row in rows]
+            for field in ROWS
+        ]
+        arrays = [pa.array(column, f.type) for column, f in zip(columns, ROWS, strict=True)]
+        self._waiting.append(pa.record_batch(arrays, schema=ROWS))
+        self._waiting_rows += len(rows)
+        if self._waiting_rows >= _BATCH_ROWS:
+            self._flush()
+
+    @property
+    def landmark_count(self) -> int:
+        """How many landmarks there are so far."""
+        return len(self._landmark_ids)
+
+    def _code(self, row: CatalogRow) -> int:
+        place = (landmark_order(row.landmark_id), row.picture_id)
+        if self._last is not None and place <= self._last:
+            raise ValueError(f"picture {row.picture_id} is out of order")
+        if self._last is None or place[0] != self._last[0]:
+            self._landmark_ids.append(row.landmark_id)
+        self._last = place
+        return len(self._landmark_ids) - 1
+
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting).combine_chunks()
+            self._writer.write_table(table)
+        self._waiting, self._waiting_rows = [], 0
+
+    def _write_landmarks(self) -> None:
+        names = [self._names.get(landmark, landmark) for landmark in self._landmark_ids]
+        table = pa.table([self._landmark_ids, names], schema=NAMES)
+        with pa.ipc.new_file(str(self._directory / LANDMARKS), NAMES) as writer:
+            writer.write_table(table)
+
+
+def map_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Map an Arrow file.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: It is not an Arrow file of these columns.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except FileNotFoundError as error:
+        raise ArtifactMissingError(path) from error
+    except (pa.ArrowException, OSError) as error:
+        raise ArtifactDamagedError(path, "it is not an Arrow file") from error
+    if not table.schema.equals(schema):
+        raise ArtifactDamagedError(path, "its columns are not those of a gallery")
+    return table

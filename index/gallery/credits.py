@@ -1,0 +1,112 @@
+"""Whose picture each row of a gallery is, and how it may be used. One Arrow file, mapped.
+
+``credits.arrow`` has the fields of :class:`photographs.Credit` as columns and a row for
+each row of the catalog; where no source of a gallery tells any, there is no such file. Authors and
+licenses, which come again and again, are kept once each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from embedder.errors import ArtifactDamagedError
+from index.gallery.catalog import Catalog, map_table
+from photographs import Credit
+
+CREDITS = "credits.arrow"
+
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
+_SCHEMA = pa.schema(
+    [
+        pa.field("author", _REPEATED),
+        pa.field("license", _REPEATED),
+        pa.field("title", pa.string()),
+        pa.field("url", pa.string()),
+    ]
+)
+_TOLD = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in Credit._fields)])
+_BLOCK_PICTURES = 1 << 16
+
+Told = Iterable[tuple[str, Credit]]
+"""Picture ids with their credits."""
+
+
+class Credits:
+    """Open credits."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._columns = [table[name] for name in Credit._fields]
+
+    @classmethod
+    def open(cls, directory: Path, *, rows: int) -> Credits:
+        """Map the credits in ``directory``, of a gallery of ``rows``.
+
+        Raises:
+            ArtifactMissingError: There is no such file.
+            ArtifactDamagedError: It is not a file of credits, or not of so many.
+        """
+        table = map_table(directory / CREDITS, _SCHEMA)
+        if len(table) != rows:
+            raise ArtifactDamagedError(directory / CREDITS, f"{len(table)} credits for {rows} rows")
+        return cls(table)
+
+    def __getitem__(self, row: int) -> Credit | None:
+        """Return the credit of a row; ``None`` where nothing is told.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        credit = Credit(*(column[row].as_py() for column in self._columns))
+        return credit if any(credit) else None
+
+
+def write_credits(directory: Path, sources: Sequence[Told]) -> None:
+    """Write the credits of a gallery whose catalog is written, if there are any.
+
+    Args:
+        directory: The gallery.
+        sources: What each source of the gallery tells, in their order; of pictures that the
+            gallery does not hold too.
+
+    Raises:
+        CatalogError: A source is faulty.
+        OSError: The file cannot be written.
+    """
+    catalog = Catalog.open(directory)
+    blocks = [block for place, told in enumerate(sources) for block in _find(catalog, place, told)]
+    table = pa.Table.from_batches(blocks, _TOLD)
+    if not len(table):
+        return
+    places = np.full(len(catalog), -1)
+    places[table["row"].to_numpy()] = np.arange(len(table))
+    aligned = table.drop_columns("row").take(pa.array(places, mask=places < 0)).combine_chunks()
+    with pa.ipc.new_file(str(directory / CREDITS), _SCHEMA) as writer:
+        writer.write_table(
+            pa.table(
+                [
+                    column.combine_chunks().dictionary_encode()
+                    if field.type == _REPEATED
+                    else column
+                    for column, field in zip(aligned.columns, _SCHEMA, strict=True)
+                ],
+                schema=_SCHEMA,
+            )
+        )
+
+
+def _find(catalog: Catalog, source: int, told: Told) -> Iterator[pa.RecordBatch]:
+    """Keep what is told of the pictures that the catalog has from this source, with their rows."""
+    left = iter(told)
+    while block := list(islice(left, _BLOCK_PICTURES)):
+        rows = catalog.rows_of_pictures([picture_id for picture_id, _ in block], source)
+        kept = [
+            {"row": row, **credit._asdict()}
+            for row, (_, credit) in zip(rows, block, strict=True)
+            if row is not None and any(credit)
+        ]
+        yield pa.RecordBatch.from_pylist(kept, _TOLD)

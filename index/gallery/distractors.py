@@ -1,0 +1,141 @@
+"""Pictures of no landmark, kept beside a gallery so that it knows what nothing looks like.
+
+For want of such pictures, the centers of the gallery's own landmarks stand for them: whatever is
+shown, it is not most of these. Two files in the format of numpy, both mapped: the vectors of the
+distractors, and for each row of the gallery its penalty B, the mean cosine to the distractors
+nearest to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.embedder import Embedder
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError, CatalogError
+from index.building.pipeline import embed_files, progress_bar
+from index.ranking.ranking import mean_of_largest
+from photographs import list_pictures
+
+DISTRACTORS = "distractors.npy"
+PENALTIES = "penalties.npy"
+
+OWN: Final = "gallery"
+"""Asked for in place of a folder: the centers of the gallery's own landmarks."""
+
+MOST_LANDMARKS = 1000
+"""So many landmarks, drawn by chance, stand for all of a gallery that has more."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Distractors:
+    """The distractors of an open gallery.
+
+    Attributes:
+        vectors: ``(m, d)`` float32 unit rows.
+        penalties: ``(rows,)`` float32, the penalty B of each gallery row, of strength 1.
+        smallest: The smallest of the penalties.
+    """
+
+    vectors: NDArray[np.float32]
+    penalties: NDArray[np.float32]
+    smallest: float
+
+    @classmethod
+    def open(cls, directory: Path, *, rows: int, dimension: int) -> Distractors:
+        """Map the distractors in ``directory``, of a gallery of ``rows`` x ``dimension``.
+
+        Raises:
+            ArtifactMissingError: One of the two files is not there.
+            ArtifactDamagedError: One of them does not fit the gallery.
+        """
+        vectors = _map(directory / DISTRACTORS, ndim=2)
+        penalties = _map(directory / PENALTIES, ndim=1)
+        if vectors.shape[1] != dimension or not len(vectors):
+            raise ArtifactDamagedError(directory / DISTRACTORS, f"no rows of {dimension} numbers")
+        if len(penalties) != rows:
+            raise ArtifactDamagedError(
+                directory / PENALTIES, f"{len(penalties)} penalties for {rows} rows"
+            )
+        return cls(vectors, penalties, float(penalties.min()))
+
+    def of_queries(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """Return the penalty C of each query, of strength 1.
+
+        Args:
+            queries: ``(n, d)`` unit rows.
+            count: As :attr:`index.ranking.ranking.Ranking.query_distractors`.
+        """
+        return mean_of_largest(queries @ self.vectors.T, count)
+
+
+def embed_distractors(
+    source: Path, embedder: Embedder, *, batch_pictures: int, readers: int
+) -> NDArray[np.float32]:
+    """Embed pictures of no landmark; those that cannot be read are left out.
+
+    Args:
+        source: A folder or a list, as for :func:`photographs.list_pictures`.
+        embedder: That of the gallery.
+        batch_pictures: Pictures that the network gets at once.
+        readers: Threads that read and decode; 0 for one per core.
+
+    Returns:
+        ``(m, d)`` unit rows, ``m`` at least 1.
+
+    Raises:
+        CatalogError: There are none, or none can be read.
+    """
+    paths = [picture.path for picture in list_pictures(source)]
+    batches = (paths[cut : cut + batch_pictures] for cut in range(0, len(paths), batch_pictures))
+    kept = []
+    with progress_bar(len(paths), what="embed distractors") as bar:
+        for batch in embed_files(batches, embedder, readers=readers):
+            usable = [place for place, picture in enumerate(batch.pictures) if picture.usable]
+            kept.append(batch.vectors[usable])
+            bar.update(len(batch.pictures))
+    vectors = np.concatenate(kept)
+    if not len(vectors):
+        raise CatalogError(source, "none of its pictures can be read")
+    if left_out := len(paths) - len(vectors):
+        _log.warning("%d distractors of %s cannot be read; left out", left_out, source)
+    return vectors
+
+
+def penalties(
+    blocks: Iterable[NDArray[np.float32]], distractors: NDArray[np.float32], count: int
+) -> NDArray[np.float32]:
+    """Return the penalty B of each row of a gallery, of strength 1.
+
+    Args:
+        blocks: ``(b, d)`` unit rows each.
+        distractors: ``(m, d)`` unit rows.
+        count: As :attr:`index.ranking.ranking.Ranking.gallery_distractors`.
+    """
+    return np.concatenate([mean_of_largest(block @ distractors.T, count) for block in blocks])
+
+
+def write_array(path: Path, array: NDArray[np.float32]) -> None:
+    """Write a file that :meth:`Distractors.open` maps."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _map(path: Path, *, ndim: int) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise ArtifactMissingError(path) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactDamagedError(path, "it is not an array of numpy") from error
+    if array.dtype != np.float32 or array.ndim != ndim:
+        raise ArtifactDamagedError(path, f"it holds {array.dtype} of {array.ndim} dimensions")
+    return array

@@ -1,0 +1,202 @@
+"""What a gallery says of itself: its kind, its embedder, its photographs, its files."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from embedder.artifacts.files import FileRecord, check, write_atomic
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from index.ranking.calibration import Calibration
+from index.ranking.ranking import Ranking
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 2
+
+_DIGEST = r"^sha256:[0-9a-f]{64}$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbedderReference(_Frozen):
+    """The embedder that made the vectors, and how it was run.
+
+    Attributes:
+        name: For people.
+        digest: Its identity; a gallery is opened only with this embedder.
+        runtime: The engine that ran it.
+        precision: The arithmetic it was run in.
+    """
+
+    name: str
+    digest: str = Field(pattern=_DIGEST)
+    runtime: str
+    precision: str
+
+
+class ListReference(_Frozen):
+    """A list of photographs that was asked for: one source of a gallery.
+
+    Attributes:
+        data: The data folder, absolute; paths in the catalog are relative to it.
+        name: The list file, or ``folders`` where each folder is a landmark.
+        digest: Of the ids, landmarks and paths of the list.
+        pictures: How many it lists.
+    """
+
+    data: str
+    name: str
+    digest: str = Field(pattern=_DIGEST)
+    pictures: int = Field(ge=1)
+
+
+class Recall(_Frozen):
+    """How the answers of a gallery compare with the exact ones, measured when it was built.
+
+    Each query is a picture of the gallery that may not find itself. The exact answer is that of
+    a matrix product over the same fp16 vectors.
+
+    Attributes:
+        queries: How many were asked.
+        recall_at_1: The share whose first row is the exact one, or as near but for rounding.
+            Rows of a large class are nearly tied, so this may be low where the next two are
+            perfect.
+        class_agreement: The share whose first row shows the landmark of the exact one.
+        worst_cosine_gap: By how much the similarity of the first row falls short, at worst.
+    """
+
+    queries: int = Field(ge=1)
+    recall_at_1: float = Field(ge=0, le=1)
+    class_agreement: float = Field(ge=0, le=1)
+    worst_cosine_gap: float = Field(ge=0)
+
+
+class DistractorReference(_Frozen):
+    """The pictures of no landmark that penalties are made of, or what stands for them.
+
+    Attributes:
+        data: The folder or list they came from, absolute; ``gallery`` for the centers of the
+            gallery's own landmarks.
+        pictures: How many of them could be read, or how many centers there are.
+    """
+
+    data: str
+    pictures: int = Field(ge=1)
+
+
+class GalleryManifest(_Frozen):
+    """The identity card of a gallery.
+
+    Attributes:
+        schema_version: Layout of this file; another version is refused.
+        build_id: The name of its directory in the store.
+        created: When it was published.
+        kind: ``exact``: every vector in fp16, all of them compared. ``fastscan``: all of
+            them compared by 4-bit codes, the best ones in fp16. ``factory``: a first look of
+            the user's choice, the best ones in fp16.
+        factory: The same in FAISS's words.
+        k_factor: Where there is a first look: how many of its best rows get the second one
+            when the nearest row is asked for.
+        recall: Its answers against the exact ones; ``None`` where that was not measured.
+        rows: How many vectors its files hold.
+        removed: How many of these rows were removed since and are never an answer.
+        landmarks: How many landmarks they show.
+        dimension: Length of a vector.
+        embedder: What made the vectors.
+        list: What was asked for when it was first built.
+        added: What was added since, in that order.
+        thumbnail_side: Most pixels of a side of its thumbnails; 0 where it has none.
+        unreadable: How many pictures of the list are left out because they cannot be read.
+        ranking: How neighbors become an answer.
+        distractors: What penalties are made of, if there are any.
+        calibration: What a confidence is worth, once it was learned.
+        files: Record of every other file of the gallery.
+    """
+
+    schema_version: Literal[2] = 2
+    build_id: str
+    created: datetime
+    kind: Literal["exact", "fastscan", "factory"] = "exact"
+    factory: str = "SQfp16"
+    k_factor: int | None = Field(default=None, ge=1)
+    recall: Recall | None = None
+    rows: int = Field(ge=1)
+    removed: int = Field(default=0, ge=0)
+    landmarks: int = Field(ge=1)
+    dimension: int = Field(ge=1)
+    embedder: EmbedderReference
+    list: ListReference
+    added: tuple[ListReference, ...] = ()
+    thumbnail_side: int = Field(default=0, ge=0)
+    unreadable: int = Field(ge=0)
+    ranking: Ranking = Ranking()
+    distractors: DistractorReference | None = None
+    calibration: Calibration | None = None
+    files: dict[str, FileRecord]
+
+    @property
+    def sources(self) -> tuple[ListReference, ...]:
+        """Every list that was asked for; the catalog names them by their place here."""
+        return (self.list, *self.added)
+
+    @model_validator(mode="after")
+    def _penalties_need_distractors(self) -> Self:
+        if self.ranking.penalized and self.distractors is None:
+            raise ValueError("a ranking with penalties needs distractors")
+        return self
+
+
+def write_manifest(directory: Path, manifest: GalleryManifest) -> None:
+    """Write ``manifest.json`` into ``directory``."""
+    write_atomic(directory / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_manifest(directory: Path) -> GalleryManifest:
+    """Read the manifest of the gallery in ``directory``.
+
+    Raises:
+        ArtifactMissingError: There is no manifest.
+        ArtifactDamagedError: It is not a gallery's manifest.
+        ArtifactMismatchError: It has another schema version.
+    """
+    path = directory / MANIFEST
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactMissingError(path) from error
+    try:
+        version = json.loads(data)["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactDamagedError(path, "it is not a gallery manifest") from error
+    if version != SCHEMA_VERSION:
+        raise ArtifactMismatchError(
+            f"schema version of {path}", expected=str(SCHEMA_VERSION), found=str(version)
+        )
+    try:
+        return GalleryManifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ArtifactDamagedError(path, f"{where}: {first['msg']}") from error
+
+
+def check_files(directory: Path, manifest: GalleryManifest, *, deep: bool) -> None:
+    """Compare every file of the gallery with its record.
+
+    Args:
+        directory: The gallery.
+        manifest: Its manifest.
+        deep: Read large files too; otherwise only their size is compared.
+
+    Raises:
+        ArtifactMissingError: A file is missing.
+        ArtifactDamagedError: A file was altered or truncated.
+    """
+    for name, expected in manifest.files.items():
+        check(directory / name, expected, deep=deep)

@@ -1,0 +1,179 @@
+"""Where galleries are kept: many builds, one of them published, one writer at a time.
+
+::
+
+    STORE/
+      CURRENT              the id of the published build
+      LOCK                 held by the writer, freed by the system however the writer ends
+      builds/<build id>/   a gallery, complete from the moment it has this name
+      builds/.new-*/       one being written; what a killed writer left is swept by the next
+      builds/.old-*/       one being deleted; likewise
+      work/<key>/          pictures embedded so far of builds that are not finished
+
+The store knows nothing of what a gallery is made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from embedder.artifacts.files import sync_directory, sync_tree, write_atomic
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    GalleryError,
+    NoGalleryError,
+    StoreBusyError,
+)
+
+_BUILD_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
+_NEW, _OLD = ".new-", ".old-"
+
+
+class Store:
+    """A directory of galleries.
+
+    Args:
+        path: Made by the first writer if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.work = path / "work"
+        self._builds = path / "builds"
+        self._current = path / "CURRENT"
+
+    def current(self) -> str | None:
+        """Return the id of the published build, or ``None`` where nothing is published.
+
+        Raises:
+            ArtifactDamagedError: ``CURRENT`` does not hold a build id.
+        """
+        try:
+            build_id = self._current.read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError as error:
+            raise ArtifactDamagedError(self._current, "it does not name a build") from error
+        if not _BUILD_ID.fullmatch(build_id):
+            raise ArtifactDamagedError(self._current, "it does not name a build")
+        return build_id
+
+    def directory(self, build_id: str | None = None) -> Path:
+        """Return the directory of a build.
+
+        Args:
+            build_id: By default the published one.
+
+        Raises:
+            NoGalleryError: Nothing is published.
+            ArtifactMissingError: There is no such build.
+            ArtifactDamagedError: ``CURRENT`` does not hold a build id.
+        """
+        build_id = build_id or self.current()
+        if build_id is None:
+            raise NoGalleryError(self.path)
+        directory = self._builds / build_id
+        if not (_BUILD_ID.fullmatch(build_id) and directory.is_dir()):
+            raise ArtifactMissingError(directory)
+        return directory
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one writer, and sweep what a killed one left half written.
+
+        Raises:
+            StoreBusyError: Another process is writing.
+            GalleryError: The disk is full, or does not let us write.
+        """
+        try:
+            with self._locked():
+                yield
+        except OSError as error:
+            raise GalleryError(
+                f"{error.filename or self.path} cannot be written: {error.strerror or error}; "
+                "what was published is unchanged, and the same command goes on when this is mended"
+            ) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._builds.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(exist_ok=True)
+        with (self.path / "LOCK").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreBusyError(self.path) from error
+            for prefix in (_NEW, _OLD):
+                for build in self._builds.glob(f"{prefix}*"):
+                    shutil.rmtree(build)
+            for pointer in self.path.glob(f".{self._current.name}.*"):
+                pointer.unlink()
+            yield
+
+    def new_build_id(self) -> str:
+        """Return an id after those of all builds: the time, and a random ending.
+
+        It tells a second that is still to come where the newest build's is this one.
+        """
+        now, newest = datetime.now(UTC), (self.build_ids() or [""])[-1]
+        while (stamp := now.strftime("%Y-%m-%dT%H-%M-%SZ")) <= newest[: len(stamp)]:
+            now += timedelta(seconds=1)
+        return f"{stamp}-{secrets.token_hex(2)}"
+
+    def build_ids(self) -> list[str]:
+        """Return the ids of all builds, oldest first."""
+        if not self._builds.is_dir():
+            return []
+        found = (path.name for path in self._builds.iterdir() if path.is_dir())
+        return sorted(name for name in found if _BUILD_ID.fullmatch(name))
+
+    @contextlib.contextmanager
+    def staging(self, build_id: str) -> Iterator[Path]:
+        """Give a directory to write the build into, which nobody sees until :meth:`publish`.
+
+        What is still in it at the end is deleted.
+        """
+        staged = self._builds / f"{_NEW}{build_id}"
+        staged.mkdir()
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def publish(self, build_id: str) -> Path:
+        """Make the staged build the published one, at once and for good.
+
+        Every byte is on disk before the build gets its name, and the build has its name
+        before ``CURRENT`` names it: after a crash the old or the new gallery is published,
+        whole.
+
+        Returns:
+            The directory of the build.
+        """
+        staged, directory = self._builds / f"{_NEW}{build_id}", self._builds / build_id
+        sync_tree(staged)
+        staged.rename(directory)
+        sync_directory(self._builds)
+        self.point_to(build_id)
+        return directory
+
+    def point_to(self, build_id: str) -> None:
+        """Make a build that is there the published one, at once and for good."""
+        write_atomic(self._current, f"{build_id}\n".encode())
+
+    def delete(self, build_id: str) -> None:
+        """Delete a build; whoever has it open keeps what it has mapped.
+
+        It loses its name first, so that no part of a build is ever taken for a build.
+        """
+        doomed = self._builds / f"{_OLD}{build_id}"
+        (self._builds / build_id).rename(doomed)
+        shutil.rmtree(doomed)

@@ -1,0 +1,4 @@
+"""Bring Google Landmarks v2 onto a disk: lists, tars, md5 sums.
+
+It knows addresses and files, and nothing of training or galleries.
+"""

@@ -1,0 +1,204 @@
+"""The bytes of pictures out of a request, never more of them than are allowed.
+
+A body is refused by its declared length before any of it is read, by its actual length as soon as
+that is exceeded, and when it takes too long. What all requests together hold in memory is bounded
+too. Nothing is written to disk. What the bytes are is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Gauge
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.http.problems import (
+    BodyTooLargeError,
+    FieldError,
+    MultipartError,
+    OverloadedError,
+    RequestTimeoutError,
+)
+
+FIELD = "file"
+"""Name of the form field that holds a picture."""
+
+_ENVELOPE_BYTES = 64 << 10
+"""What a form may hold besides the pictures: boundaries, headers, small fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One picture of a form: the name its sender gave it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+class Intake:
+    """Reads bodies, within bounds.
+
+    Args:
+        max_bytes: Largest picture accepted.
+        held_bytes: What the bodies of all requests under way may come to.
+        seconds: How long a client may take to send a body.
+        gauge: Told of the bytes that are held.
+    """
+
+    def __init__(self, *, max_bytes: int, held_bytes: int, seconds: float, gauge: Gauge) -> None:
+        self._max_bytes = max_bytes
+        self._limit = held_bytes
+        self._seconds = seconds
+        self._gauge = gauge
+        self._held = 0
+
+    @contextmanager
+    def begin(self, request: Request) -> Iterator[Reading]:
+        """Read a request's body inside; what it holds counts until the end of the block."""
+        reading = Reading(request, self._max_bytes, self._seconds, self._take)
+        try:
+            yield reading
+        finally:
+            self._take(-reading.received)
+
+    def _take(self, count: int) -> None:
+        self._held += count
+        self._gauge.set(self._held)
+        if count > 0 and self._held > self._limit:
+            raise OverloadedError("the service holds as many pictures as its memory allows", 1)
+
+
+class Reading:
+    """The body of one request, read once.
+
+    Attributes:
+        received: Bytes read so far.
+    """
+
+    def __init__(
+        self, request: Request, max_bytes: int, seconds: float, take: Callable[[int], None]
+    ) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._take = take
+        self.received = 0
+
+    async def picture(self) -> bytes:
+        """Read the one picture that the request carries.
+
+        It is a multipart form with the picture in ``file``; any other content type is taken for
+        the picture itself, since clients name it in many ways (``image/*``,
+        ``application/octet-stream``, ``curl --data-binary``'s form type, none).
+
+        Returns:
+            The file as sent; empty if nothing was sent.
+
+        Raises:
+            BodyTooLargeError: Declared or actual length is above the limit.
+            MultipartError: The form is broken.
+            FieldError: The form holds no picture, or more than one.
+            RequestTimeoutError: The client took too long.
+            OverloadedError: Too much is held in memory already.
+        """
+        async with self._in_time():
+            if self._is_form():
+                [upload] = await self._form(1)
+                return upload.data
+            return b"".join([chunk async for chunk in self._bounded(self._max_bytes)])
+
+    async def pictures(self, most: int) -> list[Upload]:
+        """Read the pictures of a form, 1 to ``most`` of them, each in a field ``file``.
+
+        Raises:
+            BodyTooLargeError: As for :meth:`picture`, for any of them.
+            MultipartError: The body is no form, or a broken one.
+            FieldError: The form holds no picture, or more than ``most``.
+            RequestTimeoutError: The client took too long.
+            OverloadedError: Too much is held in memory already.
+        """
+        if not self._is_form():
+            raise MultipartError("send the pictures as a multipart form")
+        async with self._in_time():
+            return await self._form(most)
+
+    def _is_form(self) -> bool:
+        content_type = self._request.headers.get("content-type", "")
+        return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except TimeoutError:
+            words = f"the body did not arrive within {self._seconds:g} seconds"
+            raise RequestTimeoutError(words) from None
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the picture is too large: at most {self._max_bytes} bytes are taken"
+        )
+
+    async def _bounded(self, limit: int) -> AsyncGenerator[bytes, None]:
+        """Yield the body up to ``limit`` bytes and refuse it beyond."""
+        declared = self._request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > limit:
+            raise self._too_large()
+        async for chunk in self._request.stream():
+            self.received += len(chunk)
+            self._take(len(chunk))
+            if self.received > limit:
+                raise self._too_large()
+            yield chunk
+
+    async def _form(self, most: int) -> list[Upload]:
+        stream = self._bounded(most * self._max_bytes + _ENVELOPE_BYTES)
+        parser = _FormInMemory(
+            self._request.headers,
+            stream,
+            max_files=most + 8,
+            max_fields=8,
+            max_part_size=_ENVELOPE_BYTES,
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise MultipartError("the multipart form cannot be read") from error
+        try:
+            if not parser.complete:
+                raise MultipartError("the multipart form stops before its last boundary")
+            uploads = [
+                Upload(value.filename or "", await value.read()) for value in _files(form, most)
+            ]
+        finally:
+            await form.close()
+        if any(len(upload.data) > self._max_bytes for upload in uploads):
+            raise self._too_large()
+        return uploads
+
+
+class _FormInMemory(MultiPartParser):
+    """Starlette's parser, but uploads stay in memory and a missing end is noticed."""
+
+    spool_max_size = sys.maxsize
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+def _files(form: FormData, most: int) -> list[UploadFile]:
+    """Return the files of a form: 1 to ``most``, all of them under the agreed name."""
+    found = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
+    if len(found) != len(files) or not 1 <= len(files) <= most:
+        number = "exactly one file" if most == 1 else f"one to {most} files"
+        raise FieldError(f'send {number}, in the form field "{FIELD}"')
+    return files

@@ -1,0 +1,4 @@
+"""From the bytes of pictures to answers, in batches.
+
+It knows nothing of HTTP.
+"""

@@ -1,0 +1,4 @@
+"""Start, hot reload, stop.
+
+It knows nothing of single requests.
+"""

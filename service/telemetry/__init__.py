@@ -1,0 +1,4 @@
+"""Logs, metrics and request ids.
+
+It knows nothing of pictures.
+"""

@@ -1,0 +1,83 @@
+"""What is counted and timed, for Prometheus. Knows neither HTTP nor pictures.
+
+One registry per application, made with it: nothing is global. A name here is part of the
+contract with whoever watches the service.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from service.contract.schemas import Ready
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_PICTURES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """All that the service tells of itself.
+
+    Attributes:
+        stage_seconds: Time of one picture in ``queue`` and ``decode``, of one batch in
+            ``network`` and ``search``.
+        batch_pictures: How many pictures were put together.
+        requests: Requests by address (the pattern, not the path), method and status.
+        request_seconds: Time from the head of a request to its answer, by address.
+        outcomes: Pictures asked about: ``answered``, or the code of the problem. A request for
+            several that fails as a whole counts as one.
+        waiting: Pictures that are received and not yet answered.
+        held_bytes: Bytes of pictures held in memory.
+        reloads: Attempts to open another pair: ``switched`` or ``refused``.
+        refused: 1 while a published gallery or embedder is refused and the old pair serves on.
+    """
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self.stage_seconds = self._histogram("stage_seconds", "Time by stage", "stage")
+        self.request_seconds = self._histogram("request_seconds", "Time of requests", "address")
+        self.batch_pictures = Histogram(
+            "cairn_batch_pictures",
+            "Pictures per batch",
+            buckets=_PICTURES,
+            registry=self._registry,
+        )
+        self.requests = self._counter("requests", "Requests", "address", "method", "status")
+        self.outcomes = self._counter("pictures", "Pictures asked about", "outcome")
+        self.reloads = self._counter("reloads", "Attempts to open another pair", "outcome")
+        self.waiting = self._gauge("pictures_waiting", "Pictures received and not yet answered")
+        self.held_bytes = self._gauge("held_bytes", "Bytes of pictures held in memory")
+        self.refused = self._gauge("refused", "Whether a published gallery or embedder is refused")
+        self._rows = self._gauge("gallery_rows", "Pictures in the gallery")
+        self._serving = self._gauge(
+            "serving", "1 for what answers", "gallery", "embedder", "device"
+        )
+
+    def serve(self, ready: Ready) -> None:
+        """Note what answers from now on."""
+        self._serving.clear()
+        self._serving.labels(ready.gallery, ready.embedder, ready.device).set(1)
+        self._rows.set(ready.rows)
+
+    def expose(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, words: str, label: str) -> Histogram:
+        return Histogram(f"cairn_{name}", words, [label], buckets=_SECONDS, registry=self._registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"cairn_{name}", words, labels, registry=self._registry)
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(f"cairn_{name}", words, labels, registry=self._registry)

@@ -1,0 +1,394 @@
+"""A gallery that changes: rebuilt, grown and shrunk, without embedding anything twice."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedder.embedder import Embedder
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactMismatchError,
+    CatalogError,
+    GalleryError,
+    NoGalleryError,
+    TooManyUnreadableError,
+)
+from embedder.manifest import read_manifest, write_manifest
+from index.building.build import REPORT, BuildRecipe, build, says_the_same
+from index.building.extras import Furnishing
+from index.building.rebuild import EmbedderChoice, add, rebuild
+from index.gallery.gallery import VECTORS, Gallery
+from index.gallery.manifest import GalleryManifest
+from index.gallery.manifest import read_manifest as read_gallery
+from index.gallery.manifest import write_manifest as write_gallery_manifest
+from index.gallery.store import Store
+from index.gallery.tombstones import REMOVED
+from index.maintenance.remove import remove
+from index.ranking.ranking import Ranking
+from photographs import open_data
+from tests.factories import photographs, tiny_embedder, view_bytes
+
+VIEWS = 6
+
+
+@pytest.fixture
+def choice(embedder_directory: Path) -> EmbedderChoice:
+    """Choose the tiny embedder."""
+    return EmbedderChoice(embedder_directory, threads=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Draw five landmarks, one folder each."""
+    return photographs(tmp_path / "data", landmarks=5, views=VIEWS)
+
+
+@pytest.fixture
+def store(tmp_path: Path, data: Path, embedder: Embedder) -> Store:
+    """Build them."""
+    store = Store(tmp_path / "store")
+    build(store, embedder, open_data(data))
+    return store
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no embedder be opened."""
+
+    def fail(choice: EmbedderChoice) -> Embedder:
+        raise AssertionError(f"{choice.directory} was opened")
+
+    monkeypatch.setattr(EmbedderChoice, "open", fail)
+
+
+def count_embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the size of each batch that a network gets."""
+    sizes: list[int] = []
+    embed = Embedder.embed
+
+    def counted(self: Embedder, prepared: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+        sizes.append(len(prepared))
+        return embed(self, prepared)
+
+    monkeypatch.setattr(Embedder, "embed", counted)
+    monkeypatch.setattr(Embedder, "golden_cosine", lambda *_: 1.0)
+    return sizes
+
+
+def full(tmp_path: Path, embedder: Embedder, data: Path) -> GalleryManifest:
+    """Build the same photographs from nothing."""
+    return build(Store(tmp_path / "full"), embedder, open_data(data))
+
+
+def ids(store: Store) -> list[str]:
+    """Return the picture ids of the published gallery that were not removed."""
+    gallery = Gallery.open(store.path, embedder_digest=None)
+    found = gallery.catalog.column("picture_id")
+    gone = set[int]()
+    if (gallery.directory / REMOVED).exists():
+        gone = set(np.load(gallery.directory / REMOVED)["rows"].tolist())
+    return [name for row, name in enumerate(found) if row not in gone]
+
+
+@pytest.mark.usefixtures("never")
+def test_nothing_changed_is_nothing_done(store: Store, choice: EmbedderChoice) -> None:
+    """The published build stays, and the network is not even loaded."""
+    before = store.current()
+    assert rebuild(store, choice).build_id == before == store.current()
+    assert store.build_ids() == [before]
+    assert not list(store.work.iterdir())
+
+
+def test_only_what_changed_is_embedded_and_all_is_as_built_anew(
+    store: Store,
+    choice: EmbedderChoice,
+    embedder: Embedder,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Changed, new, deleted and spoiled pictures, and a new landmark: the same files."""
+    (data / "landmark-0/picture-0-0.jpg").write_bytes(view_bytes(0, 100))
+    (data / "landmark-1/another.jpg").write_bytes(view_bytes(1, 101))
+    (data / "landmark-2/picture-2-3.jpg").unlink()
+    (data / "landmark-3/picture-3-3.jpg").write_bytes(b"")
+    photographs(tmp_path / "more", landmarks=7, views=2)
+    shutil.copytree(tmp_path / "more/landmark-6", data / "landmark-6")
+    embedded = count_embedded(monkeypatch)
+    manifest = rebuild(store, choice)
+    assert sum(embedded) == 4
+    assert manifest.unreadable == 1
+    assert says_the_same(manifest, full(tmp_path, embedder, data))
+
+
+@pytest.mark.usefixtures("never")
+def test_a_touched_or_moved_picture_is_not_embedded(
+    store: Store, choice: EmbedderChoice, embedder: Embedder, data: Path, tmp_path: Path
+) -> None:
+    """Another time with the same content is written down, and nothing more; so is a new folder."""
+    os.utime(data / "landmark-0/picture-0-0.jpg", ns=(5, 5))
+    moved = data.rename(tmp_path / "moved")
+    manifest = rebuild(store, choice, data=[moved])
+    assert manifest.list.data == str(moved)
+    assert says_the_same(manifest, full(tmp_path, embedder, moved))
+    vectors = [store.directory(name) / VECTORS for name in store.build_ids()]
+    assert len(vectors) == 2
+    assert vectors[0].samefile(vectors[1])
+
+
+def test_a_renamed_picture_is_read_but_not_embedded(
+    store: Store,
+    choice: EmbedderChoice,
+    embedder: Embedder,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its content is known, whatever it is called."""
+    (data / "landmark-0").rename(data / "landmark-00")
+    embedded = count_embedded(monkeypatch)
+    manifest = rebuild(store, choice)
+    assert sum(embedded) == 0
+    assert says_the_same(manifest, full(tmp_path, embedder, data))
+
+
+def test_a_change_of_the_same_size_and_time_is_found_by_content(
+    store: Store, choice: EmbedderChoice, embedder: Embedder, data: Path, tmp_path: Path
+) -> None:
+    """Without --hash it cannot be seen, with it it is."""
+    path = data / "landmark-0/picture-0-0.jpg"
+    status, old = path.stat(), path.read_bytes()
+    views = (view_bytes(landmark, 77) for landmark in range(100, 200))
+    new = next(view for view in views if len(view) <= len(old))
+    path.write_bytes(new.ljust(len(old), b"\0"))
+    before = store.current()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert rebuild(store, choice).build_id == before
+    manifest = rebuild(store, choice, by_content=True)
+    assert manifest.build_id != before
+    assert says_the_same(manifest, full(tmp_path, embedder, data))
+
+
+def test_another_embedder_embeds_everything(store: Store, data: Path, tmp_path: Path) -> None:
+    """The gallery is then that of a build with it."""
+    directory = tiny_embedder(tmp_path / "other", seed=1)
+    manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
+    with_other = Embedder.load(directory, precision="f32")
+    assert says_the_same(manifest, full(tmp_path, with_other, data))
+
+
+def test_a_gallery_ranks_as_the_embedder_advises_that_it_is_rebuilt_with(
+    store: Store, tmp_path: Path
+) -> None:
+    """What was chosen for other vectors is not taken over."""
+    directory = tiny_embedder(tmp_path / "other", seed=1)
+    advising = read_manifest(directory)[0].model_copy(update={"ranking": {"rule": "vote"}})
+    write_manifest(directory, advising)
+    manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
+    assert manifest.ranking == Ranking(rule="vote")
+
+
+def test_a_ranking_and_a_kind_outlive_another_way_to_run_the_embedder(
+    embedder: Embedder, embedder_directory: Path, data: Path, tmp_path: Path
+) -> None:
+    """The vectors mean the same: what was chosen for them is not lost."""
+    store, ranking = Store(tmp_path / "s"), Ranking(rule="vote", neighbors=3, power=2)
+    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    made = build(store, embedder, open_data(data), asked)
+    _pretend_bf16(store)
+    manifest = rebuild(store, EmbedderChoice(embedder_directory, precision="f32", threads=1))
+    assert manifest.build_id != made.build_id
+    assert manifest.ranking == ranking
+    assert (manifest.kind, manifest.factory) == ("factory", made.factory)
+
+
+def _pretend_bf16(store: Store) -> None:
+    """Let the published gallery say that its vectors were computed in bfloat16."""
+    manifest = read_gallery(store.directory())
+    made = manifest.embedder.model_copy(update={"precision": "bf16"})
+    write_gallery_manifest(store.directory(), manifest.model_copy(update={"embedder": made}))
+
+
+def test_what_was_chosen_for_another_embedder_is_told_where_it_is_lost(
+    embedder: Embedder, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Old and new ranking and kind are named where they differ, and only there."""
+    other = EmbedderChoice(tiny_embedder(tmp_path / "other", seed=1), precision="f32")
+    plain, chosen = Store(tmp_path / "plain"), Store(tmp_path / "chosen")
+    build(plain, embedder, open_data(data))
+    rebuild(plain, other)
+    assert "left behind" not in caplog.text
+    ranking = Ranking(rule="vote", neighbors=3, power=2)
+    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    build(chosen, embedder, open_data(data), asked)
+    rebuild(chosen, other)
+    assert "ranking was a vote of 3 to the power of 2 and is now top1" in caplog.text
+    assert "kind was HNSW8,Refine(SQfp16) and is now auto" in caplog.text
+
+
+def test_a_rebuild_stops_at_too_many_unreadable_pictures(
+    store: Store, choice: EmbedderChoice, data: Path
+) -> None:
+    """The share is that of the whole gallery, and what was published stays."""
+    before = store.current()
+    for view in range(VIEWS):
+        (data / f"landmark-0/picture-0-{view}.jpg").unlink()
+        (data / f"landmark-0/picture-0-{view}.jpg").touch()
+    with pytest.raises(TooManyUnreadableError) as caught:
+        rebuild(store, choice)
+    assert (caught.value.unreadable, caught.value.total) == (6, 30)
+    assert store.current() == before
+
+
+def test_a_damaged_gallery_is_not_copied(store: Store, choice: EmbedderChoice) -> None:
+    """A flipped bit would live on under a new digest."""
+    path = store.directory() / VECTORS
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ArtifactDamagedError, match=VECTORS):
+        rebuild(store, choice)
+
+
+def test_an_empty_store_has_nothing_to_change(tmp_path: Path, choice: EmbedderChoice) -> None:
+    """Rebuilding and removing need a published gallery."""
+    store = Store(tmp_path / "empty")
+    with pytest.raises(NoGalleryError):
+        rebuild(store, choice)
+    with pytest.raises(NoGalleryError):
+        remove(store, pictures=["x"])
+
+
+def test_added_pictures_take_their_places(
+    store: Store,
+    choice: EmbedderChoice,
+    embedder: Embedder,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of known landmarks and new ones: only they are embedded, and rows stay in their order."""
+    more = tmp_path / "more"
+    shutil.copytree(data / "landmark-0", more / "landmark-0")
+    photographs(more, landmarks=1, views=1)
+    (more / "landmark-0/new.jpg").write_bytes(view_bytes(0, 50))
+    photographs(tmp_path / "others", landmarks=7, views=3)
+    shutil.copytree(tmp_path / "others/landmark-6", more / "landmark-10")
+    embedded = count_embedded(monkeypatch)
+    manifest = add(store, choice, open_data(more))
+    assert sum(embedded) == 4
+    assert (manifest.rows, manifest.landmarks) == (34, 6)
+    assert [source.data for source in manifest.sources] == [str(data), str(more)]
+    together = tmp_path / "together"
+    shutil.copytree(data, together)
+    shutil.copytree(more, together, dirs_exist_ok=True)
+    full(tmp_path, embedder, together)
+    stores = (store.path, tmp_path / "full")
+    ours, theirs = (Gallery.open(path, embedder_digest=None) for path in stores)
+    assert ours.catalog.column("picture_id") == theirs.catalog.column("picture_id")
+    files = [gallery.directory / VECTORS for gallery in (ours, theirs)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    row = ours.catalog.column("picture_id").index("landmark-0/new")
+    assert ours.catalog.row(row).source == 1
+    assert (more / ours.catalog.row(row).path).is_file()
+    assert add(store, choice, open_data(more)).build_id == manifest.build_id
+    assert rebuild(store, choice).build_id == manifest.build_id
+
+
+@pytest.mark.usefixtures("never")
+def test_an_id_that_is_taken_is_refused(
+    store: Store, choice: EmbedderChoice, tmp_path: Path
+) -> None:
+    """Two different pictures of one id are a fault that names both."""
+    more = tmp_path / "more"
+    (more / "landmark-0").mkdir(parents=True)
+    (more / "landmark-0/picture-0-0.jpg").write_bytes(view_bytes(0, 99))
+    with pytest.raises(CatalogError, match=r"picture-0-0 is already .*data/landmark-0/picture"):
+        add(store, choice, open_data(more))
+
+
+def test_only_the_gallerys_embedder_can_add(store: Store, data: Path, tmp_path: Path) -> None:
+    """Vectors of two embedders cannot be compared."""
+    other = EmbedderChoice(tiny_embedder(tmp_path / "other", seed=1))
+    with pytest.raises(ArtifactMismatchError, match="only a rebuild"):
+        add(store, other, open_data(data))
+
+
+def test_unreadable_pictures_are_told_once(
+    store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
+) -> None:
+    """Those of the gallery and those of what is added stand in one report."""
+    (data / "landmark-0/picture-0-0.jpg").write_bytes(b"")
+    rebuild(store, choice)
+    more = photographs(tmp_path / "more", landmarks=7, views=2)
+    for known in range(6):
+        shutil.rmtree(more / f"landmark-{known}")
+    (more / "landmark-6/bad.jpg").write_bytes(b"text")
+    for _ in range(2):
+        manifest = add(store, choice, open_data(more))
+        lines = list(csv.DictReader((store.directory() / REPORT).read_text().splitlines()))
+        assert [line["id"] for line in lines] == ["landmark-0/picture-0-0", "landmark-6/bad"]
+        assert (manifest.unreadable, manifest.rows) == (2, 31)
+
+
+def test_removed_pictures_stay_out_of_every_rebuild(
+    store: Store, choice: EmbedderChoice, data: Path
+) -> None:
+    """First they are marked, then they are gone, although the folder still holds them."""
+    first = remove(store, pictures=["landmark-0/picture-0-1"], landmarks=["landmark-3"])
+    assert (first.rows, first.removed) == (30, 7)
+    builds = [store.directory(name) / VECTORS for name in store.build_ids()]
+    assert builds[0].samefile(builds[1])
+    rows = np.load(store.directory() / REMOVED)["rows"]
+    assert rows.dtype == np.int64
+    assert rows.tolist() == [1, *range(18, 24)]
+    left = ids(store)
+    assert len(left) == 23
+    assert remove(store, landmarks=["landmark-3"]).build_id == first.build_id
+    second = rebuild(store, choice)
+    assert (second.rows, second.removed, second.landmarks) == (23, 0, 4)
+    assert ids(store) == left
+    (data / "landmark-3/one-more.jpg").write_bytes(view_bytes(3, 60))
+    third = rebuild(store, choice)
+    assert (third.rows, third.list.pictures) == (23, 31)
+
+
+def test_adding_brings_back_what_was_removed(
+    store: Store, choice: EmbedderChoice, data: Path
+) -> None:
+    """Naming a picture again is a newer decision."""
+    remove(store, landmarks=["landmark-3"], pictures=["landmark-0/picture-0-1"])
+    rebuild(store, choice)
+    manifest = add(store, choice, open_data(data))
+    assert (manifest.rows, manifest.removed, manifest.added) == (30, 0, ())
+    assert REMOVED not in manifest.files
+
+
+def test_what_is_not_there_cannot_be_removed(store: Store) -> None:
+    """A misspelt id is named, and removing everything is refused."""
+    before = store.current()
+    with pytest.raises(CatalogError, match="no picture of the id nobody"):
+        remove(store, pictures=["nobody"])
+    with pytest.raises(CatalogError, match="no landmark of the id nowhere"):
+        remove(store, landmarks=["nowhere"])
+    with pytest.raises(GalleryError, match="nothing would be left"):
+        remove(store, landmarks=[f"landmark-{number}" for number in range(5)])
+    assert store.current() == before
+
+
+def test_a_rebuild_keeps_the_list_unless_another_is_asked_for(
+    embedder: Embedder, choice: EmbedderChoice, gldv2: Path, tmp_path: Path
+) -> None:
+    """The options of the published build stay its options."""
+    store = Store(tmp_path / "s")
+    build(store, embedder, open_data(gldv2), BuildRecipe("train.csv"))
+    (gldv2 / "train_clean.csv").write_text("landmark_id,images\n9,000abc\n")
+    assert rebuild(store, choice).list.name == "train.csv"
+    changed = rebuild(store, choice, BuildRecipe("train_clean.csv"))
+    assert (changed.list.name, changed.rows) == ("train_clean.csv", 1)

@@ -1,0 +1,106 @@
+"""Answers in the form of a submission."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from embedder.embedder import Embedder
+from embedder.errors import CatalogError
+from index.building.build import build
+from index.evaluation.metrics import Prediction
+from index.evaluation.predict import format_answer, predict
+from index.gallery.gallery import Gallery
+from index.gallery.store import Store
+from photographs import Photograph, list_pictures, open_data
+
+
+@pytest.fixture
+def gallery(embedder: Embedder, gldv2: Path, tmp_path: Path) -> Gallery:
+    """Build and open the gallery of the data folder."""
+    build(Store(tmp_path / "s"), embedder, open_data(gldv2))
+    return Gallery.open(tmp_path / "s", embedder_digest=embedder.digest)
+
+
+def test_every_query_has_a_row_in_the_order_of_the_list(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """The known queries are answered with their landmark and six decimals of the cosine."""
+    out = tmp_path / "new" / "folder" / "submission.csv"
+    queries = list_pictures(gldv2 / "test.csv")
+    written = predict(gallery, embedder, queries, out, batch_pictures=3)
+    lines = out.read_text().splitlines()
+    assert lines[0] == "id,landmarks"
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[0] for row in rows] == ["aaa0", "bbb0", "ccc0", "ddd0"]
+    assert [row[1].split()[0] for row in rows[:3]] == ["9", "10", "700"]
+    for query, row in zip(queries, rows, strict=True):
+        vector = embedder.embed([embedder.prepare(query.path.read_bytes())])
+        cosine = gallery.search(vector, 1).similarities.item()
+        assert row[1].split()[1] == f"{cosine:.6f}"
+    assert (written.queries, written.unreadable) == (4, 0)
+    assert written.report.read_text() == "id,path,reason\n"
+
+
+def test_an_unreadable_query_has_an_empty_answer_and_a_line_in_the_report(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """Its row stays, so that the submission is complete; the report says why it is empty."""
+    (gldv2 / "test/b/b/b/bbb0.jpg").write_bytes(b"text")
+    (gldv2 / "test/c/c/c/ccc0.jpg").unlink()
+    out = tmp_path / "submission.csv"
+    written = predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), out)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [bool(row["landmarks"]) for row in rows] == [True, False, False, True]
+    assert written.report == tmp_path / "submission.unreadable.csv"
+    report = list(csv.DictReader(written.report.read_text().splitlines()))
+    assert [line["id"] for line in report] == ["bbb0", "ccc0"]
+    assert all(line["reason"] for line in report)
+    assert written.unreadable == 2
+
+
+def test_duplicate_ids_are_a_fault(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """Two rows of one id would be scored as neither; nothing is written."""
+    path = gldv2 / "test/a/a/a/aaa0.jpg"
+    twice = [Photograph("x", path, None), Photograph("x", path, None)]
+    with pytest.raises(CatalogError, match="x would have two rows"):
+        predict(gallery, embedder, twice, tmp_path / "o.csv")
+    (path.parent / "deeper").mkdir()
+    (path.parent / "deeper" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(CatalogError, match="aaa0"):
+        list_pictures(gldv2 / "test")
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_folder_is_no_file_to_write(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """Found before the pictures are embedded, not after."""
+    with pytest.raises(CatalogError, match="it is a folder"):
+        predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), tmp_path)
+
+
+def test_an_answer_has_six_decimals() -> None:
+    """Also a negative cosine, and none is empty."""
+    assert format_answer(Prediction("q", "9", -0.1234567)) == "9 -0.123457"
+    assert format_answer(None) == ""
+
+
+def test_another_precision_is_said(
+    gallery: Gallery,
+    embedder_directory: Path,
+    gldv2: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Vectors of two precisions are comparable, but not to the last digit."""
+    queries = list_pictures(gldv2 / "test.csv")
+    other = Embedder.load(embedder_directory, device="cpu", precision="auto", threads=1)
+    if other.precision == gallery.manifest.embedder.precision:
+        pytest.skip("this processor has no bfloat16")
+    predict(gallery, other, queries, tmp_path / "o.csv")
+    assert "embedded with openvino in f32, the queries with openvino in bf16" in caplog.text

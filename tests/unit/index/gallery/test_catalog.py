@@ -1,0 +1,109 @@
+"""Rows in, the same rows out; and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from index.gallery.catalog import CATALOG, LANDMARKS, Catalog, CatalogRow, CatalogWriter
+
+NAMES = {"9": "Hawa Mahal", "absent": "Nowhere"}
+
+
+def row(landmark_id: str, picture_id: str) -> CatalogRow:
+    """Make a row whose content is told by its picture id."""
+    content = picture_id.encode().ljust(32, b".")
+    return CatalogRow(picture_id, landmark_id, f"train/{picture_id}.jpg", content, 7, 11, 2)
+
+
+ROWS = [row("9", "b"), row("9", "c"), row("10", "a"), row("Äthna", "0")]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    """Write four rows in two steps and open them."""
+    with CatalogWriter(tmp_path, NAMES) as writer:
+        writer.add(ROWS[:1])
+        writer.add([])
+        writer.add(ROWS[1:])
+    return Catalog.open(tmp_path)
+
+
+def test_rows_come_back_as_they_were_written(catalog: Catalog) -> None:
+    """Every column survives the file."""
+    assert [catalog.row(number) for number in range(len(catalog))] == ROWS
+    assert catalog.column("picture_id") == [row.picture_id for row in ROWS]
+
+
+def test_codes_follow_the_order_of_landmarks(catalog: Catalog) -> None:
+    """Landmark 9 is before 10, and numbers before words; unnamed ones are called by their id."""
+    assert catalog.landmarks.tolist() == [0, 0, 1, 2]
+    assert [catalog.landmark_id(code) for code in range(catalog.landmark_count)] == [
+        "9",
+        "10",
+        "Äthna",
+    ]
+    assert [catalog.name(code) for code in range(3)] == ["Hawa Mahal", "10", "Äthna"]
+
+
+def test_rows_are_found_by_content(catalog: Catalog) -> None:
+    """Only rows of exactly that content are found; of none, none."""
+    wanted = {ROWS[2].sha256, ROWS[0].sha256, bytes(32)}
+    assert catalog.rows_of_content(wanted).tolist() == [0, 2]
+    assert catalog.rows_of_content([]).tolist() == []
+
+
+def test_rows_are_found_by_picture(catalog: Catalog) -> None:
+    """Each by its own id although rows are sorted by landmark first; of others, none."""
+    assert [catalog.row_of_picture(row.picture_id) for row in ROWS] == [0, 1, 2, 3]
+    assert [catalog.row_of_picture(name) for name in ("", "aa", "z", "A")] == [None] * 4
+
+
+def test_rows_are_found_by_pictures_of_a_source(catalog: Catalog) -> None:
+    """In the order asked for; none of an id that is not there, or of another source."""
+    assert catalog.rows_of_pictures(["c", "x", "a"], source=2) == [1, None, 2]
+    assert catalog.rows_of_pictures(["c", "x", "a"], source=1) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(ROWS[1], ROWS[0]), (ROWS[2], ROWS[0]), (ROWS[0], ROWS[0])],
+    ids=["picture", "landmark", "same"],
+)
+def test_rows_out_of_order_are_refused(
+    tmp_path: Path, first: CatalogRow, second: CatalogRow
+) -> None:
+    """The order of rows settles ties, so it must ascend strictly."""
+    with pytest.raises(ValueError, match="out of order"), CatalogWriter(tmp_path, {}) as writer:
+        writer.add([first, second])
+
+
+@pytest.mark.parametrize("name", [CATALOG, LANDMARKS])
+def test_a_missing_or_damaged_file_is_named(catalog: Catalog, tmp_path: Path, name: str) -> None:
+    """Each of the two files is refused by name: cut short, of other columns, or absent."""
+    path = tmp_path / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactDamagedError, match=name):
+        Catalog.open(tmp_path)
+    with pa.ipc.new_file(str(path), pa.schema([("x", pa.int8())])):
+        pass
+    with pytest.raises(ArtifactDamagedError, match="columns"):
+        Catalog.open(tmp_path)
+    path.unlink()
+    with pytest.raises(ArtifactMissingError, match=name):
+        Catalog.open(tmp_path)
+
+
+def test_codes_beyond_the_landmarks_are_refused(catalog: Catalog, tmp_path: Path) -> None:
+    """A catalog whose landmarks are another gallery's does not open."""
+    other = tmp_path / "other"
+    other.mkdir()
+    with CatalogWriter(other, {}) as writer:
+        writer.add(ROWS[:1])
+    (other / LANDMARKS).replace(tmp_path / LANDMARKS)
+    with pytest.raises(ArtifactDamagedError, match="landmark codes"):
+        Catalog.open(tmp_path)

@@ -1,0 +1,103 @@
+"""One writer, whole builds, and a pointer that is always true."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    NoGalleryError,
+    StoreBusyError,
+)
+from index.gallery.store import Store
+from tests.conftest import ROOT
+
+
+def put(store: Store, text: str) -> str:
+    """Publish a build of one file."""
+    build_id = store.new_build_id()
+    with store.writing(), store.staging(build_id) as staged:
+        (staged / "file").write_text(text)
+        store.publish(build_id)
+    return build_id
+
+
+def test_the_last_published_build_is_current(tmp_path: Path) -> None:
+    """Each publication becomes current; earlier builds stay."""
+    store = Store(tmp_path / "new" / "store")
+    first, second = put(store, "1"), put(store, "2")
+    assert store.current() == second
+    assert (store.directory() / "file").read_text() == "2"
+    assert (store.directory(first) / "file").read_text() == "1"
+
+
+def test_a_build_that_fails_leaves_no_trace(tmp_path: Path) -> None:
+    """What was staged and not published is gone, and what was published stays."""
+    store = Store(tmp_path)
+    published = put(store, "1")
+    with store.writing(), pytest.raises(FileNotFoundError), store.staging("half") as staged:
+        (staged / "file" / "below").write_text("half")
+    assert store.current() == published
+    assert [path.name for path in (tmp_path / "builds").iterdir()] == [published]
+
+
+def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Staging folders and pointers of the dead are deleted; builds are not."""
+    store = Store(tmp_path)
+    published = put(store, "1")
+    (tmp_path / "builds" / ".new-dead").mkdir()
+    (tmp_path / ".CURRENT.dead").touch()
+    with store.writing():
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "CURRENT",
+            "LOCK",
+            "builds",
+            "work",
+        ]
+        assert [path.name for path in (tmp_path / "builds").iterdir()] == [published]
+
+
+def test_a_second_writer_is_told(tmp_path: Path) -> None:
+    """While one writes, another is refused; afterwards it may."""
+    store = Store(tmp_path)
+    with store.writing():
+        with pytest.raises(StoreBusyError, match="being written"), Store(tmp_path).writing():
+            pass
+        script = f"from index.gallery.store import *; Store(Path({str(tmp_path)!r})).writing().__enter__()"
+        other = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert "StoreBusyError" in other.stderr
+    with store.writing():
+        pass
+
+
+def test_build_ids_differ_within_a_second(tmp_path: Path) -> None:
+    """Two builds of the same second get two names."""
+    store = Store(tmp_path)
+    assert put(store, "1") != put(store, "2")
+
+
+@pytest.mark.parametrize("text", ["", "../elsewhere", "/etc", "a\nb", ".new-x"])
+def test_a_current_file_that_names_no_build_is_refused(tmp_path: Path, text: str) -> None:
+    """The pointer is not followed out of the store."""
+    (tmp_path / "CURRENT").write_text(text)
+    with pytest.raises(ArtifactDamagedError, match="CURRENT"):
+        Store(tmp_path).directory()
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    """Nothing published, a build that is gone, a name that is none."""
+    store = Store(tmp_path)
+    assert store.current() is None
+    with pytest.raises(NoGalleryError):
+        store.directory()
+    put(store, "1")
+    for name in ("absent", "../builds", ".."):
+        with pytest.raises(ArtifactMissingError):
+            store.directory(name)

@@ -1,0 +1,218 @@
+"""Splits, order and variation of training pictures are functions of seed and epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from embedder.errors import TrainingError
+from embedder.manifest import Preprocess
+from photographs import Photograph, open_data
+from photographs.prepare.split import (
+    CountsRecipe,
+    FoldsRecipe,
+    SubsetRecipe,
+    balanced_subset,
+    counts_split,
+    first_of_each,
+    folds_split,
+    stratified_split,
+)
+from tests.factories import photographs, picture
+from trainer.data.augment import augment
+from trainer.data.loading import VariedPictures, epoch_batches, load_batches
+from trainer.recipe.schema import AugmentRecipe
+
+LIVELY = AugmentRecipe(
+    crop=0.4,
+    aspect=1.4,
+    turn=0.5,
+    turn_degrees=20,
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    cutout=0.5,
+)
+
+
+def listed(sizes: list[int]) -> list[Photograph]:
+    """List photographs of landmarks of the given sizes."""
+    return [
+        Photograph(f"{landmark}-{n}", Path("none"), str(landmark))
+        for landmark, size in enumerate(sizes)
+        for n in range(size)
+    ]
+
+
+def test_a_split_keeps_back_the_fraction_of_each_landmark() -> None:
+    """Each landmark gives its share, nothing is lost or doubled."""
+    everything = listed([100, 40, 20])
+    learned, kept_back = stratified_split(everything, 0.1, seed=3)
+    assert Counter(p.landmark_id for p in kept_back) == {"0": 10, "1": 4, "2": 2}
+    assert sorted(p.id for p in learned + kept_back) == sorted(p.id for p in everything)
+
+
+def test_the_smallest_landmarks_keep_two_to_learn_from() -> None:
+    """One or two pictures are all learned from; three give one."""
+    learned, _ = stratified_split(listed([1, 2, 3]), 0.5, seed=0)
+    assert Counter(p.landmark_id for p in learned) == {"0": 1, "1": 2, "2": 2}
+
+
+def test_a_split_follows_its_seed() -> None:
+    """The same seed splits alike, another one differently; fraction 0 keeps nothing back."""
+    everything = listed([50, 50])
+    assert stratified_split(everything, 0.2, seed=1) == stratified_split(everything, 0.2, seed=1)
+    assert stratified_split(everything, 0.2, seed=1) != stratified_split(everything, 0.2, seed=2)
+    assert stratified_split(everything, 0.0, seed=1)[1] == []
+
+
+def test_the_first_of_each_are_taken() -> None:
+    """At most the limit of each landmark."""
+    assert [p.id for p in first_of_each(listed([3, 1]), 2)] == ["0-0", "0-1", "1-0"]
+
+
+def test_an_epoch_sees_every_picture_at_most_once() -> None:
+    """Batches are whole, disjoint and differ between epochs."""
+    batches = epoch_batches(103, 10, (0, 0, 0))
+    seen = [position for batch in batches for position in batch]
+    assert len(batches) == 10
+    assert len(set(seen)) == len(seen) == 100
+    assert epoch_batches(103, 10, (0, 0, 1)) != batches
+    assert [sorted(batch) for batch in epoch_batches(3, 10, (0, 0, 0))] == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("recipe", [LIVELY, AugmentRecipe(flip=0)])
+def test_a_variation_follows_its_generator(recipe: AugmentRecipe) -> None:
+    """The same generator gives the same picture; the result has the asked size."""
+    target = Preprocess(side=48)
+    images = [
+        augment(picture(1, side=90), recipe, target, np.random.default_rng(seed))
+        for seed in (7, 7, 8)
+    ]
+    assert images[0].size == (48, 48)
+    assert np.array_equal(*(np.asarray(image) for image in images[:2]))
+    varies = recipe is LIVELY
+    assert np.array_equal(np.asarray(images[0]), np.asarray(images[2])) is not varies
+
+
+def test_each_part_of_the_variation_does_something() -> None:
+    """Every knob, alone at full strength, changes the picture."""
+    still = AugmentRecipe(flip=0)
+    knobs = {
+        "flip": {"flip": 1.0},
+        "crop": {"crop": 0.2},
+        "aspect": {"aspect": 3.0},
+        "turn": {"turn": 1.0, "turn_degrees": 30},
+        "shift": {"turn": 1.0, "shift": 0.2},
+        "zoom": {"turn": 1.0, "zoom": 0.2},
+        "brightness": {"brightness": 0.5},
+        "contrast": {"contrast": 0.5},
+        "saturation": {"saturation": 0.9},
+        "cutout": {"cutout": 1.0},
+    }
+    assert {*knobs, "turn_degrees", "cutout_side"} == set(AugmentRecipe.model_fields)
+    target = Preprocess(side=48)
+    plain = np.asarray(augment(picture(1), still, target, np.random.default_rng(0)))
+    for name, change in knobs.items():
+        varied = augment(
+            picture(1), still.model_copy(update=change), target, np.random.default_rng(0)
+        )
+        assert not np.array_equal(np.asarray(varied), plain), name
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_batches_are_the_same_whoever_makes_them(tmp_path: Path, workers: int) -> None:
+    """Worker processes and the training process make equal batches, from any start."""
+    everything = open_data(photographs(tmp_path)).gallery()
+    labels = list(range(len(everything)))
+    pictures = VariedPictures(everything, labels, Preprocess(side=16), LIVELY, (0, 0, 0))
+    order = epoch_batches(len(everything), 8, (0, 0, 0))
+    expected = [pictures.collate([pictures[i] for i in batch]) for batch in order]
+    made = list(load_batches(pictures, order[1:], workers=workers))
+    assert len(made) == len(order) - 1
+    for ours, theirs in zip(made, expected[1:], strict=True):
+        assert torch.equal(ours.pictures, theirs.pictures)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:
+    """A damaged and a missing file cost their places in the batch and nothing else."""
+    everything = open_data(photographs(tmp_path, landmarks=2, views=3)).gallery()
+    everything[1].path.write_bytes(b"not a picture")
+    everything[4].path.unlink()
+    pictures = VariedPictures(everything, [0] * 6, Preprocess(side=16), LIVELY, (0, 0, 0))
+    batch = pictures.collate([pictures[i] for i in range(6)])
+    assert batch.unreadable == [everything[1].id, everything[4].id]
+    assert batch.pictures.shape == (4, 3, 16, 16)
+
+
+def test_a_batch_without_readable_pictures_is_empty(tmp_path: Path) -> None:
+    """Nothing readable gives an empty batch of the right shape."""
+    lost = [Photograph("a", tmp_path / "none.jpg", "1")]
+    pictures = VariedPictures(lost, [0], Preprocess(side=16), LIVELY, (0, 0, 0))
+    assert pictures.collate([pictures[0]]).pictures.shape == (0, 3, 16, 16)
+
+
+def test_cutout_blanks_its_share() -> None:
+    """A square of 40 % of the side becomes one color."""
+    recipe = AugmentRecipe(flip=0, cutout=1, cutout_side=0.4)
+    white = Image.new("RGB", (50, 50), "white")
+    varied = np.asarray(augment(white, recipe, Preprocess(side=50), np.random.default_rng(0)))
+    assert (varied != 255).all(axis=2).sum() == 20 * 20
+
+
+def test_a_move_without_a_turn_is_a_shift() -> None:
+    """Moved by whole pixels, the inside is the same picture and the border is black."""
+    recipe = AugmentRecipe(flip=0, turn=1, shift=0.2)
+    image = picture(3, side=50)
+    varied = np.asarray(augment(image, recipe, Preprocess(side=50), np.random.default_rng(4)))
+    assert (varied.sum(axis=2) == 0).any()
+    rng = np.random.default_rng(4)
+    [rng.random() for _ in range(2)]
+    rng.uniform(-0.0, 0.0), rng.uniform(-0.0, 0.0)
+    right, down = rng.uniform(-0.2, 0.2, 2) * 50
+    x, y = (round(25 + right), round(25 + down))
+    original = np.asarray(image)[25, 25].astype(int)
+    assert np.abs(varied[y, x].astype(int) - original).max() < 25
+
+
+def test_folds_are_disjoint_and_share_every_landmark() -> None:
+    """Each picture lies in one fold; a fold is left out whole and every n-th of it kept back."""
+    everything = listed([50, 10, 5, 1])
+    left_out: list[str] = []
+    for fold in range(5):
+        whole = FoldsRecipe(kind="folds", folds=5, fold=fold, every=1)
+        learned, kept_back = folds_split(everything, whole, seed=1)
+        assert Counter(p.landmark_id for p in kept_back) == {"0": 10, "1": 2, "2": 1}
+        assert sorted(p.id for p in learned + kept_back) == sorted(p.id for p in everything)
+        left_out += [p.id for p in kept_back]
+        fewer = whole.model_copy(update={"every": 4})
+        assert folds_split(everything, fewer, seed=1) == (learned, kept_back[::4])
+    assert len(left_out) == len(set(left_out)) == 65
+
+
+def test_a_split_by_counts_is_exact() -> None:
+    """Parts of the sizes asked for, disjoint, each landmark learned; too few is refused."""
+    everything = listed([100, 20, 1])
+    recipe = CountsRecipe(kind="counts", learned=70, kept_back=10, tested=30)
+    parts = counts_split(everything, recipe, seed=0)
+    assert [len(part) for part in parts] == [70, 10, 30]
+    assert len({p.id for part in parts for p in part}) == 110
+    assert {p.landmark_id for p in parts[0]} == {"0", "1", "2"}
+    with pytest.raises(TrainingError, match=r"70 \+ 10 \+ 30 photographs.*there are 50"):
+        counts_split(everything[:50], recipe, seed=0)
+
+
+def test_a_balanced_subset_takes_the_largest_landmarks_alike() -> None:
+    """The most frequent landmarks, so many pictures of each, by the seed; ties to smaller ids."""
+    everything = listed([5, 30, 8, 30, 8])
+    chosen = balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=0)
+    assert Counter(p.landmark_id for p in chosen) == {"1": 6, "2": 6, "3": 6}
+    assert chosen != balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=1)
+    assert balanced_subset(everything, SubsetRecipe(), seed=0) == everything

@@ -1,0 +1,124 @@
+"""The state of a run in one file: safetensors, written atomically, without pickle.
+
+Tensors are named ``network.…``, ``head.…``, ``optimizer.<number>.…``, ``rng.…``; what is not a
+tensor stands as JSON in the header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from embedder.artifacts.files import write_atomic
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        stage: Number of the current stage.
+        epoch: Number of the current epoch in the stage.
+        step: Steps done in the epoch.
+        loss_total: Sum of their losses.
+        best_score: Best validation GAP so far; negative before the first validation.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    loss_total: float = 0.0
+    best_score: float = -1.0
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: The file, replaced atomically.
+        tensors: By name.
+        facts: Anything JSON.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Returns:
+        Tensors by name, and facts.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: It is not a checkpoint.
+    """
+    with _opened(path) as (file, facts):
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a checkpoint, and none of its tensors; errors as for :func:`load`."""
+    with _opened(path) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a checkpoint: safetensors' file, and the facts."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            yield file, json.loads(file.metadata()["facts"])
+    except FileNotFoundError as error:
+        raise ArtifactMissingError(path) from error
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactDamagedError(path, "it is not a checkpoint of a run") from error
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Take the tensors under ``name.``, without that prefix."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Name the tensors of an optimizer's state; rates and decays come from the recipe."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": value
+        for number, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` named.
+
+    Each moment takes the memory layout of its parameter: fused optimizers walk both side by side.
+    """
+    content = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)  # noqa: PLW2901 - relaid
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**content, "state": state})
+
+
+def progress_facts(progress: Progress) -> dict[str, Any]:
+    """Return the progress as JSON."""
+    return asdict(progress)

@@ -1,0 +1,104 @@
+"""PCA whitening of embeddings: learned from pictures, applied as one linear layer.
+
+Jégou and Chum, *Negative evidences and co-occurences in image retrieval: the benefit of PCA and
+whitening*, ECCV 2012: what all pictures have in common is subtracted, and directions in which
+they vary much no longer drown the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embedder.errors import ArtifactDamagedError, TrainingError
+from trainer.model import checkpoint
+from trainer.recipe.schema import WhitenRecipe
+
+WHITENING = "whitening.safetensors"
+"""File of a run that holds its whitening."""
+
+_SMALLEST = 1e-6
+"""Part of the largest variance below which none is believed."""
+
+
+class Whitening(nn.Module):
+    """Subtract the mean, then a linear layer: ``(n, d)`` → ``(n, dimension)``, not unit rows.
+
+    Args:
+        mean: ``(d,)``.
+        weight: ``(dimension, d)``; it is rounded to numbers that bfloat16 can hold, as
+            :mod:`trainer.model.bf16_rounding` does with all others.
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    def __init__(self, mean: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("weight", weight.bfloat16().float())
+
+    @property
+    def dimension(self) -> int:
+        """Length of a whitened vector."""
+        return len(self.weight)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Whiten."""
+        return functional.linear(rows - self.mean, self.weight)
+
+
+def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitening:
+    """Learn a whitening from the embeddings of pictures.
+
+    The principal directions of the rows' covariance, those of largest variance first, each
+    divided by the square root of its variance ``v``. That is shrunk towards the mean variance:
+    ``(1 - shrink)·v + shrink·mean``.
+
+    Args:
+        rows: ``(n, d)`` unit rows.
+        recipe: How many directions, and how far to shrink.
+
+    Raises:
+        TrainingError: The rows are too few.
+    """
+    n, d = rows.shape
+    dimension = recipe.dimension or min(d, n - 1)
+    if not 2 <= dimension <= min(d, n - 1):
+        raise TrainingError(
+            f"vectors of {d} numbers from {n} pictures cannot be whitened to {dimension}: "
+            "there must be more pictures than numbers, and no more numbers than before"
+        )
+    mean = rows.mean(axis=0, dtype=np.float64)
+    centered = rows - mean
+    variances, directions = np.linalg.eigh(centered.T @ centered / (n - 1))
+    average = variances.mean()
+    shrunk = (1 - recipe.shrink) * variances + recipe.shrink * average
+    kept = np.argsort(-variances, kind="stable")[:dimension]
+    inverse_roots = np.sqrt(average / np.maximum(shrunk, _SMALLEST * shrunk.max()))
+    weight = (directions * inverse_roots).T[kept]
+    return Whitening(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
+
+
+def save_whitening(path: Path, whitening: Whitening) -> None:
+    """Write what :func:`load_whitening` reads."""
+    checkpoint.save(path, whitening.state_dict(), {})
+
+
+def load_whitening(path: Path) -> Whitening:
+    """Read the whitening of a run.
+
+    Raises:
+        ArtifactMissingError: There is no such file.
+        ArtifactDamagedError: It is not a whitening.
+    """
+    tensors, _ = checkpoint.load(path)
+    try:
+        return Whitening(tensors["mean"], tensors["weight"])
+    except KeyError as error:
+        raise ArtifactDamagedError(path, "it is not the whitening of a run") from error

@@ -1,0 +1,132 @@
+"""From a batch to gradients, however many processes share it and in however many parts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from embedder.errors import TrainingError
+from trainer.distributed import processes
+from trainer.heads.head import Head
+from trainer.model.network import EmbeddingNetwork
+
+
+class Learner:
+    """Computes the gradients of the mean loss over a batch.
+
+    Every process embeds its own pictures; the embeddings are gathered, and every process computes
+    the same loss of all of them, so that any head sees the whole batch. The gradients of the
+    network are averaged by :class:`~torch.nn.parallel.DistributedDataParallel`; those of the head
+    are alike from the start.
+
+    Args:
+        network: What is frozen in it has to stay so while the learner lives.
+        head: The same in every process.
+        bf16: Compute the network in bfloat16.
+        compiled: Compile the network.
+    """
+
+    def __init__(
+        self, network: EmbeddingNetwork, head: Head, *, bf16: bool, compiled: bool
+    ) -> None:
+        self._head = head
+        self._bf16 = bf16
+        self._device = next(network.parameters()).device
+        self._embed: nn.Module = _Unscaled(network, compiled=compiled)
+        if processes.size() > 1:
+            processes.align(head)
+            if any(parameter.requires_grad for parameter in network.parameters()):
+                # Of weights in channels-last order, whose gradients it copies once more.
+                warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+                self._embed = DistributedDataParallel(self._embed)
+
+    def compute_gradients(
+        self, pictures: Tensor, labels: Sequence[Tensor], *, parts: int, seed: int
+    ) -> Tensor:
+        """Add the gradients of a batch to those that the parameters have.
+
+        Args:
+            pictures: ``(n, 3, side, side)``, those of this process.
+            labels: Landmarks of each process's pictures, the same list in every process.
+            parts: So many parts go through the network one after another; fewer where there are
+                too few pictures.
+            seed: Of the head's chance, which several processes have to share.
+
+        Returns:
+            The mean loss, alike everywhere.
+
+        Raises:
+            TrainingError: torch.compile failed.
+        """
+        most = min(map(len, labels)) if len(labels) > 1 else len(labels[0]) // 2
+        parts = max(1, min(parts, most))
+        whole = self._mass(labels)
+        losses = []
+        cut = [of_process.tensor_split(parts) for of_process in labels]
+        for number, (some, *theirs) in enumerate(
+            zip(pictures.tensor_split(parts), *cut, strict=True)
+        ):
+            with nullcontext() if number + 1 == parts else self._unaveraged():
+                loss = self._mean_loss(some, theirs, seed + number)
+                loss = loss * (self._mass(theirs) / whole)
+                torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _mean_loss(self, pictures: Tensor, labels: Sequence[Tensor], seed: int) -> Tensor:
+        here = pictures.to(self._device, non_blocking=True, memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            embeddings = self._embed(here)
+        rows = processes.gather_rows(embeddings, [len(of_process) for of_process in labels])
+        with processes.same_chance(seed):
+            loss: Tensor = self._head(rows, self._joined(labels))
+        return loss
+
+    def _mass(self, labels: Sequence[Tensor]) -> Tensor:
+        return self._head.mass(self._joined(labels))
+
+    def _joined(self, labels: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(labels)).to(self._device, non_blocking=True)
+
+    def _unaveraged(self) -> AbstractContextManager[None]:
+        """Leave the averaging of gradients over the processes to a later part."""
+        if isinstance(self._embed, DistributedDataParallel):
+            return self._embed.no_sync()
+        return nullcontext()
+
+
+class _Unscaled(nn.Module):
+    """A network up to the embeddings that heads take, as a module."""
+
+    def __init__(self, network: EmbeddingNetwork, *, compiled: bool) -> None:
+        super().__init__()
+        self.network = network
+        embed = network.embed_unscaled
+        self._embed = _compile(embed) if compiled else embed
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Embed ``(n, 3, side, side)`` pictures: ``(n, d)`` float32."""
+        return self._embed(pictures)
+
+
+def _compile(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Compile a function when it is first called; say so in words if that cannot be done."""
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+    compiled = torch.compile(embed)
+
+    def call(pictures: Tensor) -> Tensor:
+        try:
+            return compiled(pictures)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(
+                f"torch.compile cannot compile this network here; set compile=false ({reason})"
+            ) from error
+
+    return call
