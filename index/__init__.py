@@ -3,5 +3,6 @@
 A *gallery* is a read-only directory of vectors and a catalog (:mod:`index.gallery.gallery`,
 :mod:`index.gallery.catalog`) made by one embedder; a *store* keeps the galleries that were built
 and
-names the published one (:mod:`index.gallery.store`). This package knows nothing of training or HTTP.
+names the published one (:mod:`index.gallery.store`). This package knows nothing of training or
+HTTP.
 """

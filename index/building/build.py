@@ -1,10 +1,11 @@
 """Build a gallery: stream the photographs, embed them, store the shards, publish the whole.
 
-A build may be killed anywhere. Embedded pictures are kept in a journal (:mod:`index.building.journal`)
+A build may be killed anywhere. Embedded pictures are kept in a journal
+(:mod:`index.building.journal`)
 named after everything that decides the vectors, and the next build of the same list with the
 same embedder goes on from there; readers see the old gallery until the new one is complete.
-What an earlier gallery holds already need not be embedded again (:mod:`index.building.reuse`): the rows
-are put together from both, and the files are the same as if all had been embedded.
+What an earlier gallery holds already need not be embedded again (:mod:`index.building.reuse`): the
+rows are put together from both, and the files are the same as if all had been embedded.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ class Furnishing:
     Attributes:
         ranking: How neighbors become an answer.
         distractors: What its penalties are made of; kept even while it has none, so that
-            ``evaluate`` can show what they would do. :data:`index.gallery.distractors.OWN` for those
-            that every build of the gallery makes of its own landmarks.
+            ``evaluate`` can show what they would do. :data:`index.gallery.distractors.OWN` for
+            those that every build of the gallery makes of its own landmarks.
         calibration: What a confidence is worth, learned from an earlier build of the gallery.
         learned_with: Record of the distractors of that build; ``None`` where it had none.
     """

@@ -157,7 +157,8 @@ class Judged:
         queries: ``n`` queries.
         pictures: Their files.
         vectors: ``(n, d)`` unit rows.
-        answers: By the gallery's own ranking, with :data:`index.evaluation.metrics.DEPTH` neighbors.
+        answers: By the gallery's own ranking, with :data:`index.evaluation.metrics.DEPTH`
+        neighbors.
     """
 
     queries: Sequence[Query]

@@ -6,7 +6,8 @@
         answer = client.predict(Path("hawa-mahal.jpg"))
         print(answer.landmark_id, answer.confidence)
 
-Answers have the shapes of :mod:`service.contract.schemas`; fields that a newer service adds are passed
+Answers have the shapes of :mod:`service.contract.schemas`; fields that a newer service adds are
+passed
 over. Whatever else comes of a question is a :class:`~embedder.errors.ServiceError`. Nothing of
 the server is imported here, so that a program that only asks starts fast and needs httpx alone.
 """

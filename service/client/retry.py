@@ -1,6 +1,7 @@
 """When a question is asked again, and when it is given up: a plan, without any input or output.
 
-Both clients of :mod:`service.client.client` follow it. They differ in how they send and how they wait.
+Both clients of :mod:`service.client.client` follow it. They differ in how they send and how they
+wait.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """From the bytes of a picture to an answer. Knows nothing of HTTP, threads or other pictures.
 
-The stages are apart, so that :mod:`service.inference.batcher` can run each where and when it is best:
+The stages are apart, so that :mod:`service.inference.batcher` can run each where and when it is
+best:
 ``prepare`` decodes one picture, ``embed`` runs the network over several, ``look_up`` finds them
 in the gallery.
 """

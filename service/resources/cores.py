@@ -22,8 +22,8 @@ class Cores:
     """How the cores are divided.
 
     They are divided in time rather than in space: whatever is to be done next is done by the next
-    core that is free, and :class:`~service.inference.batcher.Batcher` never gives out more of them than
-    there are. A fixed share would lie idle whenever its stage has nothing to do.
+    core that is free, and :class:`~service.inference.batcher.Batcher` never gives out more of them
+    than there are. A fixed share would lie idle whenever its stage has nothing to do.
 
     Attributes:
         total: All of them; so many pictures can be decoded at the same time.

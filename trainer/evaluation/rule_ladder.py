@@ -2,8 +2,8 @@
 
 The rungs of the ladder answer the same queries: the head that is thrown away, the nearest picture,
 a vote of the nearest ones, that of the recipe where its ranking is one; with pictures of no
-landmark, also the nearest picture less the penalties of :mod:`index.ranking.ranking`. Random queries of
-known landmarks flatter every rung; what they are good for is to be compared.
+landmark, also the nearest picture less the penalties of :mod:`index.ranking.ranking`. Random
+queries of known landmarks flatter every rung; what they are good for is to be compared.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def conclude(lab: Laboratory, report: dict[str, Any]) -> dict[str, Any]:
     """Judge the best network; write its whitening and the reports.
 
     Its vectors are those that will be served. The pictures kept back are answered by every rung
-    of :mod:`trainer.evaluation.rule_ladder`, the tested ones by top1 alone, whatever ranking the recipe advises.
+    of :mod:`trainer.evaluation.rule_ladder`, the tested ones by top1 alone, whatever ranking the
+    recipe advises.
 
     Args:
         lab: The run's.

@@ -68,7 +68,8 @@ def test_a_second_writer_is_told(tmp_path: Path) -> None:
     with store.writing():
         with pytest.raises(StoreBusyError, match="being written"), Store(tmp_path).writing():
             pass
-        script = f"from index.gallery.store import *; Store(Path({str(tmp_path)!r})).writing().__enter__()"
+        code = "from index.gallery.store import *"
+        script = f"{code}; Store(Path({str(tmp_path)!r})).writing().__enter__()"
         other = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
         )
