@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from embedder.embedder import GOLDEN_COSINE, Embedder
-from embedder.runtimes import can_run_bf16
+from embedder.runtimes.devices import can_run_bf16
 from photographs import list_pictures
 from trainer.evaluation.validate import embed_photographs
 from trainer.model import checkpoint

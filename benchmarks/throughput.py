@@ -33,7 +33,7 @@ from load import tell
 from served import CORES, Served
 
 from service.lifecycle.reload import open_recognizer
-from service.resources.cores import WAIT_POLICY, divide_cores
+from service.resources.cores import divide_cores
 from service.settings import Settings
 
 PLAIN = Path(__file__).with_name("plain_fastapi.py")
@@ -160,7 +160,7 @@ def measure_stages(made: Served, seconds: float) -> dict[str, float]:
     """Measure the stages in a process of their own."""
     command = [sys.executable, __file__, "--stages", str(made.store), str(made.embedder)]
     command += [str(seconds), *map(str, made.bodies)]
-    environment = dict([WAIT_POLICY]) | os.environ  # as the service has it
+    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ  # as the service has it
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     figures: dict[str, float] = json.loads(finished.stdout)
     return figures

@@ -18,14 +18,16 @@ from embedder.artifacts.arrays import read_npz, unit_rows
 from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
 from embedder.manifest import GOLDEN, EmbedderManifest, check_files, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
-from embedder.runtimes import (
+from embedder.runtimes.devices import (
+    RUNTIMES,
     Device,
     Precision,
-    Runtime,
+    RuntimeName,
+    UsableDevice,
     can_run_bf16,
-    open_runtime,
     resolve_device,
 )
+from embedder.runtimes.runtime import Runtime, open_runtime
 
 Prepared = tuple[NDArray[np.float32], ...]
 """One picture, ready for the network: per member ``(3, side, side)``."""
@@ -53,7 +55,7 @@ class Embedder:
         digest: str,
         runtimes: Sequence[Runtime],
         *,
-        device: Literal["cpu", "cuda"],
+        device: UsableDevice,
         precision: Precision,
         limits: PictureLimits,
     ) -> None:
@@ -143,9 +145,9 @@ class Embedder:
         return self.manifest.dimension
 
     @property
-    def runtime(self) -> str:
+    def runtime(self) -> RuntimeName:
         """The engine: ``openvino`` on a CPU, ``torch_export`` on an NVIDIA GPU."""
-        return "openvino" if self.device == "cpu" else "torch_export"
+        return RUNTIMES[self.device]
 
     def prepare(self, data: bytes) -> Prepared:
         """Decode and preprocess one picture. Safe to call from many threads.

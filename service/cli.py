@@ -197,9 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         sys.stderr.write(describe_faults(error) + "\n")
         return 2
-    from service.resources.cores import rest_between_searches
+    from embedder.runtimes.threads import wait_passively
 
-    rest_between_searches()
+    wait_passively()
     from service.lifecycle.server import listen, serve
 
     try:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from embedder.runtimes.threads import wait_passively
+
+wait_passively()  # before a test, or a program that it starts, loads torch or FAISS
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -16,7 +16,7 @@ import openvino
 from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError
-from embedder.runtimes import Precision
+from embedder.runtimes.devices import Precision
 
 
 def can_run_bf16() -> bool:
@@ -58,7 +58,7 @@ class OpenVinoRuntime:
             raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network; see :class:`embedder.runtimes.Runtime`."""
+        """Run the network; see :class:`embedder.runtimes.runtime.Runtime`."""
         request = self._requests.get()
         try:
             (rows,) = request.infer([batch], share_inputs=True).values()

@@ -14,7 +14,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.export.passes import move_to_device_pass
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
-from embedder.runtimes import Precision
+from embedder.runtimes.devices import Precision, UsableDevice
 
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _CONFIG = re.compile(r"data/(weights|constants)/model_\w+_config\.json")
@@ -164,12 +164,12 @@ def _is_plain(node: ast.AST, *, called: bool) -> bool:
     return isinstance(node, _ARITHMETIC)
 
 
-def cuda_answers() -> bool:
+def cuda_is_available() -> bool:
     """Tell whether torch can use an NVIDIA GPU here."""
     return torch.cuda.is_available()
 
 
-def load_network(path: Path, device: Literal["cuda", "cpu"]) -> torch.fx.GraphModule:
+def load_network(path: Path, device: UsableDevice) -> torch.fx.GraphModule:
     """Load an exported network, ``(n, 3, side, side)`` → ``(n, d)``.
 
     Args:
@@ -203,7 +203,7 @@ class TorchExportRuntime:
         device: ``cuda``; ``cpu`` serves to test this engine where no GPU is.
     """
 
-    def __init__(self, path: Path, *, precision: Precision, device: Literal["cuda", "cpu"]) -> None:
+    def __init__(self, path: Path, *, precision: Precision, device: UsableDevice) -> None:
         self._device = device
         self._bf16 = precision == "bf16"
         self._network = load_network(path, device).to(memory_format=torch.channels_last)
@@ -211,7 +211,7 @@ class TorchExportRuntime:
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network; see :class:`embedder.runtimes.Runtime`."""
+        """Run the network; see :class:`embedder.runtimes.runtime.Runtime`."""
         with self._one_at_a_time:
             inputs = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
             with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bf16):

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
+from embedder.runtimes.devices import DEVICES
 from index.building.extras import Furnishing, advised_ranking, furnish
 from index.building.journal import SHARD_PICTURES, Journal, Shard
 from index.building.pipeline import (
@@ -303,10 +303,7 @@ class _Pieces:
 
         A published gallery of the kind that ``auto`` gave it does not bind: it may have grown.
         """
-        device: Literal["cpu", "cuda"] = (
-            "cuda" if self.run.reference.runtime == "torch_export" else "cpu"
-        )
-        free = gpu_bytes(device)
+        free = gpu_bytes(DEVICES[self.run.reference.runtime])
         choose = partial(resolve, dimension=self.run.dimension, gpu_bytes=free)
         asked = self.recipe.kind or AUTO
         if self.recipe.kind is None and self.reuse.gallery is not None:

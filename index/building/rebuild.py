@@ -20,6 +20,7 @@ from typing import Literal
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import read_manifest as read_embedder_manifest
+from embedder.runtimes.devices import DEVICES
 from index.building.build import REPORT, BuildRecipe, Run, asked_kind, write_gallery
 from index.building.extras import Furnishing, advised_ranking
 from index.building.reuse import find_unchanged, read_again, reuse_nothing
@@ -34,9 +35,6 @@ from index.search.kinds import AUTO
 from photographs import Credit, Photograph, PhotographSet, open_data
 
 _log = logging.getLogger(__name__)
-
-_DEVICES: dict[str, Literal["cpu", "cuda"]] = {"openvino": "cpu", "torch_export": "cuda"}
-"""Which device a runtime runs on."""
 
 _PRECISIONS: dict[str, Literal["f32", "bf16"]] = {"f32": "f32", "bf16": "bf16"}
 
@@ -67,7 +65,7 @@ class EmbedderChoice:
         """Return how to embed, as the published gallery was made where that was not asked for."""
         made = published.embedder
         manifest, digest = read_embedder_manifest(self.directory)
-        same = replace(self, device=_DEVICES[made.runtime], precision=_PRECISIONS[made.precision])
+        same = replace(self, device=DEVICES[made.runtime], precision=_PRECISIONS[made.precision])
         asked = (self.device in ("auto", same.device), self.precision in ("auto", same.precision))
         if digest == made.digest and all(asked):
             ranking = advised_ranking(manifest)
@@ -221,7 +219,7 @@ def _keep_choices(old: GalleryManifest, run: Run, recipe: BuildRecipe) -> BuildR
 
 def _asked_kind(old: GalleryManifest) -> str:
     """Return the kind that a gallery was asked to be; one on a GPU is taken to fit there."""
-    on_gpu = _DEVICES.get(old.embedder.runtime) == "cuda"
+    on_gpu = DEVICES.get(old.embedder.runtime) == "cuda"
     return asked_kind(old, sys.maxsize if on_gpu else 0)
 
 

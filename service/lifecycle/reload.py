@@ -21,7 +21,7 @@ from embedder.artifacts.arrays import read_npz
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactError, ArtifactMismatchError, CairnError, DeviceError
 from embedder.preprocess import PictureLimits
-from embedder.runtimes import resolve_device
+from embedder.runtimes.devices import resolve_device
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import check_files, read_manifest
 from index.gallery.store import Store

@@ -51,21 +51,6 @@ def divide_cores(threads: int) -> Cores:
     return Cores(total, lanes, each=total // lanes)
 
 
-WAIT_POLICY = ("OMP_WAIT_POLICY", "passive")
-"""Lets the threads of a search sleep when it ends, and while one of them waits for another.
-
-By default they spin for milliseconds, on cores that the decoding needs.
-"""
-
-
-def rest_between_searches() -> None:
-    """Set :data:`WAIT_POLICY`, unless the environment says otherwise.
-
-    To be called before FAISS is loaded: its OpenMP looks at the environment only then.
-    """
-    os.environ.setdefault(*WAIT_POLICY)
-
-
 AFTER_THE_LOOP = 10
 """By how much the threads that compute are nicer than the event loop's: as kind as can matter.
 

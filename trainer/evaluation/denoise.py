@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from embedder.artifacts.files import write_atomic
 from embedder.errors import ArtifactMismatchError, TrainingError
-from embedder.runtimes import can_run_bf16
+from embedder.runtimes.devices import can_run_bf16
 from photographs import Photograph, landmark_order
 from photographs.prepare.split import labeled
 from trainer.evaluation.denoise_page import write_page

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import sha256_bytes, sha256_file
 from embedder.errors import DeviceError, TrainingError
-from embedder.runtimes import can_run_bf16
+from embedder.runtimes.devices import can_run_bf16
 from photographs import Photograph, list_pictures
 from photographs.prepare.split import (
     CountsRecipe,

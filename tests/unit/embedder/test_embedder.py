@@ -26,7 +26,7 @@ from embedder.errors import (
 )
 from embedder.manifest import EmbedderManifest, Member, read_manifest, write_manifest
 from embedder.preprocess import PictureLimits
-from embedder.runtimes import resolve_device
+from embedder.runtimes.devices import resolve_device
 from tests.factories import picture_bytes, tiny_embedder, view_bytes
 
 

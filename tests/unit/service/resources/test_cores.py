@@ -95,32 +95,3 @@ def test_threads_that_compute_give_way_to_the_loop() -> None:
     before, own, there, later = map(int, done.stdout.split())
     assert before == own
     assert there == later == min(19, own + 10)
-
-
-def test_a_search_leaves_no_thread_spinning() -> None:
-    """When it has ended, the process takes next to no CPU time until something is to be done."""
-    program = (
-        "import time\n"
-        "from service.resources.cores import rest_between_searches\n"
-        "rest_between_searches()\n"
-        "import numpy as np\n"
-        "from index.gallery.gallery import nearest\n"
-        "rows = np.random.default_rng(0).random((2000, 64), np.float32)\n"
-        "idle = 0.0\n"
-        "for _ in range(5):\n"
-        "    nearest(rows, rows[:64], 1)\n"
-        "    idle -= time.process_time()\n"
-        "    time.sleep(0.03)\n"
-        "    idle += time.process_time()\n"
-        "print(idle)\n"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert float(ended.stdout) < 0.002
