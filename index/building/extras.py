@@ -20,15 +20,14 @@ from pydantic import ValidationError
 from embedder.artifacts.arrays import unit_rows
 from embedder.artifacts.files import FileRecord, record
 from embedder.embedder import Embedder
-from embedder.errors import ArtifactMismatchError
+from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import EmbedderManifest
-from index.building.pipeline import BATCH_PICTURES
+from index.building.pipeline import BATCH_PICTURES, embed_paths
 from index.gallery.distractors import (
     DISTRACTORS,
     MOST_LANDMARKS,
     OWN,
     PENALTIES,
-    embed_distractors,
     penalties,
     write_array,
 )
@@ -36,6 +35,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import DistractorReference, GalleryManifest, write_manifest
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
+from photographs import list_pictures
 
 _log = logging.getLogger(__name__)
 
@@ -95,9 +95,19 @@ class DistractorSet:
         Raises:
             CatalogError: There are none, or none can be read.
         """
-        vectors = embed_distractors(
-            source, embedder, batch_pictures=batch_pictures, readers=readers
+        paths = [picture.path for picture in list_pictures(source)]
+        batches = embed_paths(
+            paths,
+            embedder,
+            what="embed distractors",
+            batch_pictures=batch_pictures,
+            readers=readers,
         )
+        vectors = np.concatenate([batch.vectors[batch.usable()] for batch in batches])
+        if not len(vectors):
+            raise CatalogError(source, "none of its pictures can be read")
+        if skipped := len(paths) - len(vectors):
+            _log.warning("%d distractors of %s cannot be read; left out", skipped, source)
         reference = DistractorReference(data=str(source.resolve()), pictures=len(vectors))
         return cls(reference, vectors)
 

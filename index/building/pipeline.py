@@ -73,6 +73,10 @@ class EmbeddedBatch:
     vectors: NDArray[np.float32]
     thumbnails: Sequence[bytes | None]
 
+    def usable(self) -> list[int]:
+        """Return the places of the pictures that were decoded and have a vector."""
+        return [place for place, picture in enumerate(self.pictures) if picture.usable]
+
 
 @dataclass(frozen=True, slots=True)
 class _Read:
@@ -120,6 +124,31 @@ def embed_files(
             results = [future.result() for future in waiting.popleft()]
             waiting.extend(start(batch) for batch in islice(source, 1))
             yield _embed(results, embedder, stages)
+
+
+def embed_paths(
+    paths: Sequence[Path],
+    embedder: Embedder,
+    *,
+    what: str,
+    batch_pictures: int = BATCH_PICTURES,
+    readers: int = 0,
+) -> Iterator[EmbeddedBatch]:
+    """Embed files in batches, in order, with a progress bar on stderr.
+
+    Args:
+        paths: The files.
+        embedder: Embeds them.
+        what: Title of the progress bar.
+        batch_pictures: Pictures per batch of the network.
+        readers: Threads that read and decode; 0 for one per core.
+    """
+    starts = range(0, len(paths), batch_pictures)
+    batches = (paths[start : start + batch_pictures] for start in starts)
+    with progress_bar(len(paths), what=what) as bar:
+        for batch in embed_files(batches, embedder, readers=readers):
+            yield batch
+            bar.update(len(batch.pictures))
 
 
 def reader_count(readers: int) -> int:

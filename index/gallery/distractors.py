@@ -8,7 +8,6 @@ nearest to it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.embedder import Embedder
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError, CatalogError
-from index.building.pipeline import embed_files, progress_bar
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from index.ranking.ranking import mean_of_largest
-from photographs import list_pictures
 
 DISTRACTORS = "distractors.npy"
 PENALTIES = "penalties.npy"
@@ -31,8 +27,6 @@ OWN: Final = "gallery"
 
 MOST_LANDMARKS = 1000
 """So many landmarks, drawn by chance, stand for all of a gallery that has more."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +69,6 @@ class Distractors:
             count: As :attr:`index.ranking.ranking.Ranking.query_distractors`.
         """
         return mean_of_largest(queries @ self.vectors.T, count)
-
-
-def embed_distractors(
-    source: Path, embedder: Embedder, *, batch_pictures: int, readers: int
-) -> NDArray[np.float32]:
-    """Embed pictures of no landmark; those that cannot be read are left out.
-
-    Args:
-        source: A folder or a list, as for :func:`photographs.list_pictures`.
-        embedder: That of the gallery.
-        batch_pictures: Pictures that the network gets at once.
-        readers: Threads that read and decode; 0 for one per core.
-
-    Returns:
-        ``(m, d)`` unit rows, ``m`` at least 1.
-
-    Raises:
-        CatalogError: There are none, or none can be read.
-    """
-    paths = [picture.path for picture in list_pictures(source)]
-    batches = (paths[cut : cut + batch_pictures] for cut in range(0, len(paths), batch_pictures))
-    kept = []
-    with progress_bar(len(paths), what="embed distractors") as bar:
-        for batch in embed_files(batches, embedder, readers=readers):
-            usable = [place for place, picture in enumerate(batch.pictures) if picture.usable]
-            kept.append(batch.vectors[usable])
-            bar.update(len(batch.pictures))
-    vectors = np.concatenate(kept)
-    if not len(vectors):
-        raise CatalogError(source, "none of its pictures can be read")
-    if left_out := len(paths) - len(vectors):
-        _log.warning("%d distractors of %s cannot be read; left out", left_out, source)
-    return vectors
 
 
 def penalties(
