@@ -13,9 +13,11 @@ from embedder.artifacts.files import FileRecord, check, write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
+from index.search.kinds import AUTO, resolve
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_OLDEST_SCHEMA = 2  # without `asked_kind`
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -94,13 +96,15 @@ class GalleryManifest(_Frozen):
     """The identity card of a gallery.
 
     Attributes:
-        schema_version: Layout of this file; another version is refused.
+        schema_version: Layout of this file; older ones are brought to this one when read.
         build_id: The name of its directory in the store.
         created: When it was published.
         kind: ``exact``: every vector in fp16, all of them compared. ``fastscan``: all of
             them compared by 4-bit codes, the best ones in fp16. ``factory``: a first look of
             the user's choice, the best ones in fp16.
-        factory: The same in FAISS's words.
+        factory: The same as a factory string of FAISS.
+        asked_kind: The kind that was asked for, as :func:`index.search.kinds.resolve` takes it;
+            a later build of the gallery asks for it again.
         k_factor: Where there is a first look: how many of its best rows get the second one
             when the nearest row is asked for.
         recall: Its answers against the exact ones; ``None`` where that was not measured.
@@ -119,11 +123,12 @@ class GalleryManifest(_Frozen):
         files: Record of every other file of the gallery.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     build_id: str
     created: datetime
     kind: Literal["exact", "fastscan", "factory"] = "exact"
     factory: str = "SQfp16"
+    asked_kind: str = AUTO
     k_factor: int | None = Field(default=None, ge=1)
     recall: Recall | None = None
     rows: int = Field(ge=1)
@@ -163,7 +168,7 @@ def read_manifest(directory: Path) -> GalleryManifest:
     Raises:
         ArtifactMissingError: There is no manifest.
         ArtifactDamagedError: It is not a gallery's manifest.
-        ArtifactMismatchError: It has another schema version.
+        ArtifactMismatchError: Its schema version is not supported.
     """
     path = directory / MANIFEST
     try:
@@ -171,19 +176,31 @@ def read_manifest(directory: Path) -> GalleryManifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactMissingError(path) from error
     try:
-        version = json.loads(data)["schema_version"]
+        content = json.loads(data)
+        version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactDamagedError(path, "it is not a gallery manifest") from error
-    if version != SCHEMA_VERSION:
+    if version not in range(_OLDEST_SCHEMA, SCHEMA_VERSION + 1):
         raise ArtifactMismatchError(
-            f"schema version of {path}", expected=str(SCHEMA_VERSION), found=str(version)
+            f"schema version of {path}",
+            expected=f"{_OLDEST_SCHEMA} to {SCHEMA_VERSION}",
+            found=str(version),
         )
     try:
-        return GalleryManifest.model_validate_json(data)
+        manifest = GalleryManifest.model_validate({**content, "schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ArtifactDamagedError(path, f"{where}: {first['msg']}") from error
+    if version < 3:
+        manifest = manifest.model_copy(update={"asked_kind": _likely_asked_kind(manifest)})
+    return manifest
+
+
+def _likely_asked_kind(old: GalleryManifest) -> str:
+    """Return ``auto`` if that gives the kind of the gallery; else the kind."""
+    auto = resolve(AUTO, old.rows, dimension=old.dimension)
+    return AUTO if old.kind == auto.name else old.factory if old.kind == "factory" else old.kind
 
 
 def check_files(directory: Path, manifest: GalleryManifest, *, deep: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from index.gallery.manifest import (
     EmbedderReference,
     GalleryManifest,
     ListReference,
+    read_manifest,
     write_manifest,
 )
 from index.gallery.store import Store
@@ -258,15 +260,44 @@ def test_a_catalog_one_row_short_is_refused(tmp_path: Path) -> None:
         Gallery.open(tmp_path, embedder_digest=DIGEST)
 
 
-def test_a_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
-    """An old program does not guess at a new layout."""
-    path = publish(tmp_path, random_rows(9)) / MANIFEST
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    with pytest.raises(ArtifactMismatchError, match="schema version"):
+@pytest.mark.parametrize("version", [1, 4])
+def test_a_manifest_of_another_schema_is_refused(tmp_path: Path, version: int) -> None:
+    """An unknown layout, older or newer, is refused by its number."""
+    edit_manifest(publish(tmp_path, random_rows(9)), schema_version=version)
+    with pytest.raises(ArtifactMismatchError, match=rf"schema version .* 2 to 3, found {version}$"):
         Gallery.open(tmp_path, embedder_digest=DIGEST)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema_version": 2}', "\x00"])
+@pytest.mark.parametrize(
+    ("kind", "factory", "rows", "asked"),
+    [
+        ("exact", "SQfp16", 100_000, "auto"),
+        ("exact", "SQfp16", 100_001, "exact"),
+        ("fastscan", "PQ6x4fs,Refine(SQfp16)", 100_001, "auto"),
+        ("fastscan", "PQ6x4fs,Refine(SQfp16)", 100_000, "fastscan"),
+        ("factory", "HNSW8,Refine(SQfp16)", 9, "HNSW8,Refine(SQfp16)"),
+    ],
+)
+def test_a_manifest_of_schema_2_opens(
+    tmp_path: Path, kind: str, factory: str, rows: int, asked: str
+) -> None:
+    """It did not record the kind that was asked for: ``auto``, if that gives its kind."""
+    directory = publish(tmp_path, random_rows(9), kind=kind, factory=factory)
+    edit_manifest(directory, schema_version=2, rows=rows, asked_kind=None)
+    manifest = read_manifest(directory)
+    assert (manifest.schema_version, manifest.asked_kind) == (3, asked)
+
+
+def edit_manifest(directory: Path, **changes: object) -> None:
+    """Overwrite fields of a manifest as text; ``None`` deletes one."""
+    content = json.loads((directory / MANIFEST).read_text()) | changes
+    content = {key: value for key, value in content.items() if changes.get(key, ...) is not None}
+    (directory / MANIFEST).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"schema_version": 3}', '{"schema_version": 2}', "\x00"]
+)
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     """Whatever stands in the file, it is named and not guessed at."""
     path = publish(tmp_path, random_rows(9)) / MANIFEST

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.unit.index.test_gallery import publish, random_rows
 
 from embedder.artifacts.arrays import unit_rows, write_npz
 from embedder.artifacts.files import record
@@ -22,6 +21,7 @@ from index.gallery.store import Store
 from index.gallery.tombstones import REMOVED
 from index.search.kinds import Kind, fastscan, resolve
 from photographs import open_data
+from tests.unit.index.gallery.test_gallery import publish, random_rows
 
 FACTORIES = ("fastscan", "IVF16,PQ8x4fs;nprobe=4", "RR32,PQ8x4fs", "HNSW8", "IVF16,SQ8", "PQ8x4fs")
 ROWS, DIMENSION, VIEWS = 3000, 32, 6

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.unit.index.test_kinds import landmark_rows, made
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from index.gallery.gallery import VECTORS, Gallery, _copied
 from index.search.paging import ask_for, read_ahead, use_huge_pages
+from tests.unit.index.search.test_kinds import landmark_rows, made
 
 MIB = 1 << 20
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.unit.index.test_gallery import DIGEST, Neighbors, publish, random_rows
-from tests.unit.index.test_kinds import brute_force, remove
 
 from index.gallery.gallery import Gallery
 from index.search import torch_search
 from index.search.torch_search import TorchVectors, gpus
+from tests.unit.index.gallery.test_gallery import DIGEST, Neighbors, publish, random_rows
+from tests.unit.index.search.test_kinds import brute_force, remove
 
 CPU = torch.device("cpu")
 NONE = np.empty(0, np.int64)
