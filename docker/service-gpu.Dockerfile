@@ -29,7 +29,7 @@ COPY index index
 COPY service service
 # Compiled now, since nothing can be written later. The machine that builds needs no GPU.
 RUN python -m compileall -q . \
- && python -c "import service.lifecycle.server, index.cli, index.search.torch_search, embedder.runtimes.torch_export" \
+ && python -c "import service.app, service.lifecycle.server, index.cli, index.search.torch_search, embedder.runtimes.torch_export" \
  && python -c "import faiss; faiss.StandardGpuResources" \
  && python -m service --help > /dev/null
 ENV CAIRN_HOST=0.0.0.0 \

@@ -28,7 +28,7 @@ COPY index index
 COPY service service
 # Compiled now, since nothing can be written later.
 RUN python -m compileall -q . \
- && python -c "import service.lifecycle.server, index.cli, index.building.build, embedder.runtimes.openvino" \
+ && python -c "import service.app, service.lifecycle.server, index.cli, index.building.build, embedder.runtimes.openvino" \
  && python -m service --help > /dev/null
 ENV CAIRN_HOST=0.0.0.0 \
     CAIRN_PORT=8000 \

@@ -16,10 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from index.gallery.gallery import VECTORS
 from index.search.kinds import EXACT
+from service.contract.api_keys import OFF, parse_keys
 from service.contract.schemas import Ready
 from service.http import problems as errors
 from service.http import routes
-from service.http.api_keys import OFF, parse_keys
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.http.static_page import website
 from service.http.uploads import Intake

@@ -71,7 +71,7 @@ def _make_key(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="cairn-serve key", description=_make_key.__doc__)
     parser.add_argument("name", metavar="NAME", help="who will use it; appears in the log")
     name = parser.parse_args(words).name
-    from service.http.api_keys import digest_of, new_key, parse_keys
+    from service.contract.api_keys import digest_of, new_key, parse_keys
 
     key = new_key()
     entry = f"{name}={digest_of(key)}"
@@ -200,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from embedder.runtimes.threads import wait_passively
 
     wait_passively()
+    from service.app import create_app
     from service.lifecycle.server import listen, serve
 
     try:
@@ -210,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         with listener:
-            serve(settings, listener)
+            serve(create_app(settings), settings, listener)
     except CairnError as error:
         sys.stderr.write(f"cairn-serve: {error}\n")
         return error.exit_code

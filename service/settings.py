@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.http.api_keys import OFF, parse_keys
+from service.contract.api_keys import OFF, parse_keys
 
 PREFIX = "CAIRN_"
 
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         receive_seconds: How long a client may take to send a request.
         max_pictures: Pictures that one request to ``/predict/batch`` may hold.
         api_keys: Digests of the keys that may ask, ``none`` for everyone; see
-            :func:`service.http.api_keys.parse_keys`.
+            :func:`service.contract.api_keys.parse_keys`.
         admin_keys: Likewise, of the keys that may order a reload; ``none`` is nobody.
         origins: Web origins whose pages may ask, between commas; ``none``, or ``*`` for all.
         poll_seconds: How often the store is looked at for something new.

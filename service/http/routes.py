@@ -12,9 +12,9 @@ from fastapi.security import APIKeyHeader
 from pydantic import BaseModel
 
 from embedder.errors import CairnError
+from service.contract.api_keys import name_of
 from service.contract.schemas import Alive, Answer, Landmarks, Outcome, Outcomes, Problem, Ready
 from service.http import openapi_examples as examples
-from service.http.api_keys import name_of
 from service.http.cancellation import unless_left
 from service.http.problems import (
     AdminOffError,

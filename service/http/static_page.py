@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.http.security_headers import is_held
 
-_FOLDER = Path(__file__).parent / "page"
+_FOLDER = Path(__file__).parents[1] / "page"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

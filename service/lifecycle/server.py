@@ -12,8 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from embedder.command_line import say
-from service.app import create_app
-from service.http.header_timeout import protocol_for
+from service.lifecycle.header_timeout import protocol_for
 from service.settings import Settings, unknown_variables
 from service.telemetry.logs import set_up_logging
 
@@ -39,8 +38,8 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
+def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+    """Serve ``app`` until SIGTERM or SIGINT, then finish what is in flight and return.
 
     Prints the address to stdout once requests are answered there; everything else is logged to
     stderr. The lifespan is run here rather than by uvicorn, so that a refused artifact reaches
@@ -52,7 +51,6 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     set_up_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         log.warning("the environment variable %s is no setting of this service", name)
-    app = create_app(settings)
     config = uvicorn.Config(
         app,
         lifespan="off",

@@ -24,9 +24,9 @@ from embedder.errors import ServiceRefusedError
 from index.building.build import BuildRecipe, build
 from index.gallery.store import Store
 from photographs import open_data
+from service.contract.api_keys import digest_of, new_key
 from service.contract.schemas import Answer
 from service.http import openapi_examples as examples
-from service.http.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, Running, environment, serving
 from tests.clients import KINDS, ask
 from tests.conftest import ROOT

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.http.api_keys import digest_of, new_key
+from service.contract.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, Running, serving
 from tests.api.test_requests import problem
 from tests.factories import view_bytes

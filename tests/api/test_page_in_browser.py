@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from service.http.api_keys import digest_of, new_key
+from service.contract.api_keys import digest_of, new_key
 from tests.api.browsing import Visit
 from tests.api.conftest import MAX_BYTES, Artifacts, Running, serving
 

@@ -17,7 +17,7 @@ from index.building.build import BuildRecipe, build
 from index.building.rebuild import EmbedderChoice, add
 from index.gallery.store import Store
 from photographs import open_data
-from service.http.api_keys import digest_of, new_key
+from service.contract.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, serving
 from tests.api.test_requests import problem
 from tests.factories import photographs, view_bytes

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.http.api_keys import digest_of
+from service.contract.api_keys import digest_of
 from tests.api.conftest import Artifacts, serving
 
 ADMIN = "an admin key for the document's test"

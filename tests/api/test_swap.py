@@ -20,7 +20,7 @@ from embedder.manifest import read_manifest
 from index.building.build import build
 from index.gallery.store import Store
 from photographs import open_data
-from service.http.api_keys import digest_of
+from service.contract.api_keys import digest_of
 from tests.api.conftest import Artifacts, Running, serving
 from tests.factories import photographs, tiny_embedder, view_bytes
 

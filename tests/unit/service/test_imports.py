@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 def test_serving_imports_neither_torch_nor_timm() -> None:
     """The whole service is imported in a fresh interpreter, and what is loaded is looked at."""
-    program = "import sys, service.lifecycle.server; print(*sys.modules)"
+    program = "import sys, service.app, service.lifecycle.server; print(*sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )

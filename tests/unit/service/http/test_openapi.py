@@ -24,10 +24,10 @@ import embedder.errors
 import service.http.problems
 from embedder.errors import CairnError, PictureFormatError
 from service.app import create_app
+from service.contract.api_keys import digest_of
 from service.contract.schemas import Problem
 from service.http import openapi_examples as examples
 from service.http import routes
-from service.http.api_keys import digest_of
 from service.http.problems import (
     RULES,
     DeadlineError,

@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.unit.service.test_cores import kernel
 
 from index.gallery.gallery import VECTORS
 from service import app
 from service.resources.memory import BYTES_PER_PIXEL, REST_BYTES, available_bytes, pictures_that_fit
 from service.settings import Settings
 from tests.conftest import ROOT
+from tests.unit.service.resources.test_cores import kernel
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 UNLIMITED_V1 = 9223372036854771712

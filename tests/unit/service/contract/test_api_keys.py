@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.cli import main
-from service.http.api_keys import digest_of, name_of, new_key, parse_keys
+from service.contract.api_keys import digest_of, name_of, new_key, parse_keys
 from service.settings import Settings, describe_faults
 
 
