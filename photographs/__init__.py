@@ -3,17 +3,12 @@
 It knows nothing of networks, galleries or HTTP.
 """
 
-from photographs.layouts import (
-    PICTURE_SUFFIXES,
-    Credit,
-    Photograph,
-    PhotographSet,
-    Query,
-    landmark_order,
-    list_pictures,
-    listed_ids,
-    open_data,
-)
+from photographs.folders import PICTURE_SUFFIXES
+from photographs.gldv2 import listed_ids
+from photographs.layouts import list_pictures, open_data
+from photographs.lists import write_csv, write_list
+from photographs.names import landmark_order
+from photographs.photograph import Credit, Photograph, PhotographSet, Query
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -25,4 +20,6 @@ __all__ = [
     "list_pictures",
     "listed_ids",
     "open_data",
+    "write_csv",
+    "write_list",
 ]

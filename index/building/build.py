@@ -73,7 +73,7 @@ class BuildRecipe:
 
     Attributes:
         list_name: Which list of the data folder is the gallery; by default the first of
-            :data:`index.building.sources.DEFAULT_LISTS`.
+            :meth:`photographs.PhotographSet.default_list`.
         max_unreadable: The share of pictures that may be unreadable, in [0, 1]. By default
             one in a hundred, or five pictures if that is more.
         batch_pictures: Pictures that the network gets at once.

@@ -21,9 +21,6 @@ from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Removed
 from photographs import Credit, Photograph, PhotographSet, landmark_order
 
-DEFAULT_LISTS = ("train_clean.csv", "train.csv", "index.csv")
-"""The gallery of a GLDv2 folder, unless another list is asked for: the first that is there."""
-
 FOLDERS = "folders"
 """The name of the list of a folder that has one folder per landmark."""
 
@@ -95,13 +92,13 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
 
     Args:
         data: The data folder.
-        list_name: The list; by default the first of :data:`DEFAULT_LISTS` that is there.
+        list_name: The list; by default :meth:`photographs.PhotographSet.default_list`.
 
     Raises:
         CatalogError: The list is missing, faulty, or names no landmark; or the file of credits
             is faulty, which is better told now than when every picture is embedded.
     """
-    name = list_name or _default_list(data)
+    name = list_name or data.default_list() or FOLDERS
     listed = data.gallery(None if name == FOLDERS else name)
     photographs = [photograph for photograph in listed if photograph.landmark_id is not None]
     if not photographs:
@@ -188,12 +185,3 @@ def _demand_same(first: Photograph, second: Photograph) -> None:
         second.path,
         f"its id {second.id} is already that of another picture, {first.path}; rename one",
     )
-
-
-def _default_list(data: PhotographSet) -> str:
-    if data.layout == "folders":
-        return FOLDERS
-    for name in DEFAULT_LISTS:
-        if (data.directory / name).is_file():
-            return name
-    raise CatalogError(data.directory, f"it holds none of {', '.join(DEFAULT_LISTS)}")

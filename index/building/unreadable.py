@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from embedder.artifacts.files import write_atomic
 from embedder.errors import TooManyUnreadableError
 from index.building.journal import Shard
+from photographs import write_csv
 
 
 class ReportLine(NamedTuple):
@@ -67,8 +65,4 @@ class Unreadable:
 
 def write_report(path: Path, lines: Iterable[ReportLine]) -> None:
     """Write a report: a csv file, of the header alone where every picture can be read."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ReportLine._fields)
-    writer.writerows(lines)
-    write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_csv(path, ReportLine._fields, lines, errors="backslashreplace")

@@ -5,8 +5,6 @@ The rule is the one that is served, :mod:`index.gallery.recognize`.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from embedder.artifacts.files import write_atomic
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch, embed_files, progress_bar
@@ -22,7 +19,7 @@ from index.building.unreadable import ReportLine, write_report
 from index.evaluation.metrics import Prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition, recognize
-from photographs import Photograph, Query
+from photographs import Photograph, Query, write_csv
 
 _AMBIGUOUS = re.compile(r"[\s%]")
 
@@ -76,10 +73,7 @@ def predict(
     if out.is_dir():
         raise CatalogError(out, "it is a folder; name a file for the answers")
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "landmarks"))
-    faults = []
+    rows, faults = [], []
     batches = embed_queries(
         gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers
     )
@@ -90,12 +84,12 @@ def predict(
     )
     for query, (picture, answer) in zip(queries, answered, strict=True):
         given = name_landmark(gallery, query.id, answer) if picture.usable else None
-        writer.writerow((query.id, format_answer(given)))
+        rows.append((query.id, format_answer(given)))
         if not picture.usable:
             faults.append(ReportLine(query.id, str(query.path), picture.fault))
     report = out.with_name(f"{out.stem}.unreadable.csv")
     write_report(report, faults)
-    write_atomic(out, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_csv(out, ("id", "landmarks"), rows, errors="surrogateescape")
     if faults:
         _log.warning("%d queries cannot be read; %s names them", len(faults), report)
     return Submission(out, report, len(queries), len(faults))

@@ -9,10 +9,8 @@ learns from what is left.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from tqdm import tqdm
 from embedder.artifacts.files import write_atomic
 from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, landmark_order
+from photographs import Photograph, landmark_order, write_list
 from photographs.prepare.split import labeled
 from trainer.evaluation.denoise_page import write_page
 from trainer.evaluation.validate import embed_photographs
@@ -97,8 +95,8 @@ def denoise(
 
     The list has the layout of ``train_clean.csv``, so that ``data.list`` of a recipe and ``--list``
     of the archive take it; landmarks left without a picture are not in it. For a data folder with
-    one folder for each landmark, whose ids are paths, it has a line ``id,landmark_id`` for each
-    picture.
+    one folder for each landmark, whose ids are paths, it has a line ``id,url,landmark_id`` for
+    each picture.
 
     Args:
         run: Folder of a finished run whose head compares by cosine.
@@ -136,7 +134,9 @@ def denoise(
         "dropped_pictures": [_line(one) for one in judged if not one.kept],
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "train_denoised.csv", _list(one.photograph for one in judged if one.kept))
+    kept = [one.photograph for one in judged if one.kept]
+    are_paths = any("/" in photograph.id for photograph in kept)  # hold spaces, maybe
+    write_list(out / "train_denoised.csv", kept, by_landmark=not are_paths)
     write_page(out / "report.html", report, judged)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return report
@@ -266,20 +266,3 @@ def _line(one: Judged) -> dict[str, Any]:
     said = {"id": one.photograph.id, "landmark_id": one.photograph.landmark_id}
     told = {} if one.truth is None else {"truth": one.truth}
     return {**said, "angle": round(one.angle_degrees, 2), **told}
-
-
-def _list(photographs: Iterable[Photograph]) -> bytes:
-    """Write a list of photographs: by landmark, or by picture where ids are paths."""
-    ids: dict[str, list[str]] = {}
-    for photograph in photographs:
-        ids.setdefault(str(photograph.landmark_id), []).append(photograph.id)
-    landmarks = sorted(ids, key=landmark_order)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if any("/" in name for names in ids.values() for name in names):
-        writer.writerow(("id", "landmark_id"))
-        writer.writerows((name, mark) for mark in landmarks for name in sorted(ids[mark]))
-    else:
-        writer.writerow(("landmark_id", "images"))
-        writer.writerows((mark, " ".join(sorted(ids[mark]))) for mark in landmarks)
-    return text.getvalue().encode()

@@ -1,0 +1,165 @@
+"""The folders layout: one folder per landmark, whose name is the landmark's id and its name.
+
+Pictures may lie in folders below it. A picture's id is its path below the data folder without
+the extension (``Hawa Mahal/IMG_0412``), which stays the same whatever is added beside it; only
+pictures whose paths differ in nothing but the extension keep theirs. No picture is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from embedder.errors import CatalogError
+from photographs.lists import read_list
+from photographs.names import landmark_order, normal_form
+from photographs.photograph import Credit, Photograph, PhotographSet, Query, in_gallery_order
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+
+_UNREAD_SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".tif", ".tiff")
+_SPLITS = frozenset({"train", "test", "val", "valid", "validation", "index"})
+
+
+class FolderSet(PhotographSet):
+    """A data folder with one folder per landmark.
+
+    Attributes:
+        files: Its pictures, as relative paths with "/", sorted.
+    """
+
+    layout = "folders"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.files = list_files(directory)
+        self._refuse_splits()
+
+    def default_list(self) -> None:
+        """Return ``None``: by default every picture is listed."""
+
+    def gallery(self, list_name: str | None = None) -> list[Photograph]:
+        """List every picture, or those of a list, whose landmarks outrank the folders'."""
+        queries = self.queries()
+        if list_name is not None:
+            return self._read_list(self.directory / list_name, queries)
+        if loose := [query for query in queries if not query.landmark_ids]:
+            raise CatalogError(
+                self.directory,
+                f"{len(loose)} of its pictures lie in no landmark's folder, the first is "
+                f"{loose[0].path.name}: move them into a folder named after what they show",
+            )
+        return in_gallery_order(Photograph(q.id, q.path, q.landmark_ids[0]) for q in queries)
+
+    def queries(self) -> list[Query]:
+        """List every picture; one outside the landmark folders shows no landmark."""
+        stems = Counter(_stem(name) for name in self.files)
+        taken = set(self.files)
+        queries = []
+        for name in self.files:
+            stem = _stem(name)
+            unique = stems[stem] == 1 and stem not in taken
+            landmark, is_below, _ = normal_form(name).partition("/")
+            queries.append(
+                Query(
+                    id=normal_form(stem if unique else name),
+                    path=self.directory / name,
+                    landmark_ids=(landmark,) if is_below else (),
+                )
+            )
+        queries.sort(key=lambda query: query.id)
+        for first, second in pairwise(queries):
+            if first.id == second.id:  # names that differ only in how accents are written
+                raise CatalogError(
+                    self.directory,
+                    f"{first.path} and {second.path} would both have the id {first.id}",
+                )
+        return queries
+
+    def names(self, list_name: str | None = None) -> dict[str, str]:
+        """Return the folders' names, each by itself."""
+        landmarks = {normal_form(name).partition("/")[0] for name in self.files if "/" in name}
+        return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
+
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        """Yield nothing: folders tell no credits."""
+        return iter(())
+
+    def _read_list(self, path: Path, queries: list[Query]) -> list[Photograph]:
+        paths = {query.id: query.path for query in queries}
+        photographs = []
+        for line, name, landmark in read_list(path):
+            picture_id = normal_form(name)
+            if picture_id not in paths:
+                raise CatalogError(path, f"line {line}: there is no picture {name}")
+            photographs.append(Photograph(picture_id, paths[picture_id], landmark))
+        return in_gallery_order(photographs)
+
+    def _refuse_splits(self) -> None:
+        """Refuse folders train/ and test/ with landmarks below: they would pass for landmarks."""
+        tops = {name.partition("/")[0] for name in self.files}
+        if tops and tops <= _SPLITS and all(name.count("/") > 1 for name in self.files):
+            raise CatalogError(
+                self.directory,
+                f"its folders are parts of a data set ({', '.join(sorted(tops))}), not landmarks: "
+                f"give one of them, for example {self.directory / min(tops)}",
+            )
+
+
+def list_files(top: Path) -> list[str]:
+    """List the pictures below a folder as relative paths with "/", sorted, without hidden ones.
+
+    Links are followed, but never back into a folder that is being walked.
+
+    Raises:
+        CatalogError: A folder cannot be read, or a name is not UTF-8.
+    """
+    found: list[str] = []
+
+    def visit(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        status = os.stat(folder)  # noqa: PTH116 (folders by the thousand: text paths are quicker)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    visit(entry.path, f"{prefix}{entry.name}/", above | {identity})
+                elif _is_picture(entry.name):
+                    found.append(prefix + entry.name)
+
+    try:
+        visit(str(top), "", frozenset())
+        _demand_text(top, found)
+    except OSError as error:
+        raise CatalogError(Path(error.filename or top), error.strerror or "unreadable") from error
+    return sorted(found)
+
+
+def describe_formats(directory: Path) -> str:
+    """Say which formats are read, and which others a folder without pictures holds."""
+    read = ", ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+    counts = Counter(path.suffix.lower() for path in directory.rglob("*"))
+    others = [f"{counts[suffix]} {suffix[1:]}" for suffix in _UNREAD_SUFFIXES if counts[suffix]]
+    return f"({read})" + (f"; it holds {', '.join(others)}, which are not read" if others else "")
+
+
+def _demand_text(top: Path, names: list[str]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise CatalogError(top, f"the name of {name!r} is not text in UTF-8") from error
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 (quick: per file)
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 (a path as text: "/" on every system)

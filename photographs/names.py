@@ -1,0 +1,31 @@
+"""One normal form and one order of landmark ids and names."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def normal_form(text: str) -> str:
+    r"""Bring an id or a name to Unicode's composed form (NFC).
+
+    File systems and editors write accented letters in two ways that look alike; without this,
+    a folder copied from a Mac would show other landmarks than the list that names them.
+
+    >>> normal_form("Se\u0301 do Porto") == "S\u00e9 do Porto"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def landmark_order(landmark_id: str) -> tuple[int, int, str, str]:
+    """Return the sort key of a landmark: numbers first, by value, then names.
+
+    Compares digits as text, since an id may have more of them than ``int`` converts.
+
+    >>> sorted(["100", "Hawa Mahal", "9", "Eiffel"], key=landmark_order)
+    ['9', '100', 'Eiffel', 'Hawa Mahal']
+    """
+    if landmark_id.isascii() and landmark_id.isdigit():
+        digits = landmark_id.lstrip("0")
+        return 0, len(digits), digits, landmark_id
+    return 1, 0, landmark_id, landmark_id
