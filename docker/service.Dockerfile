@@ -25,6 +25,7 @@ ENV PATH=/opt/cairn/bin:$PATH \
 WORKDIR /opt/cairn/app
 COPY embedder embedder
 COPY index index
+COPY photographs photographs
 COPY service service
 # Compiled now, since nothing can be written later.
 RUN python -m compileall -q . \

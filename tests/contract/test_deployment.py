@@ -10,6 +10,7 @@ import yaml
 
 from service.settings import PREFIX, Settings
 from tests.conftest import ROOT
+from tests.contract.modules import MODULES, PACKAGES
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -37,6 +38,23 @@ def dockerfile(service: dict[str, Any]) -> str:
 def test_only_the_service_starts_unasked() -> None:
     """Everything but the service on a CPU waits for its profile."""
     assert {name: service.get("profiles", []) for name, service in SERVICES.items()} == PROFILES
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_an_image_holds_every_package_that_its_packages_import(name: str) -> None:
+    """What a copied package imports is copied, too, and not ignored by the build."""
+    copied = set(re.findall(r"^COPY (\w+) \1$", dockerfile(BUILT[name]), re.MULTILINE))
+    imported = {
+        package
+        for module in MODULES
+        if module.name.split(".")[0] in copied
+        for package in PACKAGES
+        if re.search(rf"^\s*(?:from|import) {package}\b", module.source, re.MULTILINE)
+    }
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {"embedder", "index"} < imported
+    assert imported == copied
+    assert {f"!{package}" for package in copied} <= set(ignored)
 
 
 @pytest.mark.parametrize("name", SERVICES)
