@@ -21,7 +21,7 @@ from photographs import list_pictures
 from trainer.evaluation.validate import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 
 BATCH = 16
 

@@ -93,7 +93,7 @@ def _make_embedder(directory: Path, weights: Path | None) -> Path:
     import torch
 
     from trainer.export.export import export_backbone
-    from trainer.recipe.schema import EmbedderRecipe, load_recipe
+    from trainer.recipe import EmbedderRecipe, load_recipe
 
     tell("export an embedder")
     recipe = load_recipe(ROOT / "trainer" / "recipes" / "quickstart_mobilenetv2.yaml")

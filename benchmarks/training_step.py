@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainer.model.depthwise_gradient import speed_up
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import AverageRecipe, NetworkRecipe
+from trainer.recipe import AverageRecipe, NetworkRecipe
 
 ROUNDS = 7
 

@@ -19,7 +19,7 @@ from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import HeadRecipe, NetworkRecipe
+from trainer.recipe import HeadRecipe, NetworkRecipe
 from trainer.training.step import Learner
 
 HEADS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from embedder.command_line import say
 from trainer.data_commands import add_download, add_prepare
 
 if TYPE_CHECKING:
-    from trainer.recipe.schema import EmbedderRecipe
+    from trainer.recipe import EmbedderRecipe
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -180,7 +180,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def _train_together(options: argparse.Namespace) -> dict[str, Any]:
     from photographs import open_data
-    from trainer.recipe.schema import load_recipe
+    from trainer.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
     data = open_data(options.data)
@@ -228,7 +228,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 
 def _backbone_recipe(options: argparse.Namespace) -> EmbedderRecipe:
     from trainer.model.network import pretrained_preprocess
-    from trainer.recipe import schema as recipe
+    from trainer.recipe import EmbedderRecipe, validated
 
     pooling: dict[str, Any] = {"kind": options.pooling or "average"}
     if options.pooling == "gem":
@@ -240,13 +240,13 @@ def _backbone_recipe(options: argparse.Namespace) -> EmbedderRecipe:
         "embed": {**embed, "fit": options.fit or embed["fit"]},
         "embed_views": ("plain", "mirrored") if options.mirrored else ("plain",),
     }
-    return recipe.validated(recipe.EmbedderRecipe, content, "the embedder")
+    return validated(EmbedderRecipe, content, "the embedder")
 
 
 def _whiten(options: argparse.Namespace) -> dict[str, Any]:
     from photographs import open_data
     from photographs.prepare.split import random_part
-    from trainer.recipe.schema import WhitenRecipe, validated
+    from trainer.recipe import WhitenRecipe, validated
 
     given = {name: getattr(options, name) for name in ("dimension", "shrink")}
     asked = {name: value for name, value in given.items() if value is not None}
@@ -261,7 +261,7 @@ def _whiten(options: argparse.Namespace) -> dict[str, Any]:
 
 def _denoise(options: argparse.Namespace) -> dict[str, Any]:
     from photographs import open_data
-    from trainer.recipe.schema import load_recipe
+    from trainer.recipe import load_recipe
 
     data = open_data(options.data)
     recipe = load_recipe(options.run / "recipe.yaml")

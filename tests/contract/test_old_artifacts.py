@@ -17,7 +17,7 @@ from index.gallery.recognize import recognize
 from photographs import open_data
 from tests.factories import photographs
 from trainer.cli import main
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 OLD = Path(__file__).parents[1] / "fixtures" / "9e31210"

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.conftest import ROOT
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 
 REFUSED = {"row12"}  # kept to show that it is refused
 RECIPES = sorted(

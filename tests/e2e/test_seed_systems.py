@@ -25,7 +25,7 @@ from embedder.errors import RecipeError
 from embedder.manifest import read_manifest
 from photographs.prepare.split import CountsRecipe, FoldsRecipe
 from tests.factories import photographs
-from trainer.recipe.schema import load_ensemble, load_recipe
+from trainer.recipe import load_ensemble, load_recipe
 
 FOLDER = Path(trainer.__file__).parent / "recipes"
 ENSEMBLES = sorted(FOLDER.glob("seed*/ensemble*.yaml"))

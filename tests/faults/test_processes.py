@@ -27,7 +27,7 @@ from tests.torchrun import run, two_processes
 from trainer.evaluation.validate import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 pytestmark = pytest.mark.slow

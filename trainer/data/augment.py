@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 
 from embedder.manifest import Fit, Preprocess
 from embedder.preprocess import to_square
-from trainer.recipe.schema import AugmentRecipe
+from trainer.recipe import AugmentRecipe
 
 
 def augment(

@@ -20,7 +20,7 @@ from embedder.manifest import Preprocess
 from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from photographs import Photograph
 from trainer.data.augment import augment
-from trainer.recipe.schema import AugmentRecipe
+from trainer.recipe import AugmentRecipe
 
 _LIMITS = PictureLimits()
 

@@ -30,7 +30,7 @@ from trainer.evaluation.denoise_page import write_page
 from trainer.evaluation.validate import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import Recipe, SoftmaxRecipe, SubcenterArcFaceRecipe, load_recipe
+from trainer.recipe import Recipe, SoftmaxRecipe, SubcenterArcFaceRecipe, load_recipe
 
 MAX_ANGLE_DEGREES = 75.0
 """Pictures farther from their landmark's dominant sub-center are dropped, as published."""

@@ -15,7 +15,7 @@ from embedder.artifacts.files import write_atomic
 from embedder.reports.chart import Point, line_chart
 from embedder.reports.page import figure, number, page, side_by_side, table, text
 from trainer.evaluation.rule_ladder import CLASS_SIZES, Judged
-from trainer.recipe.schema import Recipe, StageRecipe
+from trainer.recipe import Recipe, StageRecipe
 from trainer.training.schedule import rate_factor
 
 MISTAKES = 12

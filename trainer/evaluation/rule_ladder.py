@@ -26,7 +26,7 @@ from trainer.heads.head import Head
 from trainer.model.inference_module import EveryView, finish
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import Whitening, learn_whitening
-from trainer.recipe.schema import EmbedderRecipe
+from trainer.recipe import EmbedderRecipe
 
 CLASS_SIZES = (1, 5, 20, 100, 500)
 """The smallest number of pictures of each group of landmarks that are judged together."""

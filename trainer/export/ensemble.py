@@ -18,7 +18,7 @@ from embedder.manifest import GOLDEN, Member, check_files, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer.export.export import Identity, prove_openvino, publish
-from trainer.recipe.schema import load_ensemble
+from trainer.recipe import load_ensemble
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from trainer.model.bf16_rounding import settled
 from trainer.model.inference_module import ServedNetwork
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import WHITENING, load_whitening
-from trainer.recipe.schema import EmbedderRecipe, load_recipe
+from trainer.recipe import EmbedderRecipe, load_recipe
 from trainer.training.finalize import BEST, REPORT
 
 _log = logging.getLogger(__name__)

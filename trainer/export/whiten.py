@@ -21,7 +21,7 @@ from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
 from trainer.export.export import Finished, publish_network
 from trainer.model.inference_module import ServedNetwork
 from trainer.model.whitening import learn_whitening
-from trainer.recipe.schema import WhitenRecipe
+from trainer.recipe import WhitenRecipe
 
 _BATCH = 32
 

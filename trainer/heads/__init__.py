@@ -13,7 +13,7 @@ from trainer.heads.cosface import CosFace
 from trainer.heads.head import Head, rarity_weights
 from trainer.heads.softmax import Softmax
 from trainer.heads.subcenter_arcface import SubcenterArcFace, dynamic_margins
-from trainer.recipe.schema import (
+from trainer.recipe import (
     AdaCosRecipe,
     ArcFaceRecipe,
     ConstantMargin,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.model.whitening import Whitening
-from trainer.recipe.schema import View
+from trainer.recipe import View
 
 _VIEWS: Mapping[View, Callable[[Tensor], Tensor]] = {
     "plain": lambda pictures: pictures,

@@ -20,15 +20,15 @@ from embedder.errors import ArtifactDamagedError, ArtifactMissingError, Fault, R
 from embedder.manifest import Fit, Interpolation, Preprocess
 from trainer.model.six_convolutions import NAME as SIX_CONVOLUTIONS
 from trainer.model.six_convolutions import SixConvolutions
-from trainer.recipe.schema import (
-    AnyNeckRecipe,
-    AnyPoolingRecipe,
+from trainer.recipe import (
     AverageRecipe,
     ClassifierNeckRecipe,
     GridRecipe,
     HiddenNeckRecipe,
+    LinearNeckRecipe,
     NeckRecipe,
     NetworkRecipe,
+    PoolingRecipe,
     TokenRecipe,
 )
 
@@ -105,7 +105,7 @@ class ClassToken(nn.Module):
 class Neck(nn.Sequential):
     """Linear layer and what follows it: ``(n, c)`` → ``(n, dimension)``."""
 
-    def __init__(self, width: int, recipe: NeckRecipe) -> None:
+    def __init__(self, width: int, recipe: LinearNeckRecipe) -> None:
         follows: dict[str, list[nn.Module]] = {
             "nothing": [],
             "swish": [nn.SiLU()],
@@ -258,7 +258,7 @@ def _has_class_token(backbone: nn.Module) -> bool:
     return getattr(backbone, "cls_token", None) is not None
 
 
-def _make_pooling(recipe: AnyPoolingRecipe) -> nn.Module:
+def _make_pooling(recipe: PoolingRecipe) -> nn.Module:
     if isinstance(recipe, TokenRecipe):
         return ClassToken()
     if isinstance(recipe, AverageRecipe):
@@ -269,10 +269,10 @@ def _make_pooling(recipe: AnyPoolingRecipe) -> nn.Module:
 
 
 def _make_neck(
-    recipe: AnyNeckRecipe, width: int, classifier: nn.Module | None
+    recipe: NeckRecipe, width: int, classifier: nn.Module | None
 ) -> tuple[nn.Module, int]:
     """Make the neck; return it with the length of its embeddings."""
-    if isinstance(recipe, NeckRecipe):
+    if isinstance(recipe, LinearNeckRecipe):
         return Neck(width, recipe), recipe.dimension
     if isinstance(recipe, HiddenNeckRecipe):
         return HiddenNeck(width, recipe), recipe.dimension

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from embedder.errors import ArtifactDamagedError, TrainingError
 from trainer.model import checkpoint
-from trainer.recipe.schema import WhitenRecipe
+from trainer.recipe import WhitenRecipe
 
 WHITENING = "whitening.safetensors"
 """File of a run that holds its whitening."""

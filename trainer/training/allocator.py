@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from embedder.errors import TrainingError
-from trainer.recipe.schema import StageRecipe
+from trainer.recipe import StageRecipe
 
 _SIGNS = ("DefaultCPUAllocator", "shared memory", "killed by signal")
 """How torch words it on the CPU, and between processes, where it raises no type of its own."""

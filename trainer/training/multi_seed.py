@@ -19,7 +19,7 @@ from photographs import Photograph
 from trainer.distributed import processes
 from trainer.export.ensemble import join_named
 from trainer.export.export import advised_ranking, export
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.finalize import REPORT
 from trainer.training.setup import LAST, RECIPE, one_of_several_learned
 from trainer.training.train import train
@@ -48,7 +48,7 @@ def train_networks(
         _claim(recipe, out, resume=resume)
     reports = [
         train(own, photographs, out / own.name, lists=lists, weights=weights, resume=resume)
-        for own in recipe.of_each()
+        for own in recipe.per_network()
     ]
     report = {
         "name": recipe.name,
@@ -76,7 +76,7 @@ def export_networks(run: Path, out: Path) -> str:
     recipe = load_recipe(run / RECIPE)
     if recipe.networks == 1:
         return export(run, out)
-    names = [own.name for own in recipe.of_each()]
+    names = [own.name for own in recipe.per_network()]
     if open_ := [name for name in names if not (run / name / REPORT).is_file()]:
         raise TrainingError(
             f"the training of {', '.join(open_)} has not ended; go on with {run} by --resume"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe.schema import Constant, Cosine, Halving, OneCycle, StageRecipe
+from trainer.recipe import Constant, Cosine, Halving, OneCycle, StageRecipe
 
 
 def rate_factor(stage: StageRecipe, epochs_done: float) -> float:

@@ -24,7 +24,7 @@ from photographs.prepare.split import (
     stratified_split,
 )
 from trainer.distributed import processes
-from trainer.recipe.schema import Recipe
+from trainer.recipe import Recipe
 
 RECIPE = "recipe.yaml"
 """File of a run that says what is trained."""

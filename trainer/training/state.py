@@ -17,7 +17,7 @@ from trainer.heads.head import Head
 from trainer.model import checkpoint
 from trainer.model.checkpoint import Progress
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import OptimizerRecipe, Recipe
+from trainer.recipe import OptimizerRecipe, Recipe
 from trainer.training.step import Learner
 
 

@@ -39,7 +39,7 @@ from trainer.model.bf16_rounding import settled
 from trainer.model.checkpoint import Progress
 from trainer.model.depthwise_gradient import speed_up
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import Recipe, StageRecipe, load_recipe
+from trainer.recipe import Recipe, StageRecipe, load_recipe
 from trainer.training.allocator import enough_memory
 from trainer.training.data_wait import Waiting, in_words
 from trainer.training.finalize import REPORT, conclude, save_best

@@ -26,7 +26,7 @@ from photographs.prepare.split import (
 from tests.factories import photographs, picture
 from trainer.data.augment import augment
 from trainer.data.loading import VariedPictures, epoch_batches, load_batches
-from trainer.recipe.schema import AugmentRecipe
+from trainer.recipe import AugmentRecipe
 
 LIVELY = AugmentRecipe(
     crop=0.4,

@@ -19,7 +19,7 @@ from trainer.evaluation.denoise import denoise, dominant_angles
 from trainer.evaluation.validate import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 ONE_EPOCH = ["save_seconds=60", "stages.0.epochs=1", "stages.1.epochs=1"]

@@ -31,7 +31,7 @@ from trainer.export.export import export
 from trainer.heads import make_head
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
 
 

@@ -14,7 +14,7 @@ from tests.factories import view_bytes
 from tests.recipes import tiny_recipe
 from trainer.evaluation.validate import Figures, served_figures
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 
 LANDMARKS = 4
 PREPROCESS = Preprocess(side=48)

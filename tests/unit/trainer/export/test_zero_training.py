@@ -20,7 +20,7 @@ from tests.factories import photographs, tiny_embedder, view_bytes
 from trainer.cli import main
 from trainer.model.network import pretrained_preprocess
 from trainer.model.whitening import learn_whitening
-from trainer.recipe.schema import WhitenRecipe
+from trainer.recipe import WhitenRecipe
 
 BACKBONE = "mobilenetv3_small_050"
 

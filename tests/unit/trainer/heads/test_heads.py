@@ -21,7 +21,7 @@ from trainer.heads.head import Head
 from trainer.heads.nearest import lean_cosines, nearest_cosines
 from trainer.heads.softmax import Softmax
 from trainer.heads.subcenter_arcface import SubcenterArcFace
-from trainer.recipe.schema import HeadRecipe
+from trainer.recipe import HeadRecipe
 
 N, D, CLASSES = 12, 16, 9
 MARGIN = {"kind": "constant", "radians": 0.3}

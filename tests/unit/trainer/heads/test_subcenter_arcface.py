@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.heads import make_head
 from trainer.heads.subcenter_arcface import SubcenterArcFace, dynamic_margins, widen
-from trainer.recipe.schema import SubcenterArcFaceRecipe
+from trainer.recipe import SubcenterArcFaceRecipe
 
 N, D, CLASSES = 12, 16, 7
 

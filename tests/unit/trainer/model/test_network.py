@@ -15,7 +15,7 @@ from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RecipeEr
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
 from trainer.model.network import EmbeddingNetwork, GeM
-from trainer.recipe.schema import NetworkRecipe, load_recipe
+from trainer.recipe import NetworkRecipe, load_recipe
 
 BACKBONE = "mobilenetv3_small_050"
 

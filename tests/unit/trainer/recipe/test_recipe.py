@@ -9,7 +9,7 @@ import yaml
 
 import trainer
 from embedder.errors import RecipeError
-from trainer.recipe.schema import Recipe, load_ensemble, load_recipe
+from trainer.recipe import Recipe, load_ensemble, load_recipe
 from trainer.training.schedule import rate_factor
 
 FOLDER = Path(trainer.__file__).parent / "recipes"

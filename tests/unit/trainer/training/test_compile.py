@@ -17,7 +17,7 @@ from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs
 from tests.recipes import TINY
-from trainer.recipe.schema import load_recipe
+from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 pytestmark = pytest.mark.slow

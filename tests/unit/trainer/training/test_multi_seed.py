@@ -16,7 +16,7 @@ from photographs import Photograph, open_data
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.export.export import export
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.multi_seed import export_networks, train_networks
 
 
@@ -48,7 +48,9 @@ def run(
 def test_no_two_networks_of_any_two_seeds_have_one_seed(recipe: Recipe) -> None:
     """So runs of different seeds share no network."""
     seeds = [
-        own.seed for seed in range(5) for own in recipe.model_copy(update={"seed": seed}).of_each()
+        own.seed
+        for seed in range(5)
+        for own in recipe.model_copy(update={"seed": seed}).per_network()
     ]
     assert len(seeds) == 10
     assert len(set(seeds)) == 10
@@ -82,7 +84,7 @@ def test_a_run_is_gone_on_with_where_it_stopped(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
     """A network that is finished stays as it is, one that lacks is trained."""
-    first, _ = recipe.of_each()
+    first, _ = recipe.per_network()
     out = tmp_path / "run"
     whole = train_networks(recipe, pictures, out)
     weights = (out / first.name / "best.safetensors").read_bytes()
@@ -105,7 +107,7 @@ def test_a_network_that_has_not_ended_is_not_exported(
 ) -> None:
     """It has a best network already, but no report yet."""
     half = shutil.copytree(run, tmp_path / "half")
-    (half / recipe.of_each()[1].name / "report.json").unlink()
+    (half / recipe.per_network()[1].name / "report.json").unlink()
     with pytest.raises(TrainingError, match=r"training of tiny-2 has not ended.*--resume"):
         export_networks(half, tmp_path / "embedder")
 

@@ -19,7 +19,7 @@ from photographs import Photograph, open_data
 from tests.factories import photographs
 from tests.recipes import tiny_recipe
 from trainer.model import checkpoint
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.allocator import enough_memory
 from trainer.training.data_wait import Waiting
 from trainer.training.train import train

@@ -12,7 +12,7 @@ from tests.factories import photographs
 from tests.recipes import tiny_recipe
 from trainer.heads import make_head, recount
 from trainer.model import checkpoint
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
 
 

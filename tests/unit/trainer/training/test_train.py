@@ -29,7 +29,7 @@ from trainer.cli import main
 from trainer.export.ensemble import join, join_named
 from trainer.export.export import export
 from trainer.model import checkpoint
-from trainer.recipe.schema import Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
 
 

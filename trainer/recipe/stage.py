@@ -1,0 +1,102 @@
+"""The stages of a training: epochs, batches, optimizer, learning rates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.recipe.fields import Fraction, Frozen
+
+
+class OneCycle(Frozen):
+    """Rise linearly for a fraction of the stage, then fall to zero along a cosine."""
+
+    kind: Literal["one-cycle"]
+    rise: Fraction = 0.15
+
+
+class Cosine(Frozen):
+    """Warm up at a fraction of the full rate for some epochs, then fall along a cosine."""
+
+    kind: Literal["cosine"]
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    warmup_factor: Fraction = 0.1
+
+
+class Halving(Frozen):
+    """Rise linearly, then halve with every epoch, down to a floor.
+
+    Attributes:
+        start: Fraction of the full rate at which the rise begins.
+        rise_epochs: Epochs until the full rate.
+        floor: Smallest fraction of the full rate.
+    """
+
+    kind: Literal["halving"]
+    start: Fraction = 0.025
+    rise_epochs: float = Field(default=2.0, ge=0)
+    floor: Fraction = 0.025
+
+
+class Constant(Frozen):
+    """The full rate throughout."""
+
+    kind: Literal["constant"]
+
+
+class StageRecipe(Frozen):
+    """A part of the training at one picture size.
+
+    Attributes:
+        list: The list in a GLDv2 folder that this stage trains on; None takes that of ``data``.
+            The network is kept; if the landmarks differ, head and optimizer start anew.
+        side: Picture side in pixels.
+        epochs: Passes over the training set that the schedule is planned for.
+        stop_at_epoch: End the stage early here; None completes it.
+        batch_size: Pictures per step, over all processes.
+        accumulate: Parts in which a step's pictures go through the network, to save memory. The
+            gradient is that of the whole batch, except for batch norms, AdaCos's adaptive scales
+            and sampled landmarks, which see one part at a time.
+        lr: Full learning rate of the backbone.
+        head_lr: Full learning rate of pooling, neck and head.
+        frozen_epochs: First epochs in which the backbone is not trained.
+        schedule: How the rates change over the stage.
+    """
+
+    list: str | None = None
+    side: int = Field(ge=16, le=4096)
+    epochs: int = Field(ge=1)
+    stop_at_epoch: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(ge=2)
+    accumulate: int = Field(default=1, ge=1)
+    lr: float = Field(gt=0)
+    head_lr: float = Field(gt=0)
+    frozen_epochs: int = Field(default=0, ge=0)
+    schedule: Annotated[OneCycle | Cosine | Halving | Constant, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> StageRecipe:
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError("each part of a step needs two pictures: lower accumulate")
+        return self
+
+    @property
+    def last_epoch(self) -> int:
+        """Number of epochs that are run."""
+        return min(self.epochs, self.stop_at_epoch or self.epochs)
+
+
+class OptimizerRecipe(Frozen):
+    """The optimizer.
+
+    Attributes:
+        kind: ``adamw`` decouples the weight decay, ``adam`` and ``radam`` add it to the
+            gradient (L2).
+        weight_decay: Not applied to biases, norms and GeM's exponent.
+        clip_norm: Largest norm of the gradient; None does not clip.
+    """
+
+    kind: Literal["adamw", "adam", "radam"] = "adamw"
+    weight_decay: float = Field(default=1e-4, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
