@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, unit_rows
+from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
-from embedder.manifest import GOLDEN, EmbedderManifest, check_files, read_manifest
+from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.devices import (
     RUNTIMES,
@@ -96,7 +97,7 @@ class Embedder:
             DeviceError: The device or precision asked for is not to be had here.
         """
         manifest, digest = read_manifest(directory)
-        check_files(directory, manifest)
+        check_files(directory, manifest.files, deep=True)
         everywhere = all(member.exported for member in manifest.members)
         where = resolve_device(device if everywhere or device == "cuda" else "cpu")
         if precision == "bf16" and not can_run_bf16(where):

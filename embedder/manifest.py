@@ -6,23 +6,14 @@ digests of all its other files. It holds no time, so equal trainings export equa
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
-from embedder.artifacts.files import FileRecord, check, sha256_bytes, write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from embedder.artifacts.documents import FrozenModel, read_document, validate, write_document
+from embedder.artifacts.files import FileRecord, sha256_bytes
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
@@ -33,10 +24,6 @@ PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fit(StrEnum):
@@ -59,7 +46,7 @@ class Interpolation(StrEnum):
     LANCZOS = "lanczos"
 
 
-class Preprocess(_Frozen):
+class Preprocess(FrozenModel):
     """From an upright RGB picture to the network's input; run by :mod:`embedder.preprocess`.
 
     Attributes:
@@ -91,7 +78,7 @@ class Preprocess(_Frozen):
         return self
 
 
-class Member(_Frozen):
+class Member(FrozenModel):
     """One network of an embedder; an ensemble has several.
 
     Attributes:
@@ -109,8 +96,8 @@ class Member(_Frozen):
     preprocess: Preprocess
 
 
-class EmbedderManifest(_Frozen):
-    """The identity card of an embedder artifact.
+class EmbedderManifest(FrozenModel):
+    """The manifest of an embedder artifact.
 
     Attributes:
         schema_version: Layout of this file; another version is refused.
@@ -127,8 +114,8 @@ class EmbedderManifest(_Frozen):
     name: str = Field(min_length=1)
     dimension: int = Field(ge=1)
     members: tuple[Member, ...] = Field(min_length=1)
-    ranking: dict[str, JsonValue] = {}
-    provenance: dict[str, JsonValue] = {}
+    ranking: dict[str, JsonValue] = Field(default_factory=dict)
+    provenance: dict[str, JsonValue] = Field(default_factory=dict)
     files: dict[PlainName, FileRecord]
 
     @model_validator(mode="after")
@@ -146,9 +133,7 @@ class EmbedderManifest(_Frozen):
 
 def write_manifest(directory: Path, manifest: EmbedderManifest) -> str:
     """Write ``manifest.json`` and return its digest, the identity of the embedder."""
-    data = (manifest.model_dump_json(indent=2) + "\n").encode()
-    write_atomic(directory / MANIFEST, data)
-    return sha256_bytes(data)
+    return sha256_bytes(write_document(directory / MANIFEST, manifest))
 
 
 def read_manifest(directory: Path) -> tuple[EmbedderManifest, str]:
@@ -163,33 +148,5 @@ def read_manifest(directory: Path) -> tuple[EmbedderManifest, str]:
         ArtifactMismatchError: It has another schema version.
     """
     path = directory / MANIFEST
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactMissingError(path) from error
-    try:
-        content = json.loads(data)
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactDamagedError(path, "it is not an embedder manifest") from error
-    if version != SCHEMA_VERSION:
-        raise ArtifactMismatchError(
-            f"schema version of {path}", expected=str(SCHEMA_VERSION), found=str(version)
-        )
-    try:
-        return EmbedderManifest.model_validate_json(data), sha256_bytes(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactDamagedError(path, f"{where}: {first['msg']}") from error
-
-
-def check_files(directory: Path, manifest: EmbedderManifest) -> None:
-    """Compare every file of the embedder with its record, all bytes of it.
-
-    Raises:
-        ArtifactMissingError: A file is missing.
-        ArtifactDamagedError: A file was altered.
-    """
-    for name, expected in manifest.files.items():
-        check(directory / name, expected, deep=True)
+    content, data = read_document(path, "an embedder manifest", newest=SCHEMA_VERSION)
+    return validate(path, EmbedderManifest, content), sha256_bytes(data)

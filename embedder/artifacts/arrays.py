@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifacts.documents import VERSION, check_version
 from embedder.artifacts.files import write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
@@ -43,24 +44,33 @@ def unit_rows(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
+NPZ_VERSION = 1
+"""Version of all npz files that are written; it stands in them as the array ``schema_version``."""
+
+
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
     """Write ``arrays`` to ``path`` atomically and with the same bytes for the same arrays."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    version = {VERSION: np.array(NPZ_VERSION)}
+    np.savez_compressed(buffer, allow_pickle=False, **arrays, **version)
     write_atomic(path, buffer.getvalue())
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read every array of an npz file; pickled members are refused.
+    """Read every array of an npz file but its version; pickled members are refused.
 
     Raises:
         ArtifactMissingError: There is no such file.
         ArtifactDamagedError: It is not an npz of plain arrays.
+        ArtifactMismatchError: It has a newer version; the number is named.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
     except _NPZ_FAULTS as error:
         raise ArtifactDamagedError(path, "it is not an npz file of plain arrays") from error
+    version = arrays.pop(VERSION, np.array(1))  # files of before had none
+    check_version(path, version.tolist(), newest=NPZ_VERSION)
+    return arrays

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,6 +91,22 @@ def check(path: Path, expected: FileRecord, *, deep: bool) -> None:
     found = sha256_file(path)
     if found != expected.sha256:
         raise ArtifactDamagedError(path, f"its digest is {found} and should be {expected.sha256}")
+
+
+def check_files(directory: Path, files: Mapping[str, FileRecord], *, deep: bool) -> None:
+    """Compare files with their records: see :func:`check`.
+
+    Args:
+        directory: The artifact.
+        files: By name, what each of its files must be.
+        deep: Read large files too; otherwise only their size is compared.
+
+    Raises:
+        ArtifactMissingError: A file is missing.
+        ArtifactDamagedError: A file was altered or truncated.
+    """
+    for name, expected in files.items():
+        check(directory / name, expected, deep=deep)
 
 
 def check_blocks(path: Path, expected: FileRecord) -> Iterator[int]:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from embedder.artifacts.files import check_files
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import read_manifest as read_embedder_manifest
@@ -27,7 +28,7 @@ from index.building.reuse import find_unchanged, read_again, reuse_nothing
 from index.building.sources import Source, open_source, put_together
 from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest, check_files
+from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.tombstones import Removed, read_removed
 from index.ranking.ranking import Ranking
@@ -180,7 +181,7 @@ def add(
 def _open_trusted(store: Store) -> Gallery:
     """Open the published gallery, every byte of it checked: it is about to be copied."""
     gallery = Gallery.open(store.path, embedder_digest=None)
-    check_files(gallery.directory, gallery.manifest, deep=True)
+    check_files(gallery.directory, gallery.manifest.files, deep=True)
     return gallery
 
 

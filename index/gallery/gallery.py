@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz
+from embedder.artifacts.files import check_files
 from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMismatchError,
@@ -29,7 +30,7 @@ from embedder.errors import (
 from index.gallery.catalog import CATALOG, Catalog
 from index.gallery.credits import CREDITS, Credits
 from index.gallery.distractors import Distractors
-from index.gallery.manifest import GalleryManifest, check_files, read_manifest
+from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import Thumbnails
 from index.gallery.tombstones import REMOVED
@@ -186,7 +187,7 @@ class Gallery:
                 expected=embedder_digest,
                 found=manifest.embedder.digest,
             )
-        check_files(directory, manifest, deep=False)
+        check_files(directory, manifest.files, deep=False)
         vectors = _map_vectors(directory / VECTORS, manifest, device)
         catalog = Catalog.open(directory)
         stated = f"{manifest.rows} x {manifest.dimension}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from embedder.artifacts.files import FileRecord, check, write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from embedder.artifacts.documents import FrozenModel, read_document, validate, write_document
+from embedder.artifacts.files import FileRecord
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO, resolve
@@ -22,11 +21,7 @@ _OLDEST_SCHEMA = 2  # without `asked_kind`
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EmbedderReference(_Frozen):
+class EmbedderReference(FrozenModel):
     """The embedder that made the vectors, and how it was run.
 
     Attributes:
@@ -42,7 +37,7 @@ class EmbedderReference(_Frozen):
     precision: str
 
 
-class ListReference(_Frozen):
+class ListReference(FrozenModel):
     """A list of photographs that was asked for: one source of a gallery.
 
     Attributes:
@@ -58,7 +53,7 @@ class ListReference(_Frozen):
     pictures: int = Field(ge=1)
 
 
-class Recall(_Frozen):
+class Recall(FrozenModel):
     """How the answers of a gallery compare with the exact ones, measured when it was built.
 
     Each query is a picture of the gallery that may not find itself. The exact answer is that of
@@ -79,7 +74,7 @@ class Recall(_Frozen):
     worst_cosine_gap: float = Field(ge=0)
 
 
-class DistractorReference(_Frozen):
+class DistractorReference(FrozenModel):
     """The pictures of no landmark that penalties are made of, or what stands for them.
 
     Attributes:
@@ -92,7 +87,7 @@ class DistractorReference(_Frozen):
     pictures: int = Field(ge=1)
 
 
-class GalleryManifest(_Frozen):
+class GalleryManifest(FrozenModel):
     """The identity card of a gallery.
 
     Attributes:
@@ -159,7 +154,7 @@ class GalleryManifest(_Frozen):
 
 def write_manifest(directory: Path, manifest: GalleryManifest) -> None:
     """Write ``manifest.json`` into ``directory``."""
-    write_atomic(directory / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+    write_document(directory / MANIFEST, manifest)
 
 
 def read_manifest(directory: Path) -> GalleryManifest:
@@ -171,28 +166,11 @@ def read_manifest(directory: Path) -> GalleryManifest:
         ArtifactMismatchError: Its schema version is not supported.
     """
     path = directory / MANIFEST
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactMissingError(path) from error
-    try:
-        content = json.loads(data)
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactDamagedError(path, "it is not a gallery manifest") from error
-    if version not in range(_OLDEST_SCHEMA, SCHEMA_VERSION + 1):
-        raise ArtifactMismatchError(
-            f"schema version of {path}",
-            expected=f"{_OLDEST_SCHEMA} to {SCHEMA_VERSION}",
-            found=str(version),
-        )
-    try:
-        manifest = GalleryManifest.model_validate({**content, "schema_version": SCHEMA_VERSION})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ArtifactDamagedError(path, f"{where}: {first['msg']}") from error
-    if version < 3:
+    content, _ = read_document(
+        path, "a gallery manifest", oldest=_OLDEST_SCHEMA, newest=SCHEMA_VERSION
+    )
+    manifest = validate(path, GalleryManifest, {**content, "schema_version": SCHEMA_VERSION})
+    if content["schema_version"] < 3:
         manifest = manifest.model_copy(update={"asked_kind": _likely_asked_kind(manifest)})
     return manifest
 
@@ -201,19 +179,3 @@ def _likely_asked_kind(old: GalleryManifest) -> str:
     """Return ``auto`` if that gives the kind of the gallery; else the kind."""
     auto = resolve(AUTO, old.rows, dimension=old.dimension)
     return AUTO if old.kind == auto.name else old.factory if old.kind == "factory" else old.kind
-
-
-def check_files(directory: Path, manifest: GalleryManifest, *, deep: bool) -> None:
-    """Compare every file of the gallery with its record.
-
-    Args:
-        directory: The gallery.
-        manifest: Its manifest.
-        deep: Read large files too; otherwise only their size is compared.
-
-    Raises:
-        ArtifactMissingError: A file is missing.
-        ArtifactDamagedError: A file was altered or truncated.
-    """
-    for name, expected in manifest.files.items():
-        check(directory / name, expected, deep=deep)

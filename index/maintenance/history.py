@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactError, GalleryError
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest, check_files, read_manifest
+from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 
 KEEP_BUILDS = 3
@@ -117,7 +118,7 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
         directory = store.directory(build_id)
         gallery = Gallery.open_directory(directory, embedder_digest=None)
         gallery.close()
-        check_files(directory, gallery.manifest, deep=True)
+        check_files(directory, gallery.manifest.files, deep=True)
         store.point_to(build_id)
         return gallery.manifest
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from embedder import manifest as embedders
 from embedder.artifacts.arrays import read_npz
+from embedder.artifacts.files import check_files
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactError, ArtifactMismatchError, CairnError, DeviceError
 from embedder.preprocess import PictureLimits
 from embedder.runtimes.devices import resolve_device
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import check_files, read_manifest
+from index.gallery.manifest import read_manifest
 from index.gallery.store import Store
 from service.contract.schemas import Ready, Refusal
 from service.http.problems import ReloadRefusedError
@@ -65,7 +66,7 @@ def open_recognizer(
         device=device,
     )
     if previous is not None:
-        check_files(directory, manifest, deep=True)
+        check_files(directory, manifest.files, deep=True)
     if previous is not None and previous.embedder.digest == digest:
         embedder = previous.embedder
     else:

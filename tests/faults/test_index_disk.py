@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from embedder.artifacts.files import check_files
 from index.building.journal import SHARD_PICTURES
 from index.gallery.gallery import VECTORS, Gallery
-from index.gallery.manifest import check_files, read_manifest
+from index.gallery.manifest import read_manifest
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder
 
@@ -42,7 +43,7 @@ def build(data: Path, embedder: Path, store: Path, *, max_file_bytes: int) -> tu
 def published(store: Path) -> Path:
     """Return the published build, every byte of it checked."""
     gallery = Gallery.open(store, embedder_digest=None)
-    check_files(gallery.directory, gallery.manifest, deep=True)
+    check_files(gallery.directory, gallery.manifest.files, deep=True)
     return gallery.directory
 
 

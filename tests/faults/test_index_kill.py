@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from embedder.artifacts.files import check_files
 from embedder.errors import StoreBusyError
 from index.building.journal import SHARD_PICTURES
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest, check_files
+from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from tests.conftest import ROOT
 from tests.factories import photographs, tiny_embedder
@@ -74,7 +75,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
 def published(store: Path) -> GalleryManifest:
     """Open what is published, every byte of it checked."""
     gallery = Gallery.open(store, embedder_digest=None)
-    check_files(gallery.directory, gallery.manifest, deep=True)
+    check_files(gallery.directory, gallery.manifest.files, deep=True)
     gallery.close()
     return gallery.manifest
 

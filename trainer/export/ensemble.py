@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from embedder.artifacts.arrays import read_npz, unit_rows, write_npz
+from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactMismatchError, TrainingError
-from embedder.manifest import GOLDEN, Member, check_files, read_manifest
+from embedder.manifest import GOLDEN, Member, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from trainer.export.export import Identity, prove_openvino, publish
@@ -102,7 +103,7 @@ def _open(folder: Path) -> _Part:
     member = manifest.members[0]
     if len(manifest.members) > 1 or member.exported is None:
         raise TrainingError(f"{folder} is not an embedder that a run was exported to")
-    check_files(folder, manifest)
+    check_files(folder, manifest.files, deep=True)
     return _Part(folder, member, member.exported, digest, manifest.ranking)
 
 
