@@ -16,7 +16,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from trainer.model.depthwise_gradient import speed_up
+from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import AverageRecipe, NetworkRecipe
 
@@ -45,7 +45,7 @@ def main() -> None:
     )
     plain = EmbeddingNetwork(recipe).to(memory_format=torch.channels_last).train()
     fast = copy.deepcopy(plain)
-    speed_up(fast)
+    use_fast_depthwise_gradient(fast)
     pictures = torch.randn(options.batch, 3, options.side, options.side)
     pictures = pictures.to(memory_format=torch.channels_last)
     wanted = torch.randn(options.batch, recipe.neck.dimension)

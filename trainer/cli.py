@@ -227,7 +227,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _backbone_recipe(options: argparse.Namespace) -> EmbedderRecipe:
-    from trainer.model.network import pretrained_preprocess
+    from trainer.model.backbone import pretrained_preprocess
     from trainer.recipe import EmbedderRecipe, validated
 
     pooling: dict[str, Any] = {"kind": options.pooling or "average"}

@@ -23,7 +23,7 @@ from index.ranking.ranking import Ranking, mean_of_largest, rank
 from photographs import Photograph, landmark_order
 from trainer.evaluation.validate import embed_photographs
 from trainer.heads.head import Head
-from trainer.model.inference_module import EveryView, finish
+from trainer.model.inference_module import ViewEmbeddings, combine_views
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import Whitening, learn_whitening
 from trainer.recipe import EmbedderRecipe
@@ -149,7 +149,7 @@ class _HeadAnswers(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Answer; the head computes in float32, as in training."""
-        embeddings = self.network.embed_unscaled(pictures)
+        embeddings = self.network.embed_unnormalized(pictures)
         with torch.autocast(pictures.device.type, enabled=False):
             scores = self.head.scores(embeddings, None)
         return torch.stack([best.float() for best in scores.max(dim=1)], dim=1)
@@ -179,7 +179,7 @@ def judge(
     recipe, bf16 = candidate.recipe, candidate.bf16
     if not queries and not recipe.embed_whiten:
         return None, None
-    views = EveryView(candidate.network, recipe.embed_views).eval()
+    views = ViewEmbeddings(candidate.network, recipe.embed_views).eval()
     searched, seen = embed_photographs(views, gallery, recipe.embed, bf16=bf16)
     whitening = None
     if recipe.embed_whiten:
@@ -223,7 +223,7 @@ def _name(query: Photograph) -> str:
 
 
 def _finished(seen: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = finish(torch.from_numpy(seen), whitening).numpy()
+    rows: NDArray[np.float32] = combine_views(torch.from_numpy(seen), whitening).numpy()
     return rows
 
 

@@ -44,8 +44,8 @@ from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from photographs.sample import draw_landmark, draw_scene
 from trainer.model import checkpoint
-from trainer.model.bf16_rounding import settled
-from trainer.model.inference_module import ServedNetwork
+from trainer.model.bf16_rounding import with_rounded_weights
+from trainer.model.inference_module import InferenceModule
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import WHITENING, load_whitening
 from trainer.recipe import EmbedderRecipe, load_recipe
@@ -122,10 +122,10 @@ def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None =
         raise ValueError("there is nothing to learn a whitening from")
     network = EmbeddingNetwork(recipe.network, weights=weights)
     side = recipe.embed.side
-    network.fix_side(side)
+    network.fix_input_side(side)
     finished = Finished(
         recipe.name,
-        ServedNetwork(settled(network), recipe.embed_views).eval(),
+        InferenceModule(with_rounded_weights(network), recipe.embed_views).eval(),
         network.dimension,
         recipe.embed,
         np.empty((0, 3, side, side), np.float16),
@@ -175,11 +175,11 @@ def _open(run: Path) -> tuple[Finished, str]:
         raise ArtifactMismatchError(
             f"network of {run}", expected="that of its recipe.yaml", found="another one"
         ) from error
-    network.fix_side(recipe.embed.side)
+    network.fix_input_side(recipe.embed.side)
     whitening = load_whitening(_existing(run / WHITENING)) if recipe.embed_whiten else None
     finished = Finished(
         recipe.name,
-        ServedNetwork(network, recipe.embed_views, whitening).eval(),
+        InferenceModule(network, recipe.embed_views, whitening).eval(),
         whitening.dimension if whitening else network.dimension,
         recipe.embed,
         read_npz(_existing(run / "crops.npz"))["crops"],

@@ -19,7 +19,7 @@ from embedder.runtimes.torch_export import load_network
 from photographs import Photograph
 from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
 from trainer.export.export import Finished, publish_network
-from trainer.model.inference_module import ServedNetwork
+from trainer.model.inference_module import InferenceModule
 from trainer.model.whitening import learn_whitening
 from trainer.recipe import WhitenRecipe
 
@@ -57,7 +57,7 @@ def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe
     others = manifest.files.keys() - {GOLDEN, member.onnx, member.exported}
     finished = Finished(
         member.name,
-        ServedNetwork(load_network(source / member.exported, "cpu"), whitening=whitening),
+        InferenceModule(load_network(source / member.exported, "cpu"), whitening=whitening),
         whitening.dimension,
         member.preprocess,
         crops.astype(np.float16),

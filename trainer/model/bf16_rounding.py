@@ -1,9 +1,9 @@
-"""Bring a network's weights to numbers that bfloat16 can hold, so that both precisions agree.
+"""Round a network's weights to bfloat16 so that both precisions agree.
 
 An engine that computes in bfloat16 folds each batch norm into the convolution before it and rounds
 the product. Of all that bfloat16 changes in a trained network this rounding is by far the largest
 part: it moves some embeddings by a cosine of 0.015, rounding the activations by 0.001. So the
-weights are rounded here, once, before a network is validated and kept: what is measured, exported
+weights are rounded here, once, before a network is validated and saved: what is measured, exported
 and served is the same network in float32 and in bfloat16.
 """
 
@@ -20,7 +20,7 @@ from trainer.model.network import EmbeddingNetwork
 
 
 @torch.no_grad()
-def settled(network: EmbeddingNetwork) -> EmbeddingNetwork:
+def with_rounded_weights(network: EmbeddingNetwork) -> EmbeddingNetwork:
     """Copy a network with the weights of its convolutions and linear layers rounded.
 
     Each is rounded as it will be after the batch norm that follows it is folded in. A norm counts
@@ -31,16 +31,15 @@ def settled(network: EmbeddingNetwork) -> EmbeddingNetwork:
     """
     copied = copy.deepcopy(network).eval()
     for parent in copied.modules():
-        children = [*parent.children(), None]
-        for layer, following in itertools.pairwise(children):
+        for layer, following in itertools.pairwise([*parent.children(), None]):
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                scale = _fold(layer, following)
+                scale = _folded_scale(layer, following)
                 layer.weight.copy_((layer.weight * scale).bfloat16().float() / scale)
     return copied
 
 
-def _fold(layer: nn.Conv2d | nn.Linear, following: nn.Module | None) -> Tensor:
-    """Return what an engine multiplies each output channel's weights by, shaped like them."""
+def _folded_scale(layer: nn.Conv2d | nn.Linear, following: nn.Module | None) -> Tensor:
+    """Return the factor of each output channel's weights, in a shape that broadcasts to them."""
     shape = (-1, *[1] * (layer.weight.ndim - 1))
     channels = layer.weight.shape[0]
     if not isinstance(following, _BatchNorm) or following.num_features != channels:

@@ -2,8 +2,8 @@
 
 oneDNN has no fast kernel for the gradient of a strided depthwise convolution with respect to its
 input: four such layers take half of a training step of MobileNetV2. The same gradient is a plain
-depthwise convolution, with the kernel turned around, of the output's gradient spread out with
-zeros between, and for that there is a fast kernel.
+depthwise convolution with the flipped kernel over the output's gradient, dilated with zeros, and
+for that there is a fast kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 
-class _StridedDepthwise(torch.autograd.Function):
+class _DepthwiseFunction(torch.autograd.Function):
     """Depthwise convolution ``(n, c, h, w)`` → ``(n, c, h', w')``, padded by half its kernel."""
 
     @staticmethod
@@ -33,35 +33,36 @@ class _StridedDepthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, groups = ctx.stride, weight.shape[0]
         padding = (weight.shape[2] // 2, weight.shape[3] // 2)
-        of_x = of_weight = None
+        x_gradient = weight_gradient = None
         if ctx.needs_input_grad[0]:
-            spread = torch.zeros_like(x)
-            spread[:, :, :: stride[0], :: stride[1]] = gradient
-            of_x = functional.conv2d(spread, weight.flip(2, 3), None, 1, padding, groups=groups)
+            dilated = torch.zeros_like(x)
+            dilated[:, :, :: stride[0], :: stride[1]] = gradient
+            flipped = weight.flip(2, 3)
+            x_gradient = functional.conv2d(dilated, flipped, None, 1, padding, groups=groups)
         if ctx.needs_input_grad[1]:
-            of_weight = conv2d_weight(  # type: ignore[no-untyped-call]  # torch has no types there
+            weight_gradient = conv2d_weight(  # type: ignore[no-untyped-call]  # torch's is untyped
                 x, weight.shape, gradient, stride=stride, padding=padding, groups=groups
             )
-        return of_x, of_weight, None
+        return x_gradient, weight_gradient, None
 
 
 class StridedDepthwise(nn.Conv2d):
     """A strided depthwise convolution whose gradient is fast on CPUs."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve; as any convolution where no gradient is wanted or on another device."""
+        """Convolve; without gradients or on another device, as any convolution."""
         if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            input, weight = input.to(kind), weight.to(kind)
-        output: Tensor = _StridedDepthwise.apply(input, weight, self.stride)
+            dtype = torch.get_autocast_dtype("cpu")
+            input, weight = input.to(dtype), weight.to(dtype)
+        output: Tensor = _DepthwiseFunction.apply(input, weight, self.stride)
         return output
 
 
-def speed_up(network: nn.Module) -> None:
-    """Give every strided depthwise convolution of a network the fast gradient, in place."""
+def use_fast_depthwise_gradient(network: nn.Module) -> None:
+    """Replace the gradient of every strided depthwise convolution of a network, in place."""
     for module in network.modules():
         if type(module) is nn.Conv2d and _is_strided_depthwise(module):
             module.__class__ = StridedDepthwise

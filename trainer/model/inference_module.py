@@ -1,4 +1,4 @@
-"""The network as it leaves the laboratory: views of a picture, their mean, and its whitening."""
+"""The network as it is exported: several views of a picture, their mean, and its whitening."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _VIEWS: Mapping[View, Callable[[Tensor], Tensor]] = {
 }
 
 
-class EveryView(nn.Module):
+class ViewEmbeddings(nn.Module):
     """Embed several views of a picture as one larger batch.
 
     Args:
         network: ``(n, 3, side, side)`` → ``(n, d)`` unit rows.
-        views: What it sees of each picture.
+        views: Those of each picture.
     """
 
     def __init__(self, network: nn.Module, views: Sequence[View]) -> None:
@@ -32,31 +32,31 @@ class EveryView(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute ``(n, views, d)`` of ``(n, 3, side, side)`` pictures."""
-        seen: Tensor = self.network(torch.cat([_VIEWS[view](pictures) for view in self.views]))
-        return seen.reshape(len(self.views), -1, seen.shape[1]).transpose(0, 1)
+        rows: Tensor = self.network(torch.cat([_VIEWS[view](pictures) for view in self.views]))
+        return rows.reshape(len(self.views), -1, rows.shape[1]).transpose(0, 1)
 
 
-def finish(seen: Tensor, whitening: Whitening | None) -> Tensor:
-    """Make one unit vector of several.
+def combine_views(rows: Tensor, whitening: Whitening | None) -> Tensor:
+    """Reduce the embeddings of a picture's views to its unit embedding.
 
     Args:
-        seen: ``(n, views, d)`` unit rows.
-        whitening: Applied to their mean; None leaves it as it is.
+        rows: ``(n, views, d)`` unit rows.
+        whitening: Applied to their mean; None for none.
 
     Returns:
         ``(n, dimension)`` unit rows.
     """
-    rows = functional.normalize(seen.sum(dim=1)) if seen.shape[1] > 1 else seen[:, 0]
-    return rows if whitening is None else functional.normalize(whitening(rows))
+    means = functional.normalize(rows.sum(dim=1)) if rows.shape[1] > 1 else rows[:, 0]
+    return means if whitening is None else functional.normalize(whitening(means))
 
 
-class ServedNetwork(nn.Module):
+class InferenceModule(nn.Module):
     """What is exported: a network, all its views, and its whitening.
 
     Args:
         network: ``(n, 3, side, side)`` → ``(n, d)`` unit rows.
-        views: What it sees of each picture.
-        whitening: See :func:`finish`.
+        views: Those of each picture.
+        whitening: See :func:`combine_views`.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class ServedNetwork(nn.Module):
         whitening: Whitening | None = None,
     ) -> None:
         super().__init__()
-        self.every_view = EveryView(network, views)
+        self.embed_views = ViewEmbeddings(network, views)
         self.whitening = whitening
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute unit embeddings ``(n, dimension)`` of ``(n, 3, side, side)`` pictures."""
-        return finish(self.every_view(pictures), self.whitening)
+        return combine_views(self.embed_views(pictures), self.whitening)

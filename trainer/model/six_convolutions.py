@@ -1,4 +1,4 @@
-"""A small convolutional network to be trained from scratch, as in a first course on the subject."""
+"""A small convolutional network for training from scratch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NAME = "six_convolutions"
 class SixConvolutions(nn.Sequential):
     """Six convolutions, each with a ReLU and a max-pool.
 
-    ``(n, 3, side, side)`` → ``(n, 256, side/64, side/64)``. Made for pictures of
-    800 × 800 pixels; any side from 64 up will do.
+    ``(n, 3, side, side)`` → ``(n, 256, side/64, side/64)``. Designed for pictures of
+    800 × 800 pixels; any side from 64 up works.
     """
 
     num_features = 256

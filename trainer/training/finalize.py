@@ -16,7 +16,7 @@ from trainer.evaluation.rule_ladder import Candidate, judge
 from trainer.evaluation.validate import served_figures
 from trainer.heads import make_head
 from trainer.model import checkpoint
-from trainer.model.inference_module import ServedNetwork
+from trainer.model.inference_module import InferenceModule
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import WHITENING, save_whitening
 from trainer.training.setup import Laboratory
@@ -66,7 +66,7 @@ def conclude(lab: Laboratory, report: dict[str, Any]) -> dict[str, Any]:
     if judged:
         report |= {"ladder": judged.ladder, "class_sizes": judged.class_sizes}
     if lab.tested:
-        served = ServedNetwork(best.network, recipe.embed_views, whitening).to(lab.device).eval()
+        served = InferenceModule(best.network, recipe.embed_views, whitening).to(lab.device).eval()
         figures = served_figures(served, gallery, lab.tested, recipe.embed, bf16=lab.bf16)
         report |= {"tested": len(lab.tested), "test_gap": figures.gap}
     if processes.is_first():

@@ -63,7 +63,7 @@ class TrainingState:
 
     def freeze(self, *, frozen: bool) -> None:
         """Make ready to learn, the backbone staying as it is if ``frozen``."""
-        self.network.prepare_to_learn(backbone=not frozen)
+        self.network.set_training_mode(backbone=not frozen)
         if frozen != self._frozen:
             self._frozen, self._learner = frozen, None
 

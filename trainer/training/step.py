@@ -106,7 +106,7 @@ class _Unscaled(nn.Module):
     def __init__(self, network: EmbeddingNetwork, *, compiled: bool) -> None:
         super().__init__()
         self.network = network
-        embed = network.embed_unscaled
+        embed = network.embed_unnormalized
         self._embed = _compile(embed) if compiled else embed
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.evaluation.validate import GOLDEN_CROPS, Figures, prepare_crops, served_figures
 from trainer.heads import make_head, recount
 from trainer.model import checkpoint
-from trainer.model.bf16_rounding import settled
+from trainer.model.bf16_rounding import with_rounded_weights
 from trainer.model.checkpoint import Progress
-from trainer.model.depthwise_gradient import speed_up
+from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import Recipe, StageRecipe, load_recipe
 from trainer.training.allocator import enough_memory
@@ -110,7 +110,7 @@ def train(
             started = time.monotonic()
             with enough_memory(progress.stage, stage, lab.last):
                 facts = _run_epoch(lab, state, stage, scalars)
-                kept = settled(state.averaged)
+                kept = with_rounded_weights(state.averaged)
                 figures = _judge(lab, kept)
             best, score = progress.best_score, figures.gap
             keep = score >= best - _standard_error(best, len(lab.kept_back))
@@ -270,7 +270,7 @@ def _take_up(
 
 
 def _make_state(lab: Laboratory, network: EmbeddingNetwork, lesson: Lesson) -> TrainingState:
-    speed_up(network)
+    use_fast_depthwise_gradient(network)
     if processes.size() > 1:
         synchronize_norms(network, lab.device)
     return TrainingState(

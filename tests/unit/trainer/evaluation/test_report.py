@@ -137,13 +137,13 @@ class Coarse(nn.Module):
         torch.manual_seed(3)
         self.turn = nn.Linear(48, 16)
 
-    def embed_unscaled(self, pictures: Tensor) -> Tensor:
+    def embed_unnormalized(self, pictures: Tensor) -> Tensor:
         """Compute embeddings of any length."""
         return self.turn(nn.functional.adaptive_avg_pool2d(pictures, 4).flatten(1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Compute unit rows."""
-        return nn.functional.normalize(self.embed_unscaled(pictures))
+        return nn.functional.normalize(self.embed_unnormalized(pictures))
 
 
 def mixtures(folder: Path, first: int, number: int) -> list[Photograph]:

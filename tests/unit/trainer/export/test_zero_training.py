@@ -18,7 +18,7 @@ from embedder.manifest import Fit, Interpolation, Preprocess, read_manifest, wri
 from photographs import open_data
 from tests.factories import photographs, tiny_embedder, view_bytes
 from trainer.cli import main
-from trainer.model.network import pretrained_preprocess
+from trainer.model.backbone import pretrained_preprocess
 from trainer.model.whitening import learn_whitening
 from trainer.recipe import WhitenRecipe
 

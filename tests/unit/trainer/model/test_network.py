@@ -14,7 +14,8 @@ import trainer
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RecipeError
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
-from trainer.model.network import EmbeddingNetwork, GeM
+from trainer.model.network import EmbeddingNetwork
+from trainer.model.pooling import GeM
 from trainer.recipe import NetworkRecipe, load_recipe
 
 BACKBONE = "mobilenetv3_small_050"
@@ -89,7 +90,7 @@ def test_fixing_the_side_changes_no_embedding() -> None:
     network = EmbeddingNetwork(recipe(backbone="vit_tiny_patch16_224")).eval()
     pictures = torch.randn(2, 3, 96, 96)
     before = network(pictures)
-    network.fix_side(96)
+    network.fix_input_side(96)
     assert torch.allclose(network(pictures), before, atol=1e-5)
 
 
@@ -172,7 +173,7 @@ def test_a_frozen_norm_stays_frozen_when_norms_are_synchronized() -> None:
     """The name means the norm that stands there now, not the one that was replaced."""
     network = EmbeddingNetwork(recipe(frozen=("bn1",)))
     synchronize_norms(network, torch.device("cpu"))
-    network.prepare_to_learn(backbone=True)
+    network.set_training_mode(backbone=True)
     norms = dict(network.backbone.named_modules())
     assert not norms["bn1"].training
     assert not norms["bn1"].weight.requires_grad
