@@ -42,8 +42,9 @@ def make(contender: str) -> nn.Module:
     from trainer.heads.subcenter_arcface import SubcenterArcFace
 
     margins = torch.full((LANDMARKS,), MARGIN)
-    sample = SAMPLE if contender == "sampled" else 1.0
-    return SubcenterArcFace(DIMENSION, margins, centers=CENTERS, scale=SCALE, sample=sample)
+    head = SubcenterArcFace(DIMENSION, margins, centers=CENTERS, scale=SCALE)
+    head.sample = SAMPLE if contender == "sampled" else 1.0
+    return head
 
 
 def one_pass(head: nn.Module, embeddings: Tensor, labels: Tensor) -> float:

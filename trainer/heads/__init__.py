@@ -1,8 +1,9 @@
-"""Heads: from embeddings and labels to the loss of training. Thrown away at export."""
+"""Heads: from embeddings and labels to the training loss; an embedder holds none.
+
+They know nothing of pictures and steps.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,11 @@ from trainer.recipe import (
     SubcenterArcFaceRecipe,
 )
 
+__all__ = ["Head", "make_head", "set_class_counts"]
+
 
 def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> Head:
-    """Make the head that a recipe asks for.
+    """Make the head of a recipe.
 
     Args:
         recipe: Kind and constants.
@@ -36,27 +39,15 @@ def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> 
     Raises:
         TrainingError: There are too few landmarks for this head.
     """
-    weights = None
+    head = _make_unweighted(recipe, dimension, counts)
+    head.sample = recipe.sample
     if recipe.class_weights == "rarity":
-        weights = torch.from_numpy(rarity_weights(counts)).float()
-    shared: dict[str, Any] = {"weights": weights, "sample": recipe.sample}
-    if isinstance(recipe, SoftmaxRecipe):
-        return Softmax(dimension, len(counts), relu=recipe.relu, dropout=recipe.dropout, **shared)
-    if isinstance(recipe, AdaCosRecipe):
-        return AdaCos(dimension, len(counts), variant=recipe.variant, **shared)
-    if isinstance(recipe, CosFaceRecipe):
-        return CosFace(dimension, len(counts), scale=recipe.scale, margin=recipe.margin, **shared)
-    return SubcenterArcFace(
-        dimension,
-        _margins(recipe.margin, counts),
-        centers=recipe.centers if isinstance(recipe, SubcenterArcFaceRecipe) else 1,
-        scale=recipe.scale,
-        **shared,
-    )
+        head.weights = torch.from_numpy(rarity_weights(counts)).float()
+    return head
 
 
-def recount(head: Head, recipe: HeadRecipe, counts: NDArray[np.int64]) -> None:
-    """Give a head the weights and margins of other numbers of pictures; what it learned stays.
+def set_class_counts(head: Head, recipe: HeadRecipe, counts: NDArray[np.int64]) -> None:
+    """Recompute a head's weights and margins for other numbers of pictures; centers stay.
 
     Args:
         head: Made by the same recipe, for as many landmarks.
@@ -71,8 +62,21 @@ def recount(head: Head, recipe: HeadRecipe, counts: NDArray[np.int64]) -> None:
         head.margins.copy_(_margins(recipe.margin, counts))
 
 
+def _make_unweighted(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> Head:
+    landmarks = len(counts)
+    if isinstance(recipe, SoftmaxRecipe):
+        return Softmax(dimension, landmarks, relu=recipe.relu, dropout=recipe.dropout)
+    if isinstance(recipe, AdaCosRecipe):
+        return AdaCos(dimension, landmarks, variant=recipe.variant)
+    if isinstance(recipe, CosFaceRecipe):
+        return CosFace(dimension, landmarks, scale=recipe.scale, margin=recipe.margin)
+    centers = recipe.centers if isinstance(recipe, SubcenterArcFaceRecipe) else 1
+    margins = _margins(recipe.margin, counts)
+    return SubcenterArcFace(dimension, margins, centers=centers, scale=recipe.scale)
+
+
 def _margins(recipe: DynamicMargin | ConstantMargin, counts: NDArray[np.int64]) -> torch.Tensor:
     if isinstance(recipe, DynamicMargin):
-        limits = {"smallest": recipe.smallest, "largest": recipe.largest}
-        return torch.from_numpy(dynamic_margins(counts, **limits)).float()
-    return torch.from_numpy(np.full(len(counts), recipe.radians)).float()
+        margins = dynamic_margins(counts, smallest=recipe.smallest, largest=recipe.largest)
+        return torch.from_numpy(margins).float()
+    return torch.full((len(counts),), recipe.radians, dtype=torch.float32)

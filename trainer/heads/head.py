@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.heads.nearest import nearest_cosines, take_rows
+from trainer.heads.cosines import nearest_cosines, take_rows
 
 
 def rarity_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -27,27 +27,27 @@ def rarity_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 class Head(nn.Module):
-    """Cross-entropy over landmarks. A head is thrown away when an embedder is exported.
+    """Cross-entropy over landmarks.
 
     Args:
         landmarks: Their number ``C``.
-        weights: ``(C,)``, what the loss of a picture of each landmark counts; None: all 1. The
-            mean is weighted, so its size does not depend on them.
-        sample: Part of the landmarks over which a step computes its softmax: those of the batch
-            and others drawn anew each time (An et al., *Partial FC: Training 10 Million
+
+    Attributes:
+        weights: ``(C,)``, weight of each landmark in the loss; None: all 1. The mean is
+            weighted, so its size does not depend on them.
+        sample: Fraction of the landmarks over which a step computes its softmax: those of the
+            batch and others drawn at random (An et al., *Partial FC: Training 10 Million
             Identities on a Single Machine*, 2021). They are drawn from torch's own generator on
             the CPU, which a checkpoint holds, so that a resumed run draws the same.
     """
 
     weights: Tensor | None
 
-    def __init__(
-        self, landmarks: int, *, weights: Tensor | None = None, sample: float = 1.0
-    ) -> None:
+    def __init__(self, landmarks: int) -> None:
         super().__init__()
         self.landmarks = landmarks
-        self.sample = sample
-        self.register_buffer("weights", weights)
+        self.sample = 1.0
+        self.register_buffer("weights", None)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Compute the mean loss.
@@ -56,75 +56,65 @@ class Head(nn.Module):
             embeddings: ``(n, d)``, of any length.
             labels: ``(n,)``, landmark of each.
         """
-        chosen = self.choose(labels)
-        places = labels if chosen is None else torch.searchsorted(chosen, labels)
-        logits = self.logits(self.scores(embeddings, chosen), labels, places)
+        sampled = self.sample_landmarks(labels)
+        columns = labels if sampled is None else torch.searchsorted(sampled, labels)
+        logits = self.logits(self.scores(embeddings, sampled), labels, columns)
         weights = self.weights
-        if weights is not None and chosen is not None:
-            weights = weights[chosen]
-        return functional.cross_entropy(logits, places, weight=weights)
+        if weights is not None and sampled is not None:
+            weights = weights[sampled]
+        return functional.cross_entropy(logits, columns, weight=weights)
 
-    def mass(self, labels: Tensor) -> Tensor:
-        """Return what pictures of these landmarks count together in the mean loss."""
+    def weight_sum(self, labels: Tensor) -> Tensor:
+        """Sum the class weights of pictures of these landmarks: the divisor of the mean loss."""
         if self.weights is None:
             return torch.full((), float(len(labels)), device=labels.device)
         return self.weights[labels].sum()
 
-    def choose(self, labels: Tensor) -> Tensor | None:
-        """Draw the landmarks of this step: sorted numbers; None for all of them."""
-        wanted = max(round(self.sample * self.landmarks), 2)
-        if wanted >= self.landmarks:
+    def sample_landmarks(self, labels: Tensor) -> Tensor | None:
+        """Draw the landmarks of this step: ``(C',)`` ascending numbers; None for all of them."""
+        number = max(round(self.sample * self.landmarks), 2)
+        if number >= self.landmarks:
             return None
         present = torch.unique(labels)
-        chance = torch.rand(self.landmarks).to(labels.device)
-        chance[present] = 2.0
-        number = max(wanted, len(present))
-        return chance.topk(number, sorted=False).indices.sort().values
+        priorities = torch.rand(self.landmarks).to(labels.device)
+        priorities[present] = 2.0
+        number = max(number, len(present))
+        return priorities.topk(number, sorted=False).indices.sort().values
 
     @abstractmethod
-    def scores(self, embeddings: Tensor, chosen: Tensor | None) -> Tensor:
-        """Compare embeddings with the chosen landmarks: ``(n, d)`` → ``(n, C')``."""
+    def scores(self, embeddings: Tensor, sampled: Tensor | None) -> Tensor:
+        """Compare embeddings with the sampled landmarks: ``(n, d)`` → ``(n, C')``."""
 
     @abstractmethod
-    def logits(self, scores: Tensor, labels: Tensor, places: Tensor) -> Tensor:
+    def logits(self, scores: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
         """Turn scores into logits.
 
         Args:
             scores: ``(n, C')``.
             labels: ``(n,)``, landmark of each picture among all.
-            places: ``(n,)``, its column in ``scores``.
+            columns: ``(n,)``, its column in ``scores``.
         """
 
 
 class CosineHead(Head):
-    """A head that compares by cosine, with one or several centers for each landmark.
+    """A head that compares by cosine, with one or several centers per landmark.
 
     Args:
         dimension: Length ``d`` of the embeddings.
         landmarks: Their number ``C``.
-        centers: Sub-centers ``K`` of each landmark; its cosine is that of the nearest one.
-        weights: See :class:`Head`.
-        sample: See :class:`Head`.
+        centers: Sub-centers ``K`` per landmark; its cosine is that of the nearest one.
     """
 
-    def __init__(
-        self,
-        dimension: int,
-        landmarks: int,
-        *,
-        centers: int = 1,
-        weights: Tensor | None = None,
-        sample: float = 1.0,
-    ) -> None:
-        super().__init__(landmarks, weights=weights, sample=sample)
+    def __init__(self, dimension: int, landmarks: int, *, centers: int = 1) -> None:
+        super().__init__(landmarks)
         self.centers = centers
         self.weight = nn.Parameter(torch.empty(landmarks * centers, dimension))
         nn.init.xavier_normal_(self.weight)
 
-    def scores(self, embeddings: Tensor, chosen: Tensor | None) -> Tensor:
+    def scores(self, embeddings: Tensor, sampled: Tensor | None) -> Tensor:
         """Return the cosine of each embedding with each landmark's nearest sub-center."""
         weight: Tensor = self.weight
-        if chosen is not None:
-            weight = take_rows(weight.view(self.landmarks, -1), chosen)
-            weight = weight.view(len(chosen) * self.centers, -1)
+        if sampled is not None:
+            weight = take_rows(weight.view(self.landmarks, -1), sampled)
+            weight = weight.view(len(sampled) * self.centers, -1)
         return nearest_cosines(embeddings, weight, self.centers)

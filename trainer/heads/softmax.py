@@ -1,4 +1,4 @@
-"""Softmax: a plain linear classifier, whose inputs serve as embeddings."""
+"""Softmax: a linear classifier, whose inputs serve as embeddings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.heads.cosines import take_rows
 from trainer.heads.head import Head
-from trainer.heads.nearest import take_rows
 
 
 class Softmax(Head):
@@ -18,37 +18,28 @@ class Softmax(Head):
     Args:
         dimension: Length ``d`` of the embeddings.
         landmarks: Their number ``C``.
-        relu: Cut negative features off first.
-        dropout: Dropped part of the features.
-        weights: See :class:`~trainer.heads.head.Head`.
-        sample: See :class:`~trainer.heads.head.Head`.
+        relu: Apply a ReLU to the features first.
+        dropout: Dropout probability of the features.
     """
 
     def __init__(
-        self,
-        dimension: int,
-        landmarks: int,
-        *,
-        relu: bool = False,
-        dropout: float = 0.0,
-        weights: Tensor | None = None,
-        sample: float = 1.0,
+        self, dimension: int, landmarks: int, *, relu: bool = False, dropout: float = 0.0
     ) -> None:
-        super().__init__(landmarks, weights=weights, sample=sample)
+        super().__init__(landmarks)
         self.relu = relu
         self.dropout = nn.Dropout(dropout)
-        bound = 1 / math.sqrt(dimension)  # as torch.nn.Linear begins
+        bound = 1 / math.sqrt(dimension)  # the initialization of torch.nn.Linear
         self.weight = nn.Parameter(torch.empty(landmarks, dimension).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(landmarks).uniform_(-bound, bound))
 
-    def scores(self, embeddings: Tensor, chosen: Tensor | None) -> Tensor:
+    def scores(self, embeddings: Tensor, sampled: Tensor | None) -> Tensor:
         """Apply the linear layer."""
         features = self.dropout(embeddings.relu() if self.relu else embeddings)
-        if chosen is None:
+        if sampled is None:
             return functional.linear(features, self.weight, self.bias)
-        weight = take_rows(self.weight, chosen)
-        return functional.linear(features, weight, self.bias[chosen])
+        weight = take_rows(self.weight, sampled)
+        return functional.linear(features, weight, self.bias[sampled])
 
-    def logits(self, scores: Tensor, labels: Tensor, places: Tensor) -> Tensor:
-        """Take the scores as they are."""
+    def logits(self, scores: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
+        """Return the scores."""
         return scores

@@ -18,10 +18,10 @@ from trainer.heads.head import CosineHead
 def dynamic_margins(
     counts: NDArray[np.int64], *, smallest: float = 0.05, largest: float = 0.5
 ) -> NDArray[np.float64]:
-    """Give each landmark a margin, larger the rarer it is.
+    """Return a margin per landmark, larger the rarer it is.
 
-    ``t = n^(-1/4)``, stretched so that the most frequent landmark gets ``smallest`` and the
-    rarest ``largest``. Landmarks that all have the same size all get ``smallest``.
+    ``t = n^(-1/4)``, scaled so that the most frequent landmark gets ``smallest`` and the rarest
+    ``largest``. If all have equally many pictures, all get ``smallest``.
 
     Args:
         counts: ``(C,)``, pictures of each landmark, all positive.
@@ -45,43 +45,32 @@ def dynamic_margins(
 
 
 class SubcenterArcFace(CosineHead):
-    """Scaled cosines, the true landmark's angle widened by its margin; with ``K`` = 1, ArcFace.
+    """Scaled cosines with an angular margin; with ``K`` = 1, ArcFace.
 
     Args:
         dimension: Length ``d`` of the embeddings.
         margins: ``(C,)`` radians.
-        centers: Sub-centers ``K`` of each landmark; its cosine is that of the nearest one.
-        scale: What the cosines are multiplied by.
-        weights: See :class:`~trainer.heads.head.Head`.
-        sample: See :class:`~trainer.heads.head.Head`.
+        centers: Sub-centers ``K`` per landmark; its cosine is that of the nearest one.
+        scale: Factor of the cosines.
     """
 
     margins: Tensor
 
-    def __init__(
-        self,
-        dimension: int,
-        margins: Tensor,
-        *,
-        centers: int,
-        scale: float,
-        weights: Tensor | None = None,
-        sample: float = 1.0,
-    ) -> None:
-        super().__init__(dimension, len(margins), centers=centers, weights=weights, sample=sample)
+    def __init__(self, dimension: int, margins: Tensor, *, centers: int, scale: float) -> None:
+        super().__init__(dimension, len(margins), centers=centers)
         self.scale = scale
         self.register_buffer("margins", margins)
 
-    def logits(self, scores: Tensor, labels: Tensor, places: Tensor) -> Tensor:
-        """Widen the true angles, then scale."""
-        return self.scale * widen(scores, places, self.margins[labels])
+    def logits(self, scores: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
+        """Add the margins to the true angles, then scale."""
+        return self.scale * add_angular_margins(scores, columns, self.margins[labels])
 
 
-def widen(cosines: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
+def add_angular_margins(cosines: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
     """Replace each true landmark's ``cos θ`` by ``cos(θ + m)``.
 
-    Where ``θ + m`` would pass π, the cosine would rise again; there it goes on as the straight
-    line ``cos θ - m·sin m``. The sine is kept off zero, where its gradient is not finite.
+    Where ``θ + m`` exceeds π, the cosine would rise again; there it is replaced by the straight
+    line ``cos θ - m·sin m``. The sine is kept above zero, where its gradient is not finite.
 
     Args:
         cosines: ``(n, C)``.
@@ -90,6 +79,6 @@ def widen(cosines: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
     """
     true = cosines.gather(1, labels[:, None]).squeeze(1)
     sines = (1 - true * true).clamp_min(1e-12).sqrt()
-    turned = true * margins.cos() - sines * margins.sin()
-    widened = torch.where(true > -margins.cos(), turned, true - margins * margins.sin())
-    return cosines.scatter(1, labels[:, None], widened[:, None])
+    rotated = true * margins.cos() - sines * margins.sin()
+    moved = torch.where(true > -margins.cos(), rotated, true - margins * margins.sin())
+    return cosines.scatter(1, labels[:, None], moved[:, None])

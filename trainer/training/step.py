@@ -88,7 +88,7 @@ class Learner:
         return loss
 
     def _mass(self, labels: Sequence[Tensor]) -> Tensor:
-        return self._head.mass(self._joined(labels))
+        return self._head.weight_sum(self._joined(labels))
 
     def _joined(self, labels: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(labels)).to(self._device, non_blocking=True)

@@ -33,7 +33,7 @@ from trainer.data.loading import Batch, VariedPictures, epoch_batches, load_batc
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.evaluation.validate import GOLDEN_CROPS, Figures, prepare_crops, served_figures
-from trainer.heads import make_head, recount
+from trainer.heads import make_head, set_class_counts
 from trainer.model import checkpoint
 from trainer.model.bf16_rounding import with_rounded_weights
 from trainer.model.checkpoint import Progress
@@ -288,7 +288,7 @@ def _change_lesson(lab: Laboratory, state: TrainingState) -> None:
         return
     lesson, recipe = lab.lessons[state.progress.stage], lab.recipe.head
     if lesson.landmarks == state.landmarks:
-        recount(state.head, recipe, lesson.counts)
+        set_class_counts(state.head, recipe, lesson.counts)
         return
     _log.info("%d other landmarks: head and optimizer begin anew", len(lesson.landmarks))
     head = make_head(recipe, state.network.dimension, lesson.counts).to(lab.device)

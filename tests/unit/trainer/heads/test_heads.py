@@ -1,4 +1,4 @@
-"""Every head is its published formula; the lean and the sampled way give the plain one's."""
+"""Every head is its published formula; chunked and sampled heads equal the plain one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedder.errors import TrainingError
-from trainer.heads import make_head, nearest
+from trainer.heads import cosines, make_head
 from trainer.heads.adacos import AdaCos
 from trainer.heads.cosface import CosFace
+from trainer.heads.cosines import chunked_cosines, nearest_cosines
 from trainer.heads.head import Head
-from trainer.heads.nearest import lean_cosines, nearest_cosines
 from trainer.heads.softmax import Softmax
 from trainer.heads.subcenter_arcface import SubcenterArcFace
 from trainer.recipe import HeadRecipe
@@ -182,7 +182,7 @@ def test_a_sample_is_the_softmax_over_the_drawn_landmarks(name: str) -> None:
     head = make(name, classes=50, sample=0.5, class_weights="rarity")
     embeddings, labels = batch(classes=50)
     drawn = torch.get_rng_state()
-    chosen = head.choose(labels)
+    chosen = head.sample_landmarks(labels)
     assert chosen is not None
     assert len(chosen) == 25
     assert set(labels.tolist()) <= set(chosen.tolist())
@@ -207,20 +207,20 @@ def test_a_sample_is_drawn_anew_and_follows_the_generator() -> None:
     head = make("arcface", classes=200, sample=0.2)
     labels = torch.tensor([3, 3, 150])
     torch.manual_seed(5)
-    first, second = head.choose(labels), head.choose(labels)
+    first, second = head.sample_landmarks(labels), head.sample_landmarks(labels)
     torch.manual_seed(5)
-    assert torch.equal(first, head.choose(labels))
+    assert torch.equal(first, head.sample_landmarks(labels))
     assert not torch.equal(first, second)
-    assert make("arcface", classes=200).choose(labels) is None
+    assert make("arcface", classes=200).sample_landmarks(labels) is None
 
 
 @pytest.mark.parametrize("centers", [1, 3])
-@pytest.mark.parametrize("piece", [4, 64])
-def test_the_lean_way_gives_the_plain_gradients(
-    centers: int, piece: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chunk", [4, 64])
+def test_chunked_cosines_have_the_plain_gradients(
+    centers: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cosines, loss and both gradients agree with float64, in pieces that do not divide evenly."""
-    monkeypatch.setattr(nearest, "PIECE", piece)
+    """Cosines, loss and both gradients agree with float64, in chunks that do not divide evenly."""
+    monkeypatch.setattr(cosines, "CHUNK", chunk)
     torch.manual_seed(6)
     margins = torch.linspace(0.05, 0.5, 37)
     head = SubcenterArcFace(D, margins, centers=centers, scale=30.0)
@@ -236,20 +236,22 @@ def test_the_lean_way_gives_the_plain_gradients(
         return [cosines, loss, *torch.autograd.grad(loss, (x, w))]
 
     exact = gradients(lambda x, w: nearest_cosines(x, w, centers), torch.float64)
-    lean = gradients(lambda x, w: lean_cosines(functional.normalize(x), w, centers), torch.float32)
-    for ours, theirs in zip(lean, exact, strict=True):
+    chunked = gradients(
+        lambda x, w: chunked_cosines(functional.normalize(x), w, centers), torch.float32
+    )
+    for ours, theirs in zip(chunked, exact, strict=True):
         assert ours.double().sub(theirs).abs().max() < 1e-5
 
 
-def test_many_landmarks_take_the_lean_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_landmarks_are_compared_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a size on, the head keeps one cosine per landmark and the loss stays the same."""
     torch.manual_seed(7)
     head, (embeddings, labels) = make("subcenter_arcface"), batch()
     plain = head(embeddings, labels)
-    monkeypatch.setattr(nearest, "LEAN_FROM", head.weight.numel())
-    lean = head(embeddings, labels)
-    assert "Lean" in str(head.scores(embeddings, None).grad_fn)
-    assert lean.item() == pytest.approx(plain.item(), rel=1e-6)
+    monkeypatch.setattr(cosines, "CHUNKED_FROM", head.weight.numel())
+    chunked = head(embeddings, labels)
+    assert "Chunked" in str(head.scores(embeddings, None).grad_fn)
+    assert chunked.item() == pytest.approx(plain.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["subcenter_arcface", "arcface", "cosface"])

@@ -11,7 +11,7 @@ from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
 from torch import Tensor
 
 from trainer.heads import make_head
-from trainer.heads.subcenter_arcface import SubcenterArcFace, dynamic_margins, widen
+from trainer.heads.subcenter_arcface import SubcenterArcFace, add_angular_margins, dynamic_margins
 from trainer.recipe import SubcenterArcFaceRecipe
 
 N, D, CLASSES = 12, 16, 7
@@ -108,7 +108,9 @@ def test_the_widened_angle_never_makes_a_picture_fit_better() -> None:
     """The true logit only falls by the margin, and falls with the angle over the whole circle."""
     cosines = torch.linspace(1, -1, 2001, dtype=torch.float64)[:, None]
     labels = torch.zeros(2001, dtype=torch.int64)
-    widened = widen(cosines, labels, torch.full((2001,), 0.5, dtype=torch.float64))[:, 0]
+    widened = add_angular_margins(cosines, labels, torch.full((2001,), 0.5, dtype=torch.float64))[
+        :, 0
+    ]
     assert (widened <= cosines[:, 0]).all()
     assert (widened.diff() < 1e-12).all()
 

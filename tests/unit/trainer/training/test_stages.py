@@ -10,7 +10,7 @@ import pytest
 from photographs import Photograph, open_data
 from tests.factories import photographs
 from tests.recipes import tiny_recipe
-from trainer.heads import make_head, recount
+from trainer.heads import make_head, set_class_counts
 from trainer.model import checkpoint
 from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
@@ -80,7 +80,7 @@ def test_recounting_leaves_what_a_head_has_learned(recipe: Recipe) -> None:
     head = make_head(weighted, 8, np.array([5, 5, 5]))
     other = make_head(weighted, 8, np.array([1, 10, 100]))
     before = head.state_dict()["weight"].clone()
-    recount(head, weighted, np.array([1, 10, 100]))
+    set_class_counts(head, weighted, np.array([1, 10, 100]))
     found, expected = head.state_dict(), other.state_dict()
     assert found["weight"].equal(before)
     assert found["margins"].equal(expected["margins"])
