@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.artifacts.files import record, sha256_bytes, sync_tree
 from index.building.pipeline import progress_bar
-from index.building.recall import Answers, compare, exact_answers, prove
+from index.building.recall import Answers, compare, exact_answers, measure_recall
 from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
 from index.gallery.gallery import VECTORS, Gallery, write_vectors
 from index.gallery.manifest import EmbedderReference, GalleryManifest, ListReference
@@ -134,7 +134,7 @@ def build(
         files=files,
     )
     with watch.stage("prove"):
-        manifest = prove(directory, manifest)
+        manifest = measure_recall(directory, manifest)
     with watch.stage("sync"):
         sync_tree(directory)
     return manifest, time.monotonic() - started - drawing

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from embedder.embedder import Embedder
-from index.evaluation.calibrate import LabeledAnswers, label, learn
-from index.evaluation.evaluate import Judged, evaluate
+from index.evaluation.calibrate import LabeledAnswers, fit_calibration, label_answers
+from index.evaluation.evaluate import evaluate
 from index.evaluation.metrics import Prediction, gap
+from index.evaluation.queries import AnsweredQueries
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import recognize_by
 from index.ranking.ranking import Ranking
@@ -47,7 +48,9 @@ def main() -> None:
         closing(Gallery.open(asked.store, embedder_digest=embedder.digest)) as gallery,
     ):
         figures, judged = evaluate(gallery, embedder, open_data(asked.data))
-        answers = label(gallery, judged.vectors, [query.landmark_ids for query in judged.queries])
+        answers = label_answers(
+            gallery, judged.vectors, [query.landmark_ids for query in judged.queries]
+        )
         plain, ranking = _plain(gallery, judged), gallery.manifest.ranking
     for rung in figures.ladder:
         figures_of_rung = f"GAP {rung.gap:.4f}  top-1 {rung.top1:.4f}  AUROC {rung.auroc:.4f}"
@@ -65,7 +68,7 @@ def main() -> None:
     print(json.dumps(_summary(halvings, asked.precision_target)))
 
 
-def _plain(gallery: Gallery, judged: Judged) -> LabeledAnswers:
+def _plain(gallery: Gallery, judged: AnsweredQueries) -> LabeledAnswers:
     """Answer by the nearest picture alone, whatever the gallery's ranking is."""
     answers = recognize_by(Ranking(), gallery, judged.vectors)
     named = [gallery.catalog.landmark_id(answer.landmark) for answer in answers]
@@ -89,7 +92,7 @@ def _judge(
     """Learn on the first of two halves, and judge the second."""
     taught, asked = (_part(answers, queries, half) for half in halves)
     nearest = _part(plain, queries, halves[1])
-    learned, calibration = learn(taught, ranking, target, data="half", build_id="half")
+    learned, calibration = fit_calibration(taught, ranking, target, data="half", build_id="half")
     confidences = asked.scores - learned.query_penalty * asked.penalties
     believed = asked.right[confidences >= calibration.threshold]
     own = [queries[place] for place in halves[1]]

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from index.building.build import says_the_same
+from index.building.publish import same_content
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 from photographs.sample import draw_landmark
@@ -91,7 +91,7 @@ def main() -> None:
         "changed_cpu_s": round(some_cpu, 2),
         "changed_share": round(some_cpu / full_cpu, 4),
         "unchanged_stays": stayed,
-        "identical": says_the_same(published(store), published(anew)),
+        "identical": same_content(published(store), published(anew)),
     }
     print(json.dumps(result))
 

@@ -21,9 +21,9 @@ from embedder.command_line import say
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
-    from index.building.build import BuildRecipe
+    from index.building.embedder_choice import EmbedderChoice
     from index.building.extras import DistractorSet
-    from index.building.rebuild import EmbedderChoice
+    from index.building.recipe import BuildRecipe
     from index.gallery.gallery import Gallery
     from index.gallery.manifest import GalleryManifest
     from index.ranking.ranking import Ranking
@@ -389,15 +389,15 @@ def _positive(text: str) -> int:
 
 def _build(asked: argparse.Namespace) -> dict[str, object]:
     from index.building.build import build
-    from index.building.extras import Furnishing
+    from index.building.extras import Extras
     from index.gallery.store import Store
     from photographs import open_data
 
     data = open_data(asked.data)
     _check_distractors(asked)
     with closing(_load_embedder(asked)) as embedder:
-        furnishing = Furnishing(_ranking(asked, embedder), _distractors(asked, embedder))
-        recipe = replace(_recipe(asked), furnishing=furnishing, thumbnail_side=asked.thumbnails)
+        extras = Extras(_ranking(asked, embedder), _distractors(asked, embedder))
+        recipe = replace(_recipe(asked), extras=extras, thumbnail_side=asked.thumbnails)
         return _describe(asked, build(Store(asked.store), embedder, data, recipe))
 
 
@@ -416,8 +416,8 @@ def _rebuild(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _extend(asked: argparse.Namespace) -> dict[str, object]:
-    from index.building.rebuild import add
     from index.gallery.store import Store
+    from index.maintenance.add import add
     from photographs import open_data
 
     data = open_data(asked.data)
@@ -434,18 +434,13 @@ def _remove(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _list(asked: argparse.Namespace) -> dict[str, object]:
-    from dataclasses import asdict
-
     from index.gallery.store import Store
     from index.maintenance.history import list_builds
 
     builds = list_builds(Store(asked.store))
     return {
         "current": next((build.build_id for build in builds if build.current), None),
-        "builds": [
-            {**asdict(build), "created": build.created and build.created.isoformat()}
-            for build in builds
-        ],
+        "builds": [build.summary() for build in builds],
     }
 
 
@@ -478,7 +473,7 @@ def _clean(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _recipe(asked: argparse.Namespace) -> BuildRecipe:
-    from index.building.build import BuildRecipe
+    from index.building.recipe import BuildRecipe
 
     return BuildRecipe(
         asked.list,
@@ -491,7 +486,7 @@ def _recipe(asked: argparse.Namespace) -> BuildRecipe:
 
 
 def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
-    from index.building.rebuild import EmbedderChoice
+    from index.building.embedder_choice import EmbedderChoice
 
     return EmbedderChoice(asked.embedder, asked.device, asked.precision, asked.threads)
 
@@ -589,7 +584,7 @@ def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
 
     data = open_data(asked.data)
     with closing(_load_embedder(asked)) as embedder, closing(_open(asked, embedder)) as gallery:
-        found, judged = evaluate(
+        evaluation, answered = evaluate(
             gallery,
             embedder,
             data,
@@ -597,8 +592,8 @@ def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
             readers=asked.threads,
         )
         if asked.report is not None:
-            write_report(asked.report, gallery, found, judged)
-    return asdict(found)
+            write_report(asked.report, gallery, evaluation, answered)
+    return asdict(evaluation)
 
 
 def _calibrate(asked: argparse.Namespace) -> dict[str, object]:

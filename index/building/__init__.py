@@ -1,4 +1,4 @@
-"""Make galleries out of photographs: sources, embedding pipeline, journal, recall.
+"""Make galleries out of photographs: sources, row plan, journal of embedded shards, writer.
 
-It knows nothing of judging and maintaining them.
+It knows nothing of evaluating and maintaining them.
 """

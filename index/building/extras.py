@@ -1,7 +1,7 @@
-"""What a gallery holds beside its vectors and its catalog: how it ranks, and by which distractors.
+"""Extras of a gallery beside vectors and catalog: ranking, distractors, calibration.
 
-A build calls :func:`furnish` when vectors and catalog are written, whatever they came from; a
-later build of the same gallery takes the furnishing over.
+A build adds them when vectors and catalog are written; a later build of the same gallery takes
+them over.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 def advised_ranking(embedder: EmbedderManifest) -> Ranking:
-    """Return how galleries of an embedder answer where they are not told otherwise.
+    """Return the default ranking of an embedder's galleries.
 
     Raises:
-        ArtifactMismatchError: The embedder advises what is not known here, or penalties, which
-            need pictures of no landmark.
+        ArtifactMismatchError: The embedder advises an unknown ranking, or penalties, which need
+            pictures of no landmark.
     """
     cause = None
     try:
@@ -65,10 +65,10 @@ def advised_ranking(embedder: EmbedderManifest) -> Ranking:
 
 @dataclass(frozen=True, slots=True)
 class DistractorSet:
-    """Embedded pictures of no landmark, or what stands for them.
+    """Embedded pictures of no landmark, or centers of landmarks in their place.
 
     Attributes:
-        reference: Where they came from.
+        reference: Their entry in a manifest.
         vectors: ``(m, d)`` unit rows.
     """
 
@@ -89,7 +89,7 @@ class DistractorSet:
         Args:
             source: The folder or list.
             embedder: That of the gallery.
-            batch_pictures: Pictures that the network gets at once.
+            batch_pictures: Pictures per batch of the network.
             readers: Threads that read and decode; 0 for one per core.
 
         Raises:
@@ -113,7 +113,7 @@ class DistractorSet:
 
     @classmethod
     def of_landmarks(cls, gallery: Gallery) -> DistractorSet:
-        """Return the centers of a gallery's landmarks; of at most :data:`MOST_LANDMARKS`."""
+        """Return the centers of at most :data:`MOST_LANDMARKS` landmarks of a gallery."""
         codes = gallery.catalog.landmarks
         order = np.random.default_rng(0).permutation(gallery.catalog.landmark_count)
         drawn = np.sort(order[:MOST_LANDMARKS]).tolist()
@@ -123,70 +123,68 @@ class DistractorSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Furnishing:
-    """What is asked for beside vectors and catalog.
+class Extras:
+    """Ranking, distractors and calibration of a gallery.
 
     Attributes:
         ranking: How neighbors become an answer.
-        distractors: What its penalties are made of; kept even while it has none, so that
-            ``evaluate`` can show what they would do. :data:`index.gallery.distractors.OWN` for
-            those that every build of the gallery makes of its own landmarks.
-        calibration: What a confidence is worth, learned from an earlier build of the gallery.
-        learned_with: Record of the distractors of that build; ``None`` where it had none.
+        distractors: Base of the penalties; kept even if the ranking has none, so that
+            ``evaluate`` can show their effect. :data:`index.gallery.distractors.OWN` recomputes
+            the centers of the gallery's own landmarks in every build.
+        calibration: Probability and threshold, fitted on an earlier build of the gallery.
+        calibrated_with: Record of the distractors of that build; ``None`` where it had none.
     """
 
     ranking: Ranking = field(default_factory=Ranking)
     distractors: DistractorSet | Literal["gallery"] | None = None
     calibration: Calibration | None = None
-    learned_with: FileRecord | None = None
+    calibrated_with: FileRecord | None = None
 
     @classmethod
-    def of(cls, gallery: Gallery) -> Furnishing:
-        """Return the furnishing of an open gallery, for the next build of it."""
+    def of(cls, gallery: Gallery) -> Extras:
+        """Return the extras of an open gallery, for the next build of it."""
         manifest, opened = gallery.manifest, gallery.distractors
-        kept: DistractorSet | Literal["gallery"] | None = None
+        distractors: DistractorSet | Literal["gallery"] | None = None
         if manifest.distractors is not None and opened is not None:
             own = manifest.distractors.data == OWN
-            kept = OWN if own else DistractorSet(manifest.distractors, np.array(opened.vectors))
-        before = manifest.files.get(DISTRACTORS)
-        return cls(manifest.ranking, kept, manifest.calibration, before)
+            vectors = np.array(opened.vectors)
+            distractors = OWN if own else DistractorSet(manifest.distractors, vectors)
+        record_before = manifest.files.get(DISTRACTORS)
+        return cls(manifest.ranking, distractors, manifest.calibration, record_before)
 
 
-def furnish(staged: Path, manifest: GalleryManifest, furnishing: Furnishing) -> GalleryManifest:
-    """Add what is asked for to a gallery whose vectors and catalog are written.
+def add_extras(staged: Path, manifest: GalleryManifest, extras: Extras) -> GalleryManifest:
+    """Add extras to a gallery whose vectors and catalog are written.
 
     Args:
         staged: Its directory, not published yet.
-        manifest: Its manifest so far, of all files that are there.
-        furnishing: What is asked for.
+        manifest: Describes the files that exist so far.
+        extras: Written to the manifest, distractors to files.
 
     Returns:
         The manifest that was written, of all files.
     """
-    write_manifest(staged, manifest)
-    update: dict[str, object] = {
-        "ranking": furnishing.ranking,
-        "calibration": furnishing.calibration,
-    }
-    if furnishing.distractors is not None:
-        count = furnishing.ranking.gallery_distractors
-        update["distractors"] = _write_distractors(staged, furnishing.distractors, count)
+    update: dict[str, object] = {"ranking": extras.ranking, "calibration": extras.calibration}
+    if extras.distractors is not None:
+        write_manifest(staged, manifest)
+        count = extras.ranking.gallery_distractors
+        update["distractors"] = _write_distractors(staged, extras.distractors, count)
         files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
         update["files"] = {**manifest.files, **files}
-        update["calibration"] = _still_valid(furnishing, files[DISTRACTORS])
-    furnished = GalleryManifest.model_validate({**dict(manifest), **update})
-    write_manifest(staged, furnished)
-    return furnished
+        update["calibration"] = _valid_calibration(extras, files[DISTRACTORS])
+    manifest = GalleryManifest.model_validate({**dict(manifest), **update})
+    write_manifest(staged, manifest)
+    return manifest
 
 
-def _still_valid(furnishing: Furnishing, distractors: FileRecord) -> Calibration | None:
-    """Drop a calibration of confidences that other distractors were subtracted from."""
-    if not furnishing.ranking.penalized or furnishing.learned_with in (None, distractors):
-        return furnishing.calibration
-    if furnishing.calibration is not None:
+def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration | None:
+    """Drop a calibration of confidences that were penalized by other distractors."""
+    if not extras.ranking.penalized or extras.calibrated_with in (None, distractors):
+        return extras.calibration
+    if extras.calibration is not None:
         _log.warning(
-            "the centers of the landmarks are others now, and so are all confidences: the "
-            "calibration is left behind; learn it anew by cairn-index calibrate"
+            "the centers of the landmarks have moved, and with them all confidences: the "
+            "calibration is dropped; run cairn-index calibrate again"
         )
     return None
 

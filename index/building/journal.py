@@ -1,16 +1,16 @@
-"""Pictures embedded so far of a build that is not finished, so that no work is done twice.
+"""The journal of an unfinished build: pictures embedded so far, so that no work is repeated.
 
-The list of a build is cut into shards of the same length. A shard is embedded as a whole and
-written under its final name only when it is complete, so that whatever kills the build, each
-shard is there or not there. A shard is taken up again only if it still speaks of the same
-pictures and none of their files has changed since.
+The photographs of a build are cut into shards of equal length. A shard gets its final name only
+when it is complete, so a killed build leaves whole shards or none. A shard is used again only if
+it lists the same pictures and none of their files has changed since.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactError, ArtifactMissingError
+from embedder.errors import (
+    ArtifactDamagedError,
+    ArtifactError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+)
 from index.building.pipeline import ReadPicture, find_file
 from photographs import Photograph
 
 SHARD_PICTURES = 256
-"""Pictures of a shard: what a killed build loses at most, but for those being decoded."""
+"""Pictures per shard: a killed build loses at most these and the ones being decoded."""
+
+VERSION = 1
+"""Layout of a shard, in the metadata of its Arrow schema; a shard without one has version 1."""
 
 _PICTURE = ("sha256", "bytes", "mtime_ns", "fault")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +44,10 @@ class Shard:
     """A complete shard.
 
     Attributes:
-        photographs: Its ``s`` photographs, in the order of the list.
-        pictures: The file of each, as it was found.
-        vectors: ``(s, d)`` unit rows; zeros for a picture that cannot be used.
-        thumbnails: A small JPEG of each; ``None`` where it has none.
+        photographs: Its ``s`` photographs, in order.
+        pictures: The file of each, as it was read.
+        vectors: ``(s, d)`` unit rows; zeros for an unusable picture.
+        thumbnails: A small JPEG of each, or ``None``.
     """
 
     photographs: Sequence[Photograph]
@@ -49,16 +59,18 @@ class Shard:
 class Journal:
     """The shards of one build.
 
-    Attributes:
-        directory: Where they are kept; made if it is not there.
-        listed: The photographs of the build, in their order.
+    Args:
+        directory: Holds the shards; made if it does not exist.
+        photographs: What the build embeds, in order.
         dimension: Length of a vector.
     """
 
-    def __init__(self, directory: Path, listed: Sequence[Photograph], *, dimension: int) -> None:
+    def __init__(
+        self, directory: Path, photographs: Sequence[Photograph], *, dimension: int
+    ) -> None:
         self.directory = directory
-        self.listed = listed
-        self.dimension = dimension
+        self.photographs = photographs
+        self._dimension = dimension
         self._schema = pa.schema(
             [
                 pa.field("picture_id", pa.string()),
@@ -68,24 +80,25 @@ class Journal:
                 pa.field("fault", pa.string()),
                 pa.field("vector", pa.list_(pa.float32(), dimension)),
                 pa.field("thumbnail", pa.binary()),
-            ]
+            ],
+            metadata={"version": str(VERSION)},
         )
         directory.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
-        """Count the shards of the list, complete or not."""
-        return math.ceil(len(self.listed) / SHARD_PICTURES)
+        """Count the shards of the build, complete or not."""
+        return math.ceil(len(self.photographs) / SHARD_PICTURES)
 
-    def photographs(self, number: int) -> Sequence[Photograph]:
+    def shard_photographs(self, number: int) -> Sequence[Photograph]:
         """Return the photographs of a shard."""
-        return self.listed[number * SHARD_PICTURES : (number + 1) * SHARD_PICTURES]
+        return self.photographs[number * SHARD_PICTURES : (number + 1) * SHARD_PICTURES]
 
     def write(self, number: int, shard: Shard) -> None:
-        """Keep a shard."""
+        """Write a complete shard."""
         columns = [
             [photograph.id for photograph in shard.photographs],
             *([getattr(picture, name) for picture in shard.pictures] for name in _PICTURE),
-            pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.ravel()), self.dimension),
+            pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.ravel()), self._dimension),
             pa.array(shard.thumbnails, pa.binary()),
         ]
         sink = pa.BufferOutputStream()
@@ -94,41 +107,56 @@ class Journal:
         write_atomic(self._path(number), sink.getvalue().to_pybytes())
 
     def read(self, number: int) -> Shard:
-        """Return a complete shard.
+        """Read a complete shard.
 
         Raises:
-            ArtifactMissingError: It is not there.
+            ArtifactMissingError: It does not exist.
+            ArtifactMismatchError: It has a newer version.
             ArtifactDamagedError: It is not a shard of these photographs.
         """
-        path, photographs = self._path(number), self.photographs(number)
+        path, photographs = self._path(number), self.shard_photographs(number)
         try:
             table = pa.ipc.open_file(path.read_bytes()).read_all()
         except FileNotFoundError as error:
             raise ArtifactMissingError(path) from error
         except (OSError, pa.ArrowException) as error:
             raise ArtifactDamagedError(path, "it is not an Arrow file") from error
-        expected = [photograph.id for photograph in photographs]
-        if not table.schema.equals(self._schema) or table["picture_id"].to_pylist() != expected:
-            raise ArtifactDamagedError(path, "it speaks of other pictures")
+        version = int((table.schema.metadata or {}).get(b"version", b"1"))
+        if version > VERSION:
+            raise ArtifactMismatchError(
+                f"version of {path}", expected=str(VERSION), found=str(version)
+            )
+        ids = [photograph.id for photograph in photographs]
+        if not table.schema.equals(self._schema) or table["picture_id"].to_pylist() != ids:
+            raise ArtifactDamagedError(path, "it lists other pictures")
         columns = (table[name].to_pylist() for name in _PICTURE)
         pictures = [ReadPicture(*values) for values in zip(*columns, strict=True)]
         vectors = table["vector"].combine_chunks().flatten().to_numpy()
         thumbnails = table["thumbnail"].to_pylist()
-        return Shard(photographs, pictures, vectors.reshape(-1, self.dimension), thumbnails)
+        return Shard(photographs, pictures, vectors.reshape(-1, self._dimension), thumbnails)
 
     def read_current(self, number: int) -> Shard | None:
-        """Return a shard, or ``None`` where it has to be embedded, again or for the first time."""
+        """Read a shard, or return ``None`` where it has to be embedded, perhaps again."""
         try:
             shard = self.read(number)
-        except ArtifactError:
+        except ArtifactMissingError:
+            return None
+        except ArtifactError as error:
+            _log.warning("%s; its pictures are embedded again", error)
             return None
         for photograph, picture in zip(shard.photographs, shard.pictures, strict=True):
             if find_file(photograph.path) != (picture.bytes, picture.mtime_ns):
                 return None
         return shard
 
+    def entries(self) -> Iterator[tuple[ReadPicture, NDArray[np.float32], bytes | None]]:
+        """Yield picture, vector and thumbnail of each photograph of a complete journal."""
+        for number in range(len(self)):
+            shard = self.read(number)
+            yield from zip(shard.pictures, shard.vectors, shard.thumbnails, strict=True)
+
     def discard(self) -> None:
-        """Delete the journal: the build is published."""
+        """Delete the journal after the build was published."""
         shutil.rmtree(self.directory)
 
     def _path(self, number: int) -> Path:

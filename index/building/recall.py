@@ -1,14 +1,15 @@
-"""Compare the answers of a gallery with the exact ones, before it is published.
+"""Compare the answers of a gallery with the exact ones before it is published.
 
-The queries are pictures of the gallery itself, each asked as if it were not there: what a
+The queries are pictures of the gallery itself, each searched as if it were not there: what a
 photograph of a known landmark is to the service. The exact answers come from a matrix product,
-which owes nothing to the search that is judged.
+independent of the search that is measured.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,62 +21,58 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, Recall, write_manifest
 
 LADDER = (500, 1000, 2000, 4000, 8000, 16000)
-"""How many candidates of a first look are tried, until the answers are good enough."""
+"""Numbers of candidates of a first look that are tried until the answers are good enough."""
 
-_QUERIES, _COMPARISONS = 1000, 10**8
+EXACT = Recall(queries=0, recall_at_1=1.0, class_agreement=1.0, worst_cosine_gap=0.0)
+"""The recall of exact galleries: they compare every vector, so nothing is measured."""
+
+_QUERIES = 1000
 _CLASS_AGREEMENT, _COSINE_GAP = 0.9995, 0.005
-_ROUNDING = 2e-6  # a matrix product and FAISS add up in another order
+_ROUNDING = 2e-6  # a matrix product and FAISS add up in different orders
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The nearest row of each query, and its similarity; both ``(n,)``."""
+    """The nearest row of each query and its similarity; both ``(n,)``."""
 
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
 
 
-def prove(
+def measure_recall(
     directory: Path,
     manifest: GalleryManifest,
     *,
     min_recall: float | None = None,
     ladder: Sequence[int] = LADDER,
 ) -> GalleryManifest:
-    """Measure a new gallery, and choose how many candidates get its second look.
+    """Measure the recall of a new gallery, and choose how many candidates get the second look.
 
-    Where there is a first look, the number of candidates climbs a ladder until the
-    landmarks agree with the exact ones and the similarities come close.
+    An exact gallery has recall 1 by construction. Else the number of candidates climbs a ladder
+    until landmarks agree with the exact ones and similarities come close.
 
     Args:
         directory: The gallery, none of whose rows is removed yet.
-        manifest: What is in the directory; written anew with what was found.
-        min_recall: The lowest recall@1 that is accepted, in [0, 1].
-        ladder: The numbers of candidates to try, ascending.
+        manifest: Its manifest; written again with the result.
+        min_recall: Lowest recall@1 that is accepted, in [0, 1].
+        ladder: Numbers of candidates to try, ascending.
 
     Returns:
-        The manifest with its ``k_factor`` and ``recall``.
+        The manifest with its ``k_factor`` and ``recall``; without where there is a single row,
+        which has no other to be compared with.
 
     Raises:
         GalleryError: The recall is lower than ``min_recall``.
         ArtifactError: The gallery does not open.
     """
-    two_looks = manifest.kind != "exact"
-    held_out = _held_out(manifest, two_looks=two_looks)
-    truth: Answers | None = None
-    for k_factor in ladder if two_looks else (None,):
-        manifest = manifest.model_copy(update={"k_factor": k_factor})
-        write_manifest(directory, manifest)
-        gallery = Gallery.open_directory(directory, embedder_digest=manifest.embedder.digest)
-        if not held_out.size:  # a single row has no other to be compared with
-            return manifest
-        truth = truth or exact_answers(gallery.blocks(), gallery.vectors(held_out), but=held_out)
-        recall = compare(_answers(gallery, held_out), truth, gallery.catalog.landmarks)
-        gallery.close()
-        if recall.class_agreement >= _CLASS_AGREEMENT and recall.worst_cosine_gap <= _COSINE_GAP:
-            break
+    if manifest.rows < 2:
+        return manifest
+    if manifest.kind == "exact":
+        recall = EXACT
+    else:
+        manifest, recall = _choose_k_factor(directory, manifest, ladder)
     manifest = manifest.model_copy(update={"recall": recall})
     write_manifest(directory, manifest)
     _log.info("%s: %s", manifest.factory, recall.model_dump_json())
@@ -87,30 +84,50 @@ def prove(
     return manifest
 
 
+def _choose_k_factor(
+    directory: Path, manifest: GalleryManifest, ladder: Sequence[int]
+) -> tuple[GalleryManifest, Recall]:
+    """Return the manifest with the first number of candidates that is enough, and its recall."""
+    drawn = np.random.default_rng(0).choice(
+        manifest.rows, min(_QUERIES, manifest.rows), replace=False
+    )
+    held_out = np.sort(drawn).astype(np.int64)
+    truth: Answers | None = None
+    for k_factor in ladder:
+        manifest = manifest.model_copy(update={"k_factor": k_factor})
+        write_manifest(directory, manifest)
+        with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
+            vectors = gallery.vectors(held_out)
+            truth = truth or exact_answers(gallery.blocks(), vectors, excluded=held_out)
+            recall = compare(held_out_answers(gallery, held_out), truth, gallery.catalog.landmarks)
+        if recall.class_agreement >= _CLASS_AGREEMENT and recall.worst_cosine_gap <= _COSINE_GAP:
+            break
+    return manifest, recall
+
+
 def exact_answers(
     blocks: Iterable[NDArray[np.float32]],
     queries: NDArray[np.float32],
     *,
-    but: NDArray[np.int64] | None = None,
+    excluded: NDArray[np.int64] | None = None,
 ) -> Answers:
     """Find the nearest row of each query by a matrix product in float32.
 
     Args:
         blocks: ``(b, d)`` unit rows each, in their order.
         queries: ``(n, d)`` unit rows.
-        but: ``(n,)``, a row for each query that is not an answer to it.
+        excluded: ``(n,)``, for each query a row that is not an answer to it.
     """
-    asked = np.arange(len(queries))
     rows = np.full(len(queries), -1, np.int64)
     best = np.full(len(queries), -np.inf, np.float32)
     start = 0
     for block in blocks:
         similarities = queries @ block.T
-        if but is not None:
-            own = np.flatnonzero((but >= start) & (but < start + len(block)))
-            similarities[own, but[own] - start] = -np.inf
+        if excluded is not None:
+            own = np.flatnonzero((excluded >= start) & (excluded < start + len(block)))
+            similarities[own, excluded[own] - start] = -np.inf
         first = similarities.argmax(axis=1)
-        found = similarities[asked, first]
+        found = similarities[np.arange(len(queries)), first]
         nearer = found > best
         rows[nearer], best[nearer] = first[nearer] + start, found[nearer]
         start += len(block)
@@ -121,7 +138,7 @@ def compare(found: Answers, truth: Answers, landmarks: NDArray[np.int32]) -> Rec
     """Compare answers with the exact ones.
 
     Args:
-        found: What a gallery answered.
+        found: The answers of a gallery.
         truth: The exact answers to the same queries.
         landmarks: ``(rows,)``, the landmark of each row of the gallery.
     """
@@ -135,17 +152,8 @@ def compare(found: Answers, truth: Answers, landmarks: NDArray[np.int32]) -> Rec
     )
 
 
-def _held_out(manifest: GalleryManifest, *, two_looks: bool) -> NDArray[np.int64]:
-    """Draw the rows that are asked; few where FAISS has to compare every vector with each."""
-    most = _QUERIES if two_looks else max(10, min(_QUERIES, _COMPARISONS // manifest.rows))
-    if manifest.rows < 2:
-        return np.empty(0, np.int64)
-    drawn = np.random.default_rng(0).choice(manifest.rows, min(most, manifest.rows), replace=False)
-    return np.sort(drawn).astype(np.int64)
-
-
-def _answers(gallery: Gallery, held_out: NDArray[np.int64]) -> Answers:
-    """Ask the gallery for the nearest row of each held-out one that is not itself."""
+def held_out_answers(gallery: Gallery, held_out: NDArray[np.int64]) -> Answers:
+    """Search the nearest row of each held-out row that is not the row itself."""
     found = gallery.search(gallery.vectors(held_out), 2)
     itself = found.rows[:, 0] == held_out
     place = itself.astype(np.int64)[:, None]

@@ -1,7 +1,7 @@
-"""What a gallery is asked to hold: its lists of photographs, put together, less what was removed.
+"""The sources of a gallery: its lists of photographs, merged into the order of its rows.
 
-A gallery begins with one list and may be given more. The *source* of a photograph is the place
-of its list among them. Nothing here opens a gallery or embeds a picture.
+A gallery begins with one source and may be given more; removed pictures are left out. Nothing
+here opens a gallery or embeds a picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from index.gallery.tombstones import Removed
 from photographs import Credit, Photograph, PhotographSet, landmark_order
 
 FOLDERS = "folders"
-"""The name of the list of a folder that has one folder per landmark."""
+"""Name of the list of a data folder that has one folder per landmark."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ class Source:
     """One list of photographs.
 
     Attributes:
-        reference: What a manifest says of it.
+        reference: Its entry in a manifest.
         root: Its data folder.
         photographs: Those with a landmark, in the order of a gallery.
-        names: Of its landmarks, by id.
-        credits: Tells the credits of its pictures, and maybe of others, when it is called.
+        names: Names of its landmarks, by id.
+        credits: Yields credits by picture id; perhaps of pictures outside of the list too.
     """
 
     reference: ListReference
@@ -47,22 +47,22 @@ class Source:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells one source from another: its folder and its list."""
+        """Identity of a source: its folder and its list."""
         return self.reference.data, self.reference.name
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The photographs of a gallery to be, in the order of its rows.
+class Sources:
+    """The sources of a gallery and their photographs, merged in the order of its rows.
 
     Attributes:
-        sources: The lists.
-        removed: What was left out of them.
+        members: The sources.
+        removed: Ids that were left out.
         photographs: The photographs.
-        origins: The source of each, as its place in ``sources``.
+        origins: Index into ``members`` of the source of each photograph.
     """
 
-    sources: Sequence[Source]
+    members: Sequence[Source]
     removed: Removed
     photographs: Sequence[Photograph]
     origins: Sequence[int]
@@ -71,24 +71,24 @@ class Wanted:
         return len(self.photographs)
 
     def names(self) -> dict[str, str]:
-        """Return the names of landmarks; of several for one landmark the first source's."""
+        """Return the names of landmarks by id; where sources disagree, the first one wins."""
         return {
             landmark: name
-            for source in reversed(self.sources)
+            for source in reversed(self.members)
             for landmark, name in source.names.items()
         }
 
     def path(self, place: int) -> str:
-        """Return the path of a photograph as the catalog has it.
+        """Return the catalog's path of a photograph.
 
         Relative to the data folder of its source, absolute where it does not lie below.
         """
-        path, root = self.photographs[place].path, self.sources[self.origins[place]].root
+        path, root = self.photographs[place].path, self.members[self.origins[place]].root
         return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
-    """Read a list of photographs that can be answers: those whose landmark is known.
+def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
+    """Read the photographs of a list whose landmark is known.
 
     Args:
         data: The data folder.
@@ -96,28 +96,28 @@ def open_source(data: PhotographSet, list_name: str | None = None) -> Source:
 
     Raises:
         CatalogError: The list is missing, faulty, or names no landmark; or the file of credits
-            is faulty, which is better told now than when every picture is embedded.
+            is faulty, which is found now rather than after embedding.
     """
     name = list_name or data.default_list() or FOLDERS
     listed = data.gallery(None if name == FOLDERS else name)
     photographs = [photograph for photograph in listed if photograph.landmark_id is not None]
     if not photographs:
         raise CatalogError(data.directory, f"no picture of {name} has a landmark")
-    if left_out := len(listed) - len(photographs):
-        _log.warning("%d pictures of %s show no known landmark; left out", left_out, name)
+    if skipped := len(listed) - len(photographs):
+        _log.warning("%d pictures of %s show no known landmark; left out", skipped, name)
     reference = ListReference(
         data=str(data.directory.resolve()),
         name=name,
         digest=list_digest(photographs),
         pictures=len(photographs),
     )
-    told = partial(data.credits, name)
-    deque(told(), maxlen=0)
-    return Source(reference, data.directory, photographs, data.names(name), told)
+    read_credits = partial(data.credits, name)
+    deque(read_credits(), maxlen=0)
+    return Source(reference, data.directory, photographs, data.names(name), read_credits)
 
 
 def list_digest(photographs: Iterable[Photograph]) -> str:
-    """Digest the ids and landmarks of a list, in its order.
+    """Digest the ids and landmarks of photographs, in their order.
 
     Raises:
         CatalogError: A name is not text.
@@ -131,39 +131,40 @@ def list_digest(photographs: Iterable[Photograph]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def put_together(sources: Sequence[Source], removed: Removed | None = None) -> Wanted:
-    """Merge lists into one in the order of a gallery, without what was removed.
+def merge_sources(members: Sequence[Source], removed: Removed | None = None) -> Sources:
+    """Merge sources into the order of a gallery, without what was removed.
 
-    A picture that several lists name is taken from the first of them, if it is the same file
+    A picture that several sources list is taken from the first of them, if it is the same file
     byte for byte and shows the same landmark.
 
     Raises:
-        CatalogError: Two lists name different pictures alike, or nothing is left.
+        CatalogError: Two sources use one id for different pictures, or nothing is left.
     """
     removed = removed or Removed()
     photographs, origins = [], []
-    for origin, photograph in _merge(sources):
+    for origin, photograph in _merge(members):
         if not removed.holds(photograph.id, photograph.landmark_id):
             photographs.append(photograph)
             origins.append(origin)
     if not photographs:
-        raise CatalogError(sources[0].root, "every picture that it lists was removed")
-    return Wanted(sources, removed, photographs, origins)
+        raise CatalogError(members[0].root, "every picture that it lists was removed")
+    return Sources(members, removed, photographs, origins)
 
 
-def _merge(sources: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:
-    taken: dict[str, Photograph] = {}
+def _merge(members: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:
+    """Yield each picture once, with the index of its source, in the order of a gallery."""
+    by_id: dict[str, Photograph] = {}
     unique: list[list[tuple[int, Photograph]]] = []
-    for origin, source in enumerate(sources):
+    for origin, source in enumerate(members):
         new = []
         for photograph in source.photographs:
-            first = taken.setdefault(photograph.id, photograph)
+            first = by_id.setdefault(photograph.id, photograph)
             if first is photograph:
                 new.append((origin, photograph))
             else:
-                _demand_same(first, photograph)
-        if doubles := len(source.photographs) - len(new):
-            _log.info("%d pictures of %s are in another list too", doubles, source.root)
+                _require_same(first, photograph)
+        if repeated := len(source.photographs) - len(new):
+            _log.info("%d pictures of %s are in another list too", repeated, source.root)
         unique.append(new)
     return heapq.merge(*unique, key=lambda pair: _order(pair[1]))
 
@@ -172,7 +173,7 @@ def _order(photograph: Photograph) -> tuple[tuple[int, int, str, str], str]:
     return landmark_order(photograph.landmark_id or ""), photograph.id
 
 
-def _demand_same(first: Photograph, second: Photograph) -> None:
+def _require_same(first: Photograph, second: Photograph) -> None:
     if first.landmark_id == second.landmark_id:
         if first.path.resolve() == second.path.resolve():
             return
@@ -180,7 +181,7 @@ def _demand_same(first: Photograph, second: Photograph) -> None:
             if filecmp.cmp(first.path, second.path, shallow=False):
                 return
         except OSError:
-            return  # one of them is not there: whoever reads the first will say so
+            return  # a file is missing: reading the first one will report it if it matters
     raise CatalogError(
         second.path,
         f"its id {second.id} is already that of another picture, {first.path}; rename one",

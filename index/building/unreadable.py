@@ -1,8 +1,9 @@
-"""Pictures that cannot be read: counted, named in a report, and too many of them refused."""
+"""Pictures that cannot be read: counted, listed in a report, and refused if they are too many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,22 +11,28 @@ from embedder.errors import TooManyUnreadableError
 from index.building.journal import Shard
 from photographs import write_csv
 
+REPORT = "unreadable.csv"
+"""Report of a gallery: the pictures that it lacks because they cannot be read, and why."""
+
 
 class ReportLine(NamedTuple):
-    """One unreadable picture: its id, its file, and why, in words."""
+    """One unreadable picture: its id, its file, and the reason in words."""
 
     id: str
     path: str
     reason: str
 
 
-class Unreadable:
-    """The unreadable pictures of a build, as they are found.
+class UnreadablePictures:
+    """The unreadable pictures of a build, collected shard by shard.
 
     Args:
         total: Pictures of the whole build.
-        limit: The share of them that may be unreadable.
-        report: Where they are named if they become too many.
+        limit: The share of them that may be unreadable, in [0, 1].
+        report: File that lists them if they become too many.
+
+    Attributes:
+        count: How many were found so far.
     """
 
     def __init__(self, total: int, limit: float, report: Path) -> None:
@@ -39,23 +46,21 @@ class Unreadable:
         """Count the unreadable pictures of a shard.
 
         Raises:
-            TooManyUnreadableError: There are now more than allowed; the report names those
+            TooManyUnreadableError: There are now more than allowed; the report lists those
                 found so far.
         """
-        lines = [
+        self._by_shard[number] = [
             ReportLine(photograph.id, str(photograph.path), picture.fault)
             for photograph, picture in zip(shard.photographs, shard.pictures, strict=True)
             if not picture.usable
         ]
-        self._by_shard[number] = lines
-        self.count += len(lines)
+        self.count += len(self._by_shard[number])
         if self.count / self._total > self._limit:
             raise TooManyUnreadableError(self.count, self._total, self._limit, self.write())
 
-    def lines(self) -> Iterator[ReportLine]:
-        """Yield them in the order of the list."""
-        for _, lines in sorted(self._by_shard.items()):
-            yield from lines
+    def lines(self) -> list[ReportLine]:
+        """Return the report in the order of the photographs."""
+        return [line for _, lines in sorted(self._by_shard.items()) for line in lines]
 
     def write(self) -> Path:
         """Write the report of a build that stops, and return its path."""
@@ -64,5 +69,11 @@ class Unreadable:
 
 
 def write_report(path: Path, lines: Iterable[ReportLine]) -> None:
-    """Write a report: a csv file, of the header alone where every picture can be read."""
+    """Write a report as CSV; only its header where every picture can be read."""
     write_csv(path, ReportLine._fields, lines, errors="backslashreplace")
+
+
+def read_report(path: Path) -> list[ReportLine]:
+    """Read what :func:`write_report` wrote."""
+    lines = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return [ReportLine(**line) for line in lines]

@@ -1,4 +1,4 @@
-"""Judge a gallery by labeled queries, calibrate it, and write submissions.
+"""Evaluate a gallery by labeled queries, calibrate it, and write submissions.
 
-It changes no gallery but for its calibration.
+It changes nothing of a gallery but its calibration.
 """

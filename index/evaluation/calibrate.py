@@ -1,25 +1,25 @@
-"""Learn what a confidence is worth from labeled queries, and publish the gallery with it.
+"""Calibrate the published gallery by labeled queries.
 
-The new build shares every file with the one that was published; only its manifest is its own.
+The calibrated build shares every file with the one before; only its manifest is its own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
-from index.building.build import link
-from index.building.pipeline import BATCH_PICTURES
-from index.evaluation.predict import embed_queries
+from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch
+from index.building.publish import republish
+from index.evaluation.queries import embed_queries
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest, write_manifest
+from index.gallery.manifest import GalleryManifest
 from index.gallery.recognize import recognize_by
 from index.gallery.store import Store
 from index.ranking.calibration import Calibration, choose_threshold, fit_logistic
@@ -27,10 +27,10 @@ from index.ranking.ranking import Ranking
 from photographs import PhotographSet, Query
 
 PRECISION_TARGET = 0.95
-"""The share of believed answers that shall be right, unless another one is asked for."""
+"""Default share of correct answers above the threshold."""
 
 PUBLISHED_STRENGTH = 1.0
-"""The most that is learned: see :class:`index.ranking.ranking.Ranking`."""
+"""Upper bound of the fitted query penalty: see :class:`index.ranking.ranking.Ranking`."""
 
 _FEWEST = 20
 
@@ -39,13 +39,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LabeledAnswers:
-    """Answers that are known to be right or wrong.
+    """Answers that are known to be correct or wrong.
 
     Attributes:
         scores: ``(n,)`` confidences without the penalty of the query.
         penalties: ``(n,)`` the penalty C of each query, of strength 1; zeros without distractors.
-        right: ``(n,)``.
-        unknown: How many of the queries show no landmark.
+        right: ``(n,)``, whether the answer is correct.
+        unknown: Number of queries that show no landmark.
     """
 
     scores: NDArray[np.float64]
@@ -68,16 +68,16 @@ def calibrate(
 ) -> GalleryManifest:
     """Calibrate the published gallery by labeled queries and publish the result.
 
-    Three things are learned: the strength of the query's penalty, where the gallery has
-    distractors; the curve from confidence to probability; and the threshold from which answers
-    are believed. Queries that are pictures of the gallery are left out.
+    Three things are fitted: the strength of the query penalty, where the gallery has
+    distractors; the curve from confidence to probability; and the threshold above which an
+    answer counts as known. Queries that are pictures of the gallery are left out.
 
     Args:
         store: Holds the gallery.
         embedder: The one that made it.
-        data: Holds the queries, pictures of no landmark among them.
-        precision_target: The share of right answers from the threshold on, in (0, 1).
-        batch_pictures: Pictures that the network gets at once.
+        data: Holds the queries, some of which show no landmark.
+        precision_target: Share of correct answers above the threshold, in (0, 1).
+        batch_pictures: Pictures per batch of the network.
         readers: Threads that read and decode; 0 for one per core.
 
     Returns:
@@ -85,72 +85,55 @@ def calibrate(
 
     Raises:
         StoreBusyError: Another process writes to the store.
-        CatalogError: The queries do not allow it: too few, or none of no landmark.
-        GalleryError: The confidence does not tell right from wrong, or no threshold reaches
-            the target; or the store cannot be written.
+        CatalogError: There are too few queries, or none without a landmark.
+        GalleryError: The confidence does not separate correct from wrong answers, or no
+            threshold reaches the target; or the store cannot be written.
     """
     queries = data.queries()
-    _demand_strangers(data, queries)
-    try:
-        with store.writing():
-            gallery = Gallery.open(store.path, embedder_digest=embedder.digest)
-            answers = answer_labeled(
+    _require_unknown(data, queries)
+    with (
+        store.writing(),
+        closing(Gallery.open(store.path, embedder_digest=embedder.digest)) as gallery,
+    ):
+        batch = EmbeddedBatch.join(
+            embed_queries(
                 gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers
             )
-            if len(answers) < _FEWEST:
-                raise CatalogError(
-                    data.directory, f"it has {len(answers)} usable queries; {_FEWEST} are needed"
-                )
-            ranking, calibration = learn(
-                answers,
-                gallery.manifest.ranking,
-                precision_target,
-                data=str(data.directory.resolve()),
-                build_id=gallery.build_id,
+        )
+        places = _not_in_gallery(gallery, batch)
+        if len(places) < _FEWEST:
+            raise CatalogError(
+                data.directory, f"it has {len(places)} usable queries; {_FEWEST} are needed"
             )
-            return _publish(store, gallery, ranking, calibration)
-    except OSError as error:
-        raise GalleryError(
-            f"{error.filename or store.path} cannot be written: {error.strerror or error}; "
-            "what was published is unchanged"
-        ) from error
+        truths = [queries[place].landmark_ids for place in places]
+        ranking, calibration = fit_calibration(
+            label_answers(gallery, batch.vectors[places], truths),
+            gallery.manifest.ranking,
+            precision_target,
+            data=str(data.directory.resolve()),
+            build_id=gallery.build_id,
+        )
+        return republish(store, gallery, ranking=ranking, calibration=calibration)
 
 
-def answer_labeled(
-    gallery: Gallery,
-    embedder: Embedder,
-    queries: Sequence[Query],
-    *,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
-) -> LabeledAnswers:
-    """Answer queries by the gallery's ranking, the penalty of the query kept apart.
-
-    Queries that cannot be read, and those whose file is one of the gallery's, are left out.
-    """
-    batches = list(
-        embed_queries(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
-    )
-    pictures = [picture for batch in batches for picture in batch.pictures]
-    held = {
-        gallery.catalog.row(int(row)).sha256
-        for row in gallery.catalog.rows_of_content({p.sha256 for p in pictures if p.usable})
-    }
-    kept = [
-        place
-        for place, picture in enumerate(pictures)
-        if picture.usable and picture.sha256 not in held
-    ]
-    if left_out := len(queries) - len(kept):
-        _log.warning("%d queries are unreadable or in the gallery itself; left out", left_out)
-    vectors = np.concatenate([batch.vectors for batch in batches])[kept]
-    return label(gallery, vectors, [queries[place].landmark_ids for place in kept])
+def _not_in_gallery(gallery: Gallery, batch: EmbeddedBatch) -> list[int]:
+    """Return the places of the usable pictures whose content the gallery does not have."""
+    catalog, usable = gallery.catalog, batch.usable()
+    rows = catalog.rows_of_content({batch.pictures[place].sha256 for place in usable})
+    contents = {catalog.row(int(row)).sha256 for row in rows}
+    places = [place for place in usable if batch.pictures[place].sha256 not in contents]
+    if skipped := len(batch.pictures) - len(places):
+        _log.warning("%d queries are unreadable or in the gallery itself; left out", skipped)
+    return places
 
 
-def label(
+def label_answers(
     gallery: Gallery, vectors: NDArray[np.float32], truths: Sequence[Sequence[str]]
 ) -> LabeledAnswers:
-    """Answer ``(n, d)`` vectors by the gallery's ranking and compare with ``n`` truths."""
+    """Answer ``(n, d)`` vectors by the gallery's ranking and compare with ``n`` truths.
+
+    The penalty of the query is kept apart from the score.
+    """
     ranking = gallery.manifest.ranking
     answers = recognize_by(ranking.model_copy(update={"query_penalty": 0.0}), gallery, vectors)
     penalties = np.zeros(len(vectors), np.float32)
@@ -165,28 +148,28 @@ def label(
     )
 
 
-def learn(
+def fit_calibration(
     answers: LabeledAnswers, ranking: Ranking, target: float, *, data: str, build_id: str
 ) -> tuple[Ranking, Calibration]:
-    """Learn a calibration, and with distractors the strength of the query's penalty.
+    """Fit a calibration, and with distractors the strength of the query penalty.
 
-    One logistic curve over score and penalty tells how much each of them counts. The ratio of
-    the two is the strength, up to the published one: few queries tell no more, and a stronger
-    penalty costs more where it is wrong. A penalty that would be a reward is left out.
+    A logistic regression on score and penalty weighs the two. The ratio of the weights is the
+    strength, up to the published one: few queries justify no more, and a stronger penalty costs
+    more where it is wrong. A negative penalty is left out.
 
     Args:
-        answers: To learn from.
-        ranking: By which they were answered.
-        target: The precision that the threshold shall reach.
-        data: Where the answers came from.
-        build_id: What gave them.
+        answers: To fit to.
+        ranking: The ranking that they come from.
+        target: The precision that the threshold must reach.
+        data: Recorded data folder of the queries.
+        build_id: Recorded build that gave the answers.
 
     Raises:
-        GalleryError: The confidence does not tell right from wrong, or no threshold reaches
-            the target.
+        GalleryError: The confidence does not separate correct from wrong answers, or no
+            threshold reaches the target.
     """
     if answers.right.all() or not answers.right.any():
-        raise GalleryError("the answers are all right or all wrong; there is nothing to learn")
+        raise GalleryError("the answers are all right or all wrong: nothing can be fitted")
     strength = 0.0
     if answers.penalties.any():
         both = fit_logistic(np.column_stack([answers.scores, answers.penalties]), answers.right)
@@ -195,11 +178,13 @@ def learn(
     confidences = answers.scores - strength * answers.penalties
     curve = fit_logistic(confidences[:, None], answers.right)
     if curve.weights[0] <= 0:
-        raise GalleryError("right answers are no surer than wrong ones: this cannot be calibrated")
+        raise GalleryError(
+            "correct answers are no more confident than wrong ones: this cannot be calibrated"
+        )
     chosen = choose_threshold(confidences, answers.right, target)
     if chosen is None:
         raise GalleryError(
-            f"no threshold makes {target:.0%} of the answers right: ask for less, or train longer"
+            f"no threshold makes {target:.0%} of the answers right: lower it or train longer"
         )
     calibration = Calibration(
         slope=float(curve.weights[0]),
@@ -217,32 +202,11 @@ def learn(
     return ranking.model_copy(update={"query_penalty": strength}), calibration
 
 
-def _demand_strangers(data: PhotographSet, queries: Sequence[Query]) -> None:
+def _require_unknown(data: PhotographSet, queries: Sequence[Query]) -> None:
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to calibrate by")
     if all(query.landmark_ids for query in queries):
         raise CatalogError(
             data.directory,
-            "every query shows a landmark: without pictures of none, nothing can be learned "
-            "about strangers",
+            "every query shows a landmark: without pictures of none, unknown ones cannot be told",
         )
-
-
-def _publish(
-    store: Store, gallery: Gallery, ranking: Ranking, calibration: Calibration
-) -> GalleryManifest:
-    build_id = store.new_build_id()
-    update = {
-        "build_id": build_id,
-        "created": datetime.now(UTC).replace(microsecond=0),
-        "ranking": ranking,
-        "calibration": calibration,
-    }
-    manifest = gallery.manifest.model_copy(update=update)
-    with store.staging(build_id) as staged:
-        for name in manifest.files:
-            link(gallery.directory / name, staged / name)
-        write_manifest(staged, manifest)
-        Gallery.open_directory(staged, embedder_digest=manifest.embedder.digest).close()
-        store.publish(build_id)
-    return manifest

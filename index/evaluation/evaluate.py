@@ -1,22 +1,22 @@
-"""Judge a gallery by labeled queries, with the official figures and the served rule.
+"""Evaluate a gallery by labeled queries, with the official metrics and the served ranking.
 
-Beside the figures of the gallery's own ranking stands a ladder: the same queries answered by
-each ranking that the gallery allows, so that its choice can be seen to be right or wrong.
+Beside the metrics of the gallery's own ranking stands a ladder: the same queries answered by each
+ranking that the gallery allows, which shows whether its choice is right.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
-from index.building.pipeline import BATCH_PICTURES, ReadPicture
+from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch
+from index.evaluation.duplicates import count_duplicates
 from index.evaluation.metrics import (
     DEPTH,
     Prediction,
@@ -26,37 +26,35 @@ from index.evaluation.metrics import (
     mean_average_precision_at_100,
     top1_accuracy,
 )
-from index.evaluation.predict import embed_queries, name_landmark
+from index.evaluation.queries import (
+    AnsweredQueries,
+    answer_in_blocks,
+    embed_queries,
+    to_prediction,
+)
+from index.gallery.catalog import Catalog
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition, recognize, recognize_by
 from index.ranking.ranking import Ranking
-from photographs import PhotographSet, Query
-
-NEAR_DUPLICATE_COSINE = 0.99
-"""A query this near to a picture of the gallery is suspected to be that picture, re-encoded."""
+from photographs import PhotographSet
 
 CLASS_SIZES = (1, 5, 20, 100)
-"""The smallest number of pictures of each group of landmarks that are judged together."""
+"""The smallest number of pictures of each group of landmarks that have metrics of their own."""
 
-_NAMED = 5
-"""How many suspects of each sort the log names."""
-
-_BATCH_QUERIES = 256
-
-_log = logging.getLogger(__name__)
+_Truths = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """The figures of one ranking.
+class RankingMetrics:
+    """The metrics of one ranking.
 
     Attributes:
         ranking: Its name; ``served`` is the gallery's own.
         gap: Global average precision over all queries; ``None`` where none shows a landmark.
         landmark_only_gap: The same over the queries that show one, as some papers report it.
-        top1: Share of the known queries answered rightly; ``None`` likewise.
-        auroc: How well the confidence tells known from unknown queries, over those that could
-            be read; ``None`` where one of the two sorts is absent.
+        top1: Share of the known queries answered correctly; ``None`` as for ``gap``.
+        auroc: How well the confidence tells known from unknown queries, over the readable ones;
+            ``None`` where there are only known or only unknown ones.
     """
 
     ranking: str
@@ -67,13 +65,13 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassSizeGroup:
+class ClassSizeMetrics:
     """The known queries of landmarks with about as many pictures in the gallery.
 
     Attributes:
-        pictures: From how many, up to below the next group's.
-        queries: How many queries show such a landmark; of several the largest counts.
-        top1: Share of them answered rightly.
+        pictures: Fewest pictures of a landmark of the group; the next group begins above.
+        queries: Queries that show such a landmark; of several the largest counts.
+        top1: Share of them answered correctly.
         landmark_only_gap: Over them alone.
     """
 
@@ -84,16 +82,16 @@ class ClassSizeGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdFigures:
-    """What the calibrated threshold does to these queries.
+class ThresholdMetrics:
+    """The effect of the calibrated threshold on these queries.
 
     Attributes:
         confidence: The threshold.
-        precision_target: The share of right answers above it that was promised.
+        precision_target: The share of correct answers above it that calibration aimed at.
         precision: The share found here; ``None`` where nothing is above it.
         answered: Share of all readable queries above it.
         known_answered: Share of the known ones; ``None`` where there are none.
-        unknown_answered: Share of the unknown ones; ``None`` likewise.
+        unknown_answered: Share of the unknown ones; ``None`` where there are none.
     """
 
     confidence: float
@@ -106,27 +104,27 @@ class ThresholdFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures of one gallery on one set of queries.
+    """The metrics of one gallery on one set of queries.
 
     Attributes:
         gap: Global average precision; ``None`` where no query shows a landmark.
         landmark_only_gap: The same over the queries that show one.
         map100: Mean average precision at 100 of the gallery's pictures, over the queries whose
             landmark is in the gallery; ``None`` where there are none.
-        top1: Share of the known queries answered rightly; ``None`` as for ``gap``.
-        auroc: How well the confidence tells known from unknown queries, over those that could
-            be read; ``None`` where one of the two sorts is absent.
-        queries: All of them.
+        top1: Share of the known queries answered correctly; ``None`` as for ``gap``.
+        auroc: How well the confidence tells known from unknown queries, over the readable ones;
+            ``None`` where there are only known or only unknown ones.
+        queries: Number of queries.
         known: Those that show a landmark.
         unknown: Those that show none.
         unreadable: Those that could not be read, and so have no answer.
         same_content: Those whose file is, byte for byte, one of the gallery.
-        near_duplicates: The others whose cosine to a picture of the gallery is at least
-            :data:`NEAR_DUPLICATE_COSINE`.
-        ladder: The figures of each ranking that the gallery allows, its own first.
-        class_sizes: The known queries by the size of their landmark; those whose landmark is
-            not in the gallery are left out.
-        threshold: What the calibrated threshold does; ``None`` without a calibration.
+        near_duplicates: Others that are nearly a picture of the gallery; see
+            :mod:`index.evaluation.duplicates`.
+        ladder: The metrics of each ranking that the gallery allows, its own first.
+        class_sizes: The known queries by the size of their landmark; without those whose
+            landmark is not in the gallery.
+        threshold: The effect of the calibrated threshold; ``None`` without a calibration.
         build_id: The gallery.
         embedder: Digest of the embedder.
     """
@@ -142,29 +140,11 @@ class Evaluation:
     unreadable: int
     same_content: int
     near_duplicates: int
-    ladder: tuple[Rung, ...]
-    class_sizes: tuple[ClassSizeGroup, ...]
-    threshold: ThresholdFigures | None
+    ladder: tuple[RankingMetrics, ...]
+    class_sizes: tuple[ClassSizeMetrics, ...]
+    threshold: ThresholdMetrics | None
     build_id: str
     embedder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The readable queries and what the gallery answered.
-
-    Attributes:
-        queries: ``n`` queries.
-        pictures: Their files.
-        vectors: ``(n, d)`` unit rows.
-        answers: By the gallery's own ranking, with :data:`index.evaluation.metrics.DEPTH`
-        neighbors.
-    """
-
-    queries: Sequence[Query]
-    pictures: Sequence[ReadPicture]
-    vectors: NDArray[np.float32]
-    answers: Sequence[Recognition]
 
 
 def evaluate(
@@ -174,21 +154,21 @@ def evaluate(
     *,
     batch_pictures: int = BATCH_PICTURES,
     readers: int = 0,
-) -> tuple[Evaluation, Judged]:
-    """Answer the labeled queries of a data folder and score the answers.
+) -> tuple[Evaluation, AnsweredQueries]:
+    """Answer the labeled queries of a data folder and compute metrics.
 
-    Queries that are pictures of the gallery make every figure too good; they are counted and
+    Queries that are pictures of the gallery make every metric too good; they are counted and
     named in the log, and stay in.
 
     Args:
         gallery: Searched.
         embedder: The one that made the gallery.
         data: Holds the queries and their truths.
-        batch_pictures: Pictures that the network gets at once.
+        batch_pictures: Pictures per batch of the network.
         readers: Threads that read and decode; 0 for one per core.
 
     Returns:
-        The figures, and the answers that they were made of.
+        The metrics, and the answers that they were computed from.
 
     Raises:
         CatalogError: There are no labeled queries, or their list is faulty.
@@ -196,32 +176,40 @@ def evaluate(
     queries = data.queries()
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to judge by")
-    batches = list(
+    batch = EmbeddedBatch.join(
         embed_queries(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
     )
-    judged = _judge(gallery, queries, batches=[(b.pictures, b.vectors) for b in batches])
+    readable, vectors = batch.usable(), batch.vectors[batch.usable()]
+    answered = AnsweredQueries(
+        [queries[place] for place in readable],
+        [batch.pictures[place] for place in readable],
+        vectors,
+        answer_in_blocks(partial(recognize, gallery, k=DEPTH), vectors),
+    )
     truths = {query.id: query.landmark_ids for query in queries}
-    served = _rung(gallery, "served", judged, judged.answers, truths)
-    same, near = _find_duplicates(gallery, judged)
-    figures = Evaluation(
+    same, near = count_duplicates(gallery, answered)
+    predictions = _predictions(gallery, answered, answered.answers)
+    served = _ranking_metrics("served", predictions, truths)
+    rows = _rows_by_landmark(gallery.catalog)
+    evaluation = Evaluation(
         gap=served.gap,
         landmark_only_gap=served.landmark_only_gap,
-        map100=_map100(gallery, judged, queries),
+        map100=_map100(answered, truths, rows),
         top1=served.top1,
         auroc=served.auroc,
         queries=len(queries),
         known=sum(map(bool, truths.values())),
         unknown=sum(not landmarks for landmarks in truths.values()),
-        unreadable=len(queries) - len(judged.queries),
-        same_content=len(same),
-        near_duplicates=len(near),
-        ladder=(served, *_ladder(gallery, judged, truths)),
-        class_sizes=tuple(_class_sizes(gallery, judged, truths)),
-        threshold=_threshold(gallery, judged),
+        unreadable=len(queries) - len(readable),
+        same_content=same,
+        near_duplicates=near,
+        ladder=(served, *_ladder(gallery, answered, truths)),
+        class_sizes=tuple(_class_sizes(predictions, truths, rows)),
+        threshold=_threshold_metrics(gallery, answered),
         build_id=gallery.build_id,
         embedder=embedder.digest,
     )
-    return figures, judged
+    return evaluation, answered
 
 
 def rankings(gallery: Gallery) -> dict[str, Ranking]:
@@ -232,60 +220,39 @@ def rankings(gallery: Gallery) -> dict[str, Ranking]:
     """
     own = gallery.manifest.ranking
     plain = own.model_copy(update={"rule": "top1", "gallery_penalty": 0.0, "query_penalty": 0.0})
-    rungs = {"top1": plain, "vote": plain.model_copy(update={"rule": "vote"})}
+    ladder = {"top1": plain, "vote": plain.model_copy(update={"rule": "vote"})}
     if gallery.distractors is None:
-        return rungs
+        return ladder
     b = {"gallery_penalty": own.gallery_penalty or 1.0}
     c = {"query_penalty": own.query_penalty or 1.0}
     for name, update in (("B", b), ("C", c), ("B+C", b | c)):
-        rungs[f"top1 - {name}"] = plain.model_copy(update=update)
-    return rungs
+        ladder[f"top1 - {name}"] = plain.model_copy(update=update)
+    return ladder
 
 
-def _judge(
-    gallery: Gallery,
-    queries: Sequence[Query],
-    batches: Sequence[tuple[Sequence[ReadPicture], NDArray[np.float32]]],
-) -> Judged:
-    """Answer the queries that can be read."""
-    pictures = [picture for found, _ in batches for picture in found]
-    usable = [place for place, picture in enumerate(pictures) if picture.usable]
-    vectors = np.concatenate([found for _, found in batches])[usable]
-    answers = [
-        answer for cut in _cuts(vectors) for answer in recognize(gallery, vectors[cut], DEPTH)
-    ]
-    readable = [queries[place] for place in usable]
-    return Judged(readable, [pictures[place] for place in usable], vectors, answers)
+def _predictions(
+    gallery: Gallery, answered: AnsweredQueries, answers: Sequence[Recognition]
+) -> list[Prediction]:
+    pairs = zip(answered.queries, answers, strict=True)
+    return [to_prediction(gallery, query.id, answer) for query, answer in pairs]
 
 
-def _cuts(vectors: NDArray[np.float32]) -> Iterator[slice]:
-    for begin in range(0, len(vectors), _BATCH_QUERIES):
-        yield slice(begin, begin + _BATCH_QUERIES)
-
-
-def _ladder(gallery: Gallery, judged: Judged, truths: dict[str, tuple[str, ...]]) -> Iterator[Rung]:
+def _ladder(
+    gallery: Gallery, answered: AnsweredQueries, truths: _Truths
+) -> Iterator[RankingMetrics]:
     for name, ranking in rankings(gallery).items():
-        answers = [
-            answer
-            for cut in _cuts(judged.vectors)
-            for answer in recognize_by(ranking, gallery, judged.vectors[cut])
-        ]
-        yield _rung(gallery, name, judged, answers, truths)
+        answers = answer_in_blocks(partial(recognize_by, ranking, gallery), answered.vectors)
+        yield _ranking_metrics(name, _predictions(gallery, answered, answers), truths)
 
 
-def _rung(
-    gallery: Gallery,
-    name: str,
-    judged: Judged,
-    answers: Sequence[Recognition],
-    truths: dict[str, tuple[str, ...]],
-) -> Rung:
-    predictions = _predictions(gallery, judged, answers)
+def _ranking_metrics(
+    ranking: str, predictions: Sequence[Prediction], truths: _Truths
+) -> RankingMetrics:
     known = [p for p in predictions if truths[p.query_id]]
     unknown = [p.confidence for p in predictions if not truths[p.query_id]]
     landmarks = {query: shown for query, shown in truths.items() if shown}
-    return Rung(
-        ranking=name,
+    return RankingMetrics(
+        ranking=ranking,
         gap=gap(predictions, truths) if landmarks else None,
         landmark_only_gap=gap(known, landmarks) if landmarks else None,
         top1=top1_accuracy(predictions, truths) if landmarks else None,
@@ -293,63 +260,49 @@ def _rung(
     )
 
 
-def _predictions(
-    gallery: Gallery, judged: Judged, answers: Sequence[Recognition]
-) -> list[Prediction]:
-    pairs = zip(judged.queries, answers, strict=True)
-    return [name_landmark(gallery, query.id, answer) for query, answer in pairs]
+def _rows_by_landmark(catalog: Catalog) -> dict[str, range]:
+    """Return the rows of each landmark, by its id; they are consecutive."""
+    bounds = np.searchsorted(catalog.landmarks, np.arange(catalog.landmark_count + 1)).tolist()
+    pairs = enumerate(pairwise(bounds))
+    return {catalog.landmark_id(code): range(*pair) for code, pair in pairs}
 
 
-def _map100(gallery: Gallery, judged: Judged, queries: Sequence[Query]) -> float | None:
-    catalog = gallery.catalog
-    codes = {catalog.landmark_id(code): code for code in range(catalog.landmark_count)}
-    pictures: dict[str, list[str]] = {}
-
-    def of(landmark_id: str) -> list[str]:
-        """List the pictures of a landmark; none of one that is not in the gallery."""
-        if landmark_id not in pictures:
-            code = codes.get(landmark_id)
-            rows = [] if code is None else np.flatnonzero(catalog.landmarks == code).tolist()
-            pictures[landmark_id] = [catalog.picture_id(row) for row in rows]
-        return pictures[landmark_id]
-
+def _map100(answered: AnsweredQueries, truths: _Truths, rows: Mapping[str, range]) -> float | None:
     relevant = {
-        query.id: found
-        for query in queries
-        if (found := [picture for shown in query.landmark_ids for picture in of(shown)])
+        query: found
+        for query, landmarks in truths.items()
+        if (found := [row for landmark in landmarks for row in rows.get(landmark, ())])
     }
-    rankings = {
-        query.id: [catalog.picture_id(row) for row in answer.rows.tolist()]
-        for query, answer in zip(judged.queries, judged.answers, strict=True)
+    retrieved = {
+        query.id: answer.rows.tolist()
+        for query, answer in zip(answered.queries, answered.answers, strict=True)
         if query.id in relevant
     }
-    return mean_average_precision_at_100(rankings, relevant) if relevant else None
+    return mean_average_precision_at_100(retrieved, relevant) if relevant else None
 
 
 def _class_sizes(
-    gallery: Gallery, judged: Judged, truths: dict[str, tuple[str, ...]]
-) -> Iterator[ClassSizeGroup]:
-    catalog = gallery.catalog
-    counts = np.bincount(catalog.landmarks, minlength=catalog.landmark_count).tolist()
-    sizes = {catalog.landmark_id(code): size for code, size in enumerate(counts)}
-    predictions = _predictions(gallery, judged, judged.answers)
+    predictions: Sequence[Prediction], truths: _Truths, rows: Mapping[str, range]
+) -> Iterator[ClassSizeMetrics]:
+    sizes = {landmark: len(own) for landmark, own in rows.items()}
     for least, asked in group_by_size(truths, sizes, CLASS_SIZES).items():
         if asked:
             given = [p for p in predictions if p.query_id in asked]
-            yield ClassSizeGroup(least, len(asked), top1_accuracy(given, asked), gap(given, asked))
+            top1, group_gap = top1_accuracy(given, asked), gap(given, asked)
+            yield ClassSizeMetrics(least, len(asked), top1, group_gap)
 
 
-def _threshold(gallery: Gallery, judged: Judged) -> ThresholdFigures | None:
+def _threshold_metrics(gallery: Gallery, answered: AnsweredQueries) -> ThresholdMetrics | None:
     calibration = gallery.manifest.calibration
     if calibration is None:
         return None
-    pairs = list(zip(judged.queries, judged.answers, strict=True))
+    pairs = list(zip(answered.queries, answered.answers, strict=True))
     right = [
         gallery.catalog.landmark_id(answer.landmark) in query.landmark_ids
         for query, answer in pairs
         if answer.known
     ]
-    return ThresholdFigures(
+    return ThresholdMetrics(
         confidence=calibration.threshold,
         precision_target=calibration.precision_target,
         precision=_share(right),
@@ -361,34 +314,3 @@ def _threshold(gallery: Gallery, judged: Judged) -> ThresholdFigures | None:
 
 def _share(facts: Sequence[bool]) -> float | None:
     return sum(facts) / len(facts) if facts else None
-
-
-def _find_duplicates(gallery: Gallery, judged: Judged) -> tuple[list[str], list[str]]:
-    """Find queries that are in the gallery: by content, and the others by cosine.
-
-    Returns:
-        The suspects of each sort, in words, in the order of the queries.
-    """
-    by_content: dict[bytes, list[int]] = defaultdict(list)
-    for place, picture in enumerate(judged.pictures):
-        by_content[picture.sha256].append(place)
-    same: dict[int, int] = {}
-    for row in gallery.catalog.rows_of_content(by_content.keys()):
-        content = gallery.catalog.row(int(row)).sha256
-        same.update((place, int(row)) for place in by_content[content] if place not in same)
-    near: dict[int, int] = {}
-    for place, answer in enumerate(judged.answers):
-        nearest = int(answer.similarities.argmax())
-        if place not in same and answer.similarities[nearest] >= NEAR_DUPLICATE_COSINE:
-            near[place] = int(answer.rows[nearest])
-    found = []
-    for suspects, how in ((same, "the same file as"), (near, "very near to")):
-        words = [
-            f"{judged.queries[place].id} is {how} {gallery.catalog.picture_id(row)}"
-            for place, row in sorted(suspects.items())
-        ]
-        if words:
-            named = ", ".join(words[:_NAMED]) + (", …" if len(words) > _NAMED else "")
-            _log.warning("%d queries seem to be in the gallery: %s", len(words), named)
-        found.append(words)
-    return found[0], found[1]

@@ -1,13 +1,13 @@
-"""The figures that answers are judged by; pure, and knowing nothing of galleries or files.
+"""Metrics of recognition and retrieval; pure functions that know no galleries or files.
 
-Every figure follows its official definition to the tie: two programs that score the same
-answers must print the same number.
+Every metric follows its official definition, ties included: two programs that score the same
+answers print the same number.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,17 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 _Shown = TypeVar("_Shown", bound=Collection[str])
 
 DEPTH = 100
-"""How many pictures of a ranking count for :func:`mean_average_precision_at_100`."""
+"""Places of a ranking that count for :func:`mean_average_precision_at_100`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The one answer given for a query. A query without one abstains.
+    """The one answer to a query. A query without one abstains.
 
     Attributes:
-        query_id: The picture asked about.
-        landmark_id: What is claimed to be on it.
-        confidence: Any finite number; larger is surer.
+        query_id: The query.
+        landmark_id: The predicted landmark.
+        confidence: Any finite number; larger is more confident.
     """
 
     query_id: str
@@ -41,7 +41,7 @@ def gap(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
     All answers are sorted together: higher confidence, then smaller query id, then smaller
     landmark id (which never decides while a query has one answer). With ``M`` the number of
     queries that show a landmark, ``P(i)`` the precision of the first ``i`` answers and
-    ``rel(i)`` 1 where answer ``i`` is right, else 0::
+    ``rel(i)`` 1 where answer ``i`` is correct, else 0::
 
         GAP = (1 / M) * sum over i of P(i) * rel(i)
 
@@ -51,7 +51,7 @@ def gap(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
     Args:
         predictions: In any order; at most one per query.
         truths: By query id, every landmark that it shows; empty for a picture of no landmark.
-            An answer is right if it is among them.
+            An answer is correct if it is among them.
 
     Returns:
         In [0, 1]; 0 where nothing was answered.
@@ -78,10 +78,10 @@ def gap(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
 def top1_accuracy(
     predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
 ) -> float:
-    """Return the share of the queries that show a landmark which were answered rightly.
+    """Return the share of the queries with a landmark that were answered correctly.
 
     Args:
-        predictions: At most one per query; a query without one counts as answered wrongly.
+        predictions: At most one per query; a query without one counts as wrong.
         truths: As for :func:`gap`.
 
     Raises:
@@ -96,7 +96,7 @@ def top1_accuracy(
 
 
 def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
-    """Return how well a confidence tells pictures of known landmarks from the others.
+    """Return how well a confidence separates pictures of known landmarks from the others.
 
     The area under the receiver operating characteristic: the chance that a random known
     picture gets a higher confidence than a random unknown one, a tie counting one half
@@ -126,7 +126,7 @@ def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
 
 
 def mean_average_precision_at_100(
-    rankings: Mapping[str, Sequence[str]], relevant: Mapping[str, Collection[str]]
+    rankings: Mapping[str, Sequence[Hashable]], relevant: Mapping[str, Collection[Hashable]]
 ) -> float:
     """Score rankings of pictures by mean average precision, as GLDv2 retrieval does.
 
@@ -135,7 +135,7 @@ def mean_average_precision_at_100(
     Source: ``MeanAveragePrecision`` in ``metrics.py`` of the delf project.
 
     Args:
-        rankings: By query id, picture ids, best first. A query without one scores 0.
+        rankings: By query id, pictures (ids or rows), best first. A query without one scores 0.
         relevant: By query id, the pictures that should be found; never none.
 
     Returns:
@@ -156,7 +156,7 @@ def mean_average_precision_at_100(
     return total / len(relevant)
 
 
-def _average_precision(ranking: Sequence[str], relevant: Collection[str]) -> float:
+def _average_precision(ranking: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
     wanted, found, total = set(relevant), 0, 0.0
     most = min(len(wanted), DEPTH)
     for place, picture in enumerate(ranking[:DEPTH], start=1):
@@ -170,7 +170,7 @@ def _average_precision(ranking: Sequence[str], relevant: Collection[str]) -> flo
 def group_by_size(
     truths: Mapping[str, _Shown], sizes: Mapping[str, int], bounds: Sequence[int]
 ) -> dict[int, dict[str, _Shown]]:
-    """Part queries by how many pictures there are of what they show.
+    """Group queries by the number of pictures of their landmark.
 
     Args:
         truths: True landmarks of every query; of several the largest counts.

@@ -60,7 +60,7 @@ class Recall(FrozenModel):
     a matrix product over the same fp16 vectors.
 
     Attributes:
-        queries: How many were asked.
+        queries: How many were asked; 0 for an exact gallery, whose answers are the exact ones.
         recall_at_1: The share whose first row is the exact one, or as near but for rounding.
             Rows of a large class are nearly tied, so this may be low where the next two are
             perfect.
@@ -68,7 +68,7 @@ class Recall(FrozenModel):
         worst_cosine_gap: By how much the similarity of the first row falls short, at worst.
     """
 
-    queries: int = Field(ge=1)
+    queries: int = Field(ge=0)
     recall_at_1: float = Field(ge=0, le=1)
     class_agreement: float = Field(ge=0, le=1)
     worst_cosine_gap: float = Field(ge=0)

@@ -1,4 +1,4 @@
-"""Take care of a store: remove, roll back, delete old builds, verify.
+"""Maintain a store: add, remove, roll back, delete old builds, verify.
 
-It embeds nothing but the sample that is verified.
+It knows nothing of how pictures are embedded or searched.
 """

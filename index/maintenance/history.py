@@ -1,12 +1,11 @@
-"""The builds of a store: list them, go back to one, delete old ones."""
+"""The builds of a store: list them, roll back to one, delete old ones."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from embedder.artifacts.files import check_files
@@ -16,48 +15,49 @@ from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 
 KEEP_BUILDS = 3
-"""How many builds a store keeps when it is cleaned, unless another number is asked for."""
+"""Default number of newest builds that cleaning keeps."""
 
 IDLE_HOURS = 24.0
-"""After so long without progress an unfinished build is taken for abandoned."""
-
-_log = logging.getLogger(__name__)
+"""Default time without progress after which an unfinished build counts as abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """One build of a store, for people.
+class StoredBuild:
+    """One build of a store.
 
     Attributes:
         build_id: Its name.
         current: Whether it is the published one.
-        created: When it was made; ``None`` where its manifest cannot be read.
-        kind: How it is searched; likewise.
-        rows: How many vectors it has, removed ones included; likewise.
-        removed: How many of them are removed; likewise.
-        landmarks: How many landmarks they show; likewise.
-        embedder: Digest of its embedder; likewise.
-        fault: Why its manifest cannot be read; empty where it can.
+        manifest: ``None`` where it cannot be read.
+        fault: Why the manifest cannot be read; empty where it can.
     """
 
     build_id: str
     current: bool
-    created: datetime | None = None
-    kind: str | None = None
-    rows: int | None = None
-    removed: int | None = None
-    landmarks: int | None = None
-    embedder: str | None = None
+    manifest: GalleryManifest | None = None
     fault: str = ""
+
+    def summary(self) -> dict[str, object]:
+        """Return what a person chooses by; ``None`` for what an unreadable manifest would tell."""
+        manifest = self.manifest
+        names = ("kind", "rows", "removed", "landmarks")
+        return {
+            "build_id": self.build_id,
+            "current": self.current,
+            "created": manifest.created.isoformat() if manifest else None,
+            **{name: getattr(manifest, name, None) for name in names},
+            "embedder": manifest.embedder.digest if manifest else None,
+            "fault": self.fault,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was deleted.
+    """Result of a cleaning.
 
     Attributes:
-        builds: Ids of old builds.
-        unfinished: Work folders of abandoned builds.
+        builds: Ids of the builds that were deleted.
+        unfinished: Names of the journals of abandoned builds that were deleted.
         kept: Ids of the builds that are left.
     """
 
@@ -66,38 +66,26 @@ class Cleaned:
     kept: list[str]
 
 
-def list_builds(store: Store) -> list[Build]:
+def list_builds(store: Store) -> list[StoredBuild]:
     """List the builds of a store, oldest first; an unreadable one with its fault."""
     current = store.current()
-    found = []
+    builds = []
     for build_id in store.build_ids():
-        is_current = build_id == current
+        manifest, fault = None, ""
         try:
             manifest = read_manifest(store.directory(build_id))
         except ArtifactError as error:
-            found.append(Build(build_id, is_current, fault=str(error)))
-            continue
-        found.append(
-            Build(
-                build_id,
-                is_current,
-                manifest.created,
-                manifest.kind,
-                manifest.rows,
-                manifest.removed,
-                manifest.landmarks,
-                manifest.embedder.digest,
-            )
-        )
-    return found
+            fault = str(error)
+        builds.append(StoredBuild(build_id, build_id == current, manifest, fault))
+    return builds
 
 
 def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
-    """Publish a build that is there, every byte of it checked before.
+    """Publish an earlier build again after checking every byte of it.
 
     Args:
         store: The store.
-        build_id: By default the newest of those older than the published one.
+        build_id: By default the newest one that is older than the published one.
 
     Returns:
         Its manifest.
@@ -106,7 +94,7 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
         NoGalleryError: Nothing is published.
         GalleryError: There is no older build, or the store cannot be written.
         StoreBusyError: Another process writes to the store.
-        ArtifactError: The build is not there, or damaged.
+        ArtifactError: The build is missing or damaged.
     """
     with store.writing():
         current = store.directory().name
@@ -116,23 +104,22 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
                 raise GalleryError(f"{store.path} has no build older than {current}, the published")
             build_id = older[-1]
         directory = store.directory(build_id)
-        gallery = Gallery.open_directory(directory, embedder_digest=None)
-        gallery.close()
-        check_files(directory, gallery.manifest.files, deep=True)
+        with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
+            check_files(directory, gallery.manifest.files, deep=True)
         store.point_to(build_id)
         return gallery.manifest
 
 
 def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOURS) -> Cleaned:
-    """Delete old builds, and the work of builds that nobody has gone on with.
+    """Delete old builds and the journals of abandoned builds.
 
-    What a killed writer left half written goes too. A service that has a deleted build open
+    Incomplete files of a killed writer are deleted too. A service that has a deleted build open
     keeps it until it opens another.
 
     Args:
         store: The store.
-        keep: How many of the newest builds stay, at least 1; the published one stays anyway.
-        idle_hours: How long nothing must have been written to an unfinished build.
+        keep: Number of newest builds that stay, at least 1; the published one stays anyway.
+        idle_hours: A journal that was written to within so many hours stays.
 
     Raises:
         StoreBusyError: Another process writes to the store.
@@ -141,15 +128,15 @@ def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOU
     with store.writing():
         builds, current = store.build_ids(), store.current()
         kept = [name for name in builds if name in builds[-keep:] or name == current]
-        doomed = [name for name in builds if name not in kept]
-        for name in doomed:
+        old = [name for name in builds if name not in kept]
+        for name in old:
             store.delete(name)
         latest = time.time() - 3600 * idle_hours
-        unfinished = [path for path in sorted(store.work.iterdir()) if _written(path) < latest]
+        unfinished = [path for path in sorted(store.work.iterdir()) if _last_written(path) < latest]
         for path in unfinished:
             shutil.rmtree(path)
-        return Cleaned(doomed, [path.name for path in unfinished], kept)
+        return Cleaned(old, [path.name for path in unfinished], kept)
 
 
-def _written(path: Path) -> float:
+def _last_written(path: Path) -> float:
     return max((file.stat().st_mtime for file in path.rglob("*")), default=path.stat().st_mtime)

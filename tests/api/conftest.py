@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from embedder.embedder import Embedder
-from index.building.build import BuildRecipe, build
+from index.building.build import build
+from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
 from photographs import open_data
 from tests.conftest import ROOT

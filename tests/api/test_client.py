@@ -21,7 +21,8 @@ import pytest
 from embedder.command_line import UNREAD
 from embedder.embedder import Embedder
 from embedder.errors import ServiceRefusedError
-from index.building.build import BuildRecipe, build
+from index.building.build import build
+from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
 from photographs import open_data
 from service.contract.api_keys import digest_of, new_key

@@ -13,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from embedder.embedder import Embedder
-from index.building.build import BuildRecipe, build
+from index.building.build import build
+from index.building.recipe import BuildRecipe
 from index.evaluation.calibrate import calibrate
 from index.gallery.store import Store
 from photographs import open_data

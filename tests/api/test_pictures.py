@@ -13,9 +13,11 @@ from PIL import Image
 
 from embedder.embedder import Embedder
 from embedder.thumbnail import make_thumbnail
-from index.building.build import BuildRecipe, build
-from index.building.rebuild import EmbedderChoice, add
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
+from index.maintenance.add import add
 from photographs import open_data
 from service.contract.api_keys import digest_of, new_key
 from tests.api.conftest import Artifacts, serving

@@ -17,7 +17,8 @@ import pytest
 
 from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
-from index.building.build import BuildRecipe, build
+from index.building.build import build
+from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
 from photographs import open_data
 from tests.api.conftest import Artifacts, command, environment, serving

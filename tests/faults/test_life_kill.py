@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from index.building.rebuild import EmbedderChoice, add
+from index.building.embedder_choice import EmbedderChoice
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
+from index.maintenance.add import add
 from index.maintenance.history import list_builds
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify

@@ -16,7 +16,9 @@ from embedder.errors import (
     StoreBusyError,
     TooManyUnreadableError,
 )
-from index.building.build import REPORT, BuildRecipe, build
+from index.building.build import build
+from index.building.recipe import BuildRecipe
+from index.building.unreadable import REPORT
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store

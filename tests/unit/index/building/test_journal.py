@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError
-from index.building.journal import SHARD_PICTURES, Journal, Shard
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from index.building.journal import SHARD_PICTURES, VERSION, Journal, Shard
 from index.building.pipeline import ReadPicture, find_file
 from photographs import Photograph
 
@@ -27,7 +28,7 @@ def listed(tmp_path: Path) -> list[Photograph]:
 
 def shard(journal: Journal, number: int) -> Shard:
     """Make a shard as if its pictures had been embedded."""
-    photographs = journal.photographs(number)
+    photographs = journal.shard_photographs(number)
     pictures = [ReadPicture(bytes(32), *find_file(p.path), fault="") for p in photographs]
     vectors = np.random.default_rng(number).random((len(photographs), 3), np.float32)
     thumbnails = [b"jpeg", None] * (len(photographs) // 2) + [b""] * (len(photographs) % 2)
@@ -38,7 +39,7 @@ def test_shards_cover_the_list(listed: list[Photograph], tmp_path: Path) -> None
     """Every photograph is in exactly one shard; the last may be short."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     assert len(journal) == 2
-    assert [*journal.photographs(0), *journal.photographs(1)] == listed
+    assert [*journal.shard_photographs(0), *journal.shard_photographs(1)] == listed
 
 
 def test_a_shard_comes_back_as_it_was_written(listed: list[Photograph], tmp_path: Path) -> None:
@@ -87,3 +88,33 @@ def test_a_broken_shard_is_not_taken_up(listed: list[Photograph], tmp_path: Path
         Journal(tmp_path / "j", listed[1:], dimension=3).read(0)
     with pytest.raises(ArtifactDamagedError, match="other pictures"):
         Journal(tmp_path / "j", listed, dimension=4).read(0)
+
+
+def rewrite(path: Path, metadata: dict[str, str] | None) -> None:
+    """Write a shard again with other metadata."""
+    table = pa.ipc.open_file(path.read_bytes()).read_all().replace_schema_metadata(metadata)
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_a_shard_without_a_version_is_of_the_first(
+    listed: list[Photograph], tmp_path: Path
+) -> None:
+    """Those of builds that were interrupted before shards had a version are resumed."""
+    journal = Journal(tmp_path / "j", listed, dimension=3)
+    journal.write(0, shard(journal, 0))
+    rewrite(next((tmp_path / "j").iterdir()), None)
+    assert journal.read_current(0) is not None
+
+
+def test_a_shard_of_a_newer_version_is_embedded_again(
+    listed: list[Photograph], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the version."""
+    journal = Journal(tmp_path / "j", listed, dimension=3)
+    journal.write(0, shard(journal, 0))
+    rewrite(next((tmp_path / "j").iterdir()), {"version": str(VERSION + 1)})
+    with pytest.raises(ArtifactMismatchError, match=rf"expected {VERSION}, found {VERSION + 1}"):
+        journal.read(0)
+    assert journal.read_current(0) is None
+    assert f"found {VERSION + 1}; its pictures are embedded again" in caplog.text

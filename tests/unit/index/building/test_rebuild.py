@@ -20,15 +20,20 @@ from embedder.errors import (
     TooManyUnreadableError,
 )
 from embedder.manifest import read_manifest, write_manifest
-from index.building.build import REPORT, BuildRecipe, build, says_the_same
-from index.building.extras import Furnishing
-from index.building.rebuild import EmbedderChoice, add, rebuild
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.extras import Extras
+from index.building.publish import same_content
+from index.building.rebuild import rebuild
+from index.building.recipe import BuildRecipe
+from index.building.unreadable import REPORT
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.manifest import write_manifest as write_gallery_manifest
 from index.gallery.store import Store
 from index.gallery.tombstones import REMOVED
+from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.ranking.ranking import Ranking
 from photographs import open_data
@@ -124,7 +129,7 @@ def test_only_what_changed_is_embedded_and_all_is_as_built_anew(
     manifest = rebuild(store, choice)
     assert sum(embedded) == 4
     assert manifest.unreadable == 1
-    assert says_the_same(manifest, full(tmp_path, embedder, data))
+    assert same_content(manifest, full(tmp_path, embedder, data))
 
 
 @pytest.mark.usefixtures("never")
@@ -136,7 +141,7 @@ def test_a_touched_or_moved_picture_is_not_embedded(
     moved = data.rename(tmp_path / "moved")
     manifest = rebuild(store, choice, data=[moved])
     assert manifest.list.data == str(moved)
-    assert says_the_same(manifest, full(tmp_path, embedder, moved))
+    assert same_content(manifest, full(tmp_path, embedder, moved))
     vectors = [store.directory(name) / VECTORS for name in store.build_ids()]
     assert len(vectors) == 2
     assert vectors[0].samefile(vectors[1])
@@ -155,7 +160,7 @@ def test_a_renamed_picture_is_read_but_not_embedded(
     embedded = count_embedded(monkeypatch)
     manifest = rebuild(store, choice)
     assert sum(embedded) == 0
-    assert says_the_same(manifest, full(tmp_path, embedder, data))
+    assert same_content(manifest, full(tmp_path, embedder, data))
 
 
 def test_a_change_of_the_same_size_and_time_is_found_by_content(
@@ -172,7 +177,7 @@ def test_a_change_of_the_same_size_and_time_is_found_by_content(
     assert rebuild(store, choice).build_id == before
     manifest = rebuild(store, choice, by_content=True)
     assert manifest.build_id != before
-    assert says_the_same(manifest, full(tmp_path, embedder, data))
+    assert same_content(manifest, full(tmp_path, embedder, data))
 
 
 def test_another_embedder_embeds_everything(store: Store, data: Path, tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_another_embedder_embeds_everything(store: Store, data: Path, tmp_path: 
     directory = tiny_embedder(tmp_path / "other", seed=1)
     manifest = rebuild(store, EmbedderChoice(directory, precision="f32"))
     with_other = Embedder.load(directory, precision="f32")
-    assert says_the_same(manifest, full(tmp_path, with_other, data))
+    assert same_content(manifest, full(tmp_path, with_other, data))
 
 
 def test_a_gallery_ranks_as_the_embedder_advises_that_it_is_rebuilt_with(
@@ -199,7 +204,7 @@ def test_a_ranking_and_a_kind_outlive_another_way_to_run_the_embedder(
 ) -> None:
     """The vectors mean the same: what was chosen for them is not lost."""
     store, ranking = Store(tmp_path / "s"), Ranking(rule="vote", neighbors=3, power=2)
-    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    asked = BuildRecipe(extras=Extras(ranking), kind="HNSW8")
     made = build(store, embedder, open_data(data), asked)
     _pretend_bf16(store)
     manifest = rebuild(store, EmbedderChoice(embedder_directory, precision="f32", threads=1))
@@ -223,13 +228,13 @@ def test_what_was_chosen_for_another_embedder_is_told_where_it_is_lost(
     plain, chosen = Store(tmp_path / "plain"), Store(tmp_path / "chosen")
     build(plain, embedder, open_data(data))
     rebuild(plain, other)
-    assert "left behind" not in caplog.text
+    assert "not kept" not in caplog.text
     ranking = Ranking(rule="vote", neighbors=3, power=2)
-    asked = BuildRecipe(furnishing=Furnishing(ranking), kind="HNSW8")
+    asked = BuildRecipe(extras=Extras(ranking), kind="HNSW8")
     build(chosen, embedder, open_data(data), asked)
     rebuild(chosen, other)
     assert "ranking was a vote of 3 to the power of 2 and is now top1" in caplog.text
-    assert "kind was HNSW8,Refine(SQfp16) and is now auto" in caplog.text
+    assert "kind was HNSW8 and is now auto" in caplog.text
 
 
 def test_a_rebuild_stops_at_too_many_unreadable_pictures(

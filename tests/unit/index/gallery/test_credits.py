@@ -11,11 +11,14 @@ import pytest
 
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, CatalogError
-from index.building.build import build, says_the_same
-from index.building.rebuild import EmbedderChoice, add, rebuild
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.publish import same_content
+from index.building.rebuild import rebuild
 from index.gallery.credits import CREDITS, Credits
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
+from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify
 from photographs import Credit, open_data
@@ -132,7 +135,7 @@ def test_new_credits_are_a_change_without_embedding(
     monkeypatch.setattr(EmbedderChoice, "open", fail)
     manifest = rebuild(store, choice)
     assert manifest.build_id != before
-    assert says_the_same(manifest, built)
+    assert same_content(manifest, built)
     assert told(store)["120abc"] == Credit("Eve", "CC0", None, None)
 
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, CatalogError, GalleryError
-from index.building.build import BuildRecipe, build
-from index.building.extras import DistractorSet, Furnishing
-from index.building.rebuild import EmbedderChoice, add, rebuild
-from index.evaluation.calibrate import LabeledAnswers, calibrate, learn
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.extras import DistractorSet, Extras
+from index.building.rebuild import rebuild
+from index.building.recipe import BuildRecipe
+from index.evaluation.calibrate import LabeledAnswers, calibrate, fit_calibration
 from index.evaluation.evaluate import evaluate
 from index.evaluation.predict import predict
 from index.evaluation.report import write_report
@@ -22,6 +24,7 @@ from index.gallery.distractors import MOST_LANDMARKS, OWN, PENALTIES
 from index.gallery.gallery import Gallery, Neighbors
 from index.gallery.recognize import recognize, recognize_by
 from index.gallery.store import Store
+from index.maintenance.add import add
 from index.ranking.ranking import Ranking, mean_of_largest
 from photographs import list_pictures, open_data
 from service.inference.recognizer import Recognizer
@@ -46,7 +49,7 @@ def store(embedder: Embedder, gldv2: Path, distractors: Path, tmp_path: Path) ->
     ranking = Ranking(rule="vote", gallery_penalty=0.7, query_penalty=0.4, query_distractors=3)
     found = DistractorSet.embed(distractors, embedder)
     store = Store(tmp_path / "s")
-    build(store, embedder, open_data(gldv2), BuildRecipe(furnishing=Furnishing(ranking, found)))
+    build(store, embedder, open_data(gldv2), BuildRecipe(extras=Extras(ranking, found)))
     return store
 
 
@@ -74,7 +77,7 @@ def test_a_gallery_can_be_its_own_distractors(
     """Each center is the mean of its landmark, all of them count, and each build has its own."""
     store, more = Store(tmp_path / "own"), photographs(tmp_path / "more", landmarks=1, views=2)
     ranking = Ranking(gallery_distractors=MOST_LANDMARKS, query_distractors=MOST_LANDMARKS)
-    recipe = BuildRecipe(furnishing=Furnishing(ranking, OWN))
+    recipe = BuildRecipe(extras=Extras(ranking, OWN))
     build(store, embedder, open_data(gldv2), recipe)
     assert _means_of_own_centers(store) == 3
     add(store, EmbedderChoice(embedder_directory, threads=1), open_data(more))
@@ -231,7 +234,7 @@ def test_a_calibration_ends_with_the_centers_that_it_was_learned_with(
     _many_queries(gldv2)
     store, choice = Store(tmp_path / "own"), EmbedderChoice(embedder_directory, threads=1)
     ranking = Ranking(query_penalty=0.5, query_distractors=MOST_LANDMARKS)
-    build(store, embedder, open_data(gldv2), BuildRecipe(furnishing=Furnishing(ranking, OWN)))
+    build(store, embedder, open_data(gldv2), BuildRecipe(extras=Extras(ranking, OWN)))
     learned = calibrate(store, embedder, open_data(gldv2), precision_target=0.8)
     assert learned.ranking.query_penalty > 0
     next(gldv2.rglob("000abc.jpg")).touch()
@@ -263,15 +266,15 @@ def test_the_penalty_of_the_query_is_learned() -> None:
     scores, penalties = rng.random(40_000), rng.random(40_000)
     right = 1 / (1 + np.exp(-12 * (scores - 0.5 * penalties - 0.3))) > rng.random(40_000)
     answers = LabeledAnswers(scores, penalties, right, unknown=1)
-    ranking, calibration = learn(answers, Ranking(), 0.95, data="d", build_id="b")
+    ranking, calibration = fit_calibration(answers, Ranking(), 0.95, data="d", build_id="b")
     assert ranking.query_penalty == pytest.approx(0.5, abs=0.02)
     assert calibration.slope == pytest.approx(12, rel=0.03)
     assert calibration.probability(0.3) == pytest.approx(0.5, abs=0.04)
-    reward, _ = learn(
+    reward, _ = fit_calibration(
         LabeledAnswers(scores, -penalties, right, unknown=1), Ranking(), 0.9, data="d", build_id="b"
     )
     assert reward.query_penalty == 0.0
-    mild, _ = learn(
+    mild, _ = fit_calibration(
         LabeledAnswers(scores, penalties / 4, right, unknown=1),
         Ranking(),
         0.9,
@@ -280,7 +283,7 @@ def test_the_penalty_of_the_query_is_learned() -> None:
     )
     assert mild.query_penalty == 1.0
     with pytest.raises(GalleryError, match="all right or all wrong"):
-        learn(
+        fit_calibration(
             LabeledAnswers(scores, penalties, right | True, unknown=1),
             Ranking(),
             0.9,

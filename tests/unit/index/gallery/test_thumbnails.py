@@ -12,12 +12,16 @@ from PIL import Image
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from embedder.thumbnail import make_thumbnail
-from index.building import build as building
-from index.building.build import BuildRecipe, build, says_the_same
-from index.building.rebuild import EmbedderChoice, add, rebuild
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.publish import same_content
+from index.building.rebuild import rebuild
+from index.building.recipe import BuildRecipe
+from index.building.writer import GalleryWriter
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from index.gallery.thumbnails import THUMBNAILS, Thumbnails, write_thumbnails
+from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify
 from photographs import open_data
@@ -97,7 +101,7 @@ def test_what_is_added_and_changed_gets_its_own(
     rebuilt = rebuild(store, choice)
     assert demand_own(store) == 10
     anew = build(Store(tmp_path / "full"), embedder, open_data(data), RECIPE)
-    assert says_the_same(rebuilt, anew)
+    assert same_content(rebuilt, anew)
     more = photographs(tmp_path / "more", landmarks=1, views=6)
     (more / "landmark-0").rename(more / "landmark-1a")
     add(store, choice, open_data(more), BuildRecipe(thumbnail_side=40))
@@ -144,7 +148,7 @@ def test_another_size_reads_every_picture_and_embeds_none(
     monkeypatch.setattr(Embedder, "embed", None)
     monkeypatch.setattr(Embedder, "golden_cosine", lambda *_: 1.0)
     assert THUMBNAILS not in rebuild(store, choice, BuildRecipe(thumbnail_side=0)).files
-    assert says_the_same(rebuild(store, choice, BuildRecipe(thumbnail_side=40)), anew)
+    assert same_content(rebuild(store, choice, BuildRecipe(thumbnail_side=40)), anew)
     assert demand_own(store, 40) == 12
 
 
@@ -162,12 +166,12 @@ def test_a_build_that_was_killed_goes_on_with_those_it_has(
     store, other = Store(tmp_path / "killed"), Store(tmp_path / "undisturbed")
     undisturbed = build(other, embedder, open_data(data), RECIPE)
     with monkeypatch.context() as patch:
-        patch.setattr(building, "_publish", lambda *_: 1 / 0)
+        patch.setattr(GalleryWriter, "publish", lambda *_: 1 / 0)
         for recipe in (BuildRecipe(thumbnail_side=40), RECIPE):
             with pytest.raises(ZeroDivisionError):
                 build(store, embedder, open_data(data), recipe)
     monkeypatch.setattr(Embedder, "embed", None)
-    assert says_the_same(build(store, embedder, open_data(data), RECIPE), undisturbed)
+    assert same_content(build(store, embedder, open_data(data), RECIPE), undisturbed)
     assert demand_own(store) == 12
 
 

@@ -20,7 +20,7 @@ from index.building.build import build
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import MANIFEST, read_manifest, write_manifest
 from index.gallery.store import Store
-from index.maintenance.history import Build, clean, list_builds, roll_back
+from index.maintenance.history import StoredBuild, clean, list_builds, roll_back
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify
 from photographs import open_data
@@ -48,12 +48,19 @@ def damage(path: Path) -> None:
 def test_builds_are_listed_oldest_first(store: Store) -> None:
     """With what a person chooses by, and a damaged one with its fault."""
     builds = list_builds(store)
-    assert [(b.rows, b.removed, b.landmarks) for b in builds] == [(8, 0, 2), (12, 0, 3), (12, 1, 3)]
+    summaries = [build.summary() for build in builds]
+    facts = [(s["rows"], s["removed"], s["landmarks"]) for s in summaries]
+    assert facts == [(8, 0, 2), (12, 0, 3), (12, 1, 3)]
+    assert list(summaries[0]) == [
+        "build_id", "current", "created", "kind", "rows", "removed", "landmarks", "embedder",
+        "fault",
+    ]  # fmt: skip
     assert [b.current for b in builds] == [False, False, True]
     (store.directory(builds[0].build_id) / MANIFEST).write_text("{")
     first = list_builds(store)[0]
-    assert first == Build(builds[0].build_id, current=False, fault=first.fault)
+    assert first == StoredBuild(builds[0].build_id, current=False, fault=first.fault)
     assert "damaged" in first.fault
+    assert (first.summary()["rows"], first.summary()["fault"]) == (None, first.fault)
     assert list_builds(Store(store.path / "absent")) == []
 
 

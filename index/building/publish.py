@@ -1,0 +1,75 @@
+"""Publish an open gallery once more: the same files, another manifest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedder.artifacts.files import record
+from index.gallery.gallery import Gallery
+from index.gallery.manifest import GalleryManifest, write_manifest
+from index.gallery.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+def republish(
+    store: Store,
+    gallery: Gallery,
+    *,
+    write: Callable[[Path], None] = lambda _: None,
+    **changes: object,
+) -> GalleryManifest:
+    """Publish a gallery with another manifest, unless that would say the same.
+
+    Args:
+        store: The gallery's store; the caller is its writer.
+        gallery: Shares its files with the new build.
+        write: Writes files that replace those of the gallery, or are new, into a directory.
+        **changes: Fields of the manifest.
+
+    Returns:
+        The manifest of the gallery that is now published.
+    """
+    before, build_id = gallery.manifest, store.new_build_id()
+    with store.staging(build_id) as staged:
+        write(staged)
+        written = {path.name: record(path) for path in sorted(staged.iterdir())}
+        for name in before.files.keys() - written.keys():
+            link(gallery.directory / name, staged / name)
+        facts = {"build_id": build_id, "created": now(), "files": {**before.files, **written}}
+        manifest = before.model_copy(update={**facts, **changes})
+        if same_content(manifest, before):
+            _log.info("nothing has changed; %s stays published", before.build_id)
+            return before
+        write_manifest(staged, manifest)
+        Gallery.open_directory(staged, embedder_digest=None).close()
+        store.publish(build_id)
+    return manifest
+
+
+def same_content(one: GalleryManifest, other: GalleryManifest) -> bool:
+    """Compare two galleries without names, times and what was measured."""
+    names = {"build_id", "created", "k_factor", "recall"}
+    return one.model_dump(exclude=names) == other.model_dump(exclude=names)
+
+
+def now() -> datetime:
+    """Return the time of a manifest: UTC, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give an immutable file a second name, or copy it where the file system has no hard links.
+
+    The two builds share its bytes on disk: damage to one damages the other, and is detected in
+    both by their digests.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

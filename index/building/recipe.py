@@ -1,0 +1,46 @@
+"""The options of a build beside its photographs and its embedder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from index.building.extras import Extras
+from index.building.pipeline import BATCH_PICTURES
+
+_MAX_UNREADABLE, _FEW_PICTURES = 0.01, 5
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecipe:
+    """The options of a build.
+
+    Attributes:
+        list_name: List of the data folder that is the gallery; by default
+            :meth:`photographs.PhotographSet.default_list`.
+        max_unreadable: Share of pictures that may be unreadable, in [0, 1]; by default 0.01,
+            or five pictures if that is more.
+        batch_pictures: Pictures per batch of the network.
+        readers: Threads that read and decode; 0 for one per core.
+        extras: Ranking, distractors and calibration; by default those of the gallery that is
+            rebuilt, or the ranking that the embedder advises.
+        kind: Kind of gallery, as :func:`index.search.kinds.resolve` takes it; by default the
+            kind that was asked for when the gallery was built, or ``auto``.
+        min_recall: Lowest recall@1 that may be published, in [0, 1]; by default any.
+        thumbnail_side: Longest side of thumbnails in pixels, 0 for none; by default that of the
+            gallery that is rebuilt.
+    """
+
+    list_name: str | None = None
+    max_unreadable: float | None = None
+    batch_pictures: int = BATCH_PICTURES
+    readers: int = 0
+    extras: Extras | None = None
+    kind: str | None = None
+    min_recall: float | None = None
+    thumbnail_side: int | None = None
+
+    def limit(self, total: int) -> float:
+        """Return the share of ``total`` pictures that may be unreadable."""
+        if self.max_unreadable is not None:
+            return self.max_unreadable
+        return max(_MAX_UNREADABLE, _FEW_PICTURES / total)

@@ -1,0 +1,112 @@
+"""Add a folder of photographs to the published gallery, embedding only what is new."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from embedder.errors import ArtifactMismatchError
+from index.building.build import write_gallery
+from index.building.embedder_choice import EmbedderChoice
+from index.building.plan import plan_changes
+from index.building.rebuild import open_trusted
+from index.building.recipe import BuildRecipe
+from index.building.sources import Source, merge_sources, read_source
+from index.building.unreadable import REPORT, ReportLine, read_report
+from index.gallery.gallery import Gallery
+from index.gallery.manifest import GalleryManifest
+from index.gallery.store import Store
+from index.gallery.tombstones import Removed, read_removed
+from photographs import Credit, Photograph, PhotographSet
+
+
+def add(
+    store: Store,
+    embedder: EmbedderChoice,
+    data: PhotographSet,
+    recipe: BuildRecipe | None = None,
+) -> GalleryManifest:
+    """Add the photographs of a data folder to the published gallery.
+
+    The folder becomes a source of the gallery, which later rebuilds read too; adding it again
+    brings it up to date. Pictures of other sources are not read and may be absent. Adding
+    removed pictures brings them back.
+
+    Args:
+        store: Holds the published gallery.
+        embedder: The one that made the gallery.
+        data: The photographs, of landmarks of the gallery or of others.
+        recipe: Options, and which list of the folder; thumbnails stay as the gallery has them.
+
+    Returns:
+        The manifest of the gallery that is now published.
+
+    Raises:
+        NoGalleryError: Nothing is published.
+        StoreBusyError: Another process writes to the store.
+        ArtifactMismatchError: The gallery has another embedder, device or precision.
+        ArtifactError: The published gallery, or the embedder, cannot be trusted.
+        TooManyUnreadableError: Too many pictures cannot be read; what was published stays.
+        GalleryError: The store cannot be written.
+        CatalogError: The list is faulty, or uses an id of another picture.
+    """
+    recipe = recipe or BuildRecipe()
+    with store.writing(), closing(open_trusted(store)) as gallery:
+        published = gallery.manifest
+        recipe = replace(recipe, thumbnail_side=published.thumbnail_side)
+        lazy = embedder.run_like(published.embedder)
+        if lazy.reference != published.embedder:
+            raise ArtifactMismatchError(
+                f"embedder of the gallery {gallery.directory}, which only a rebuild can change",
+                expected=str(published.embedder),
+                found=str(lazy.reference),
+            )
+        new = read_source(data, recipe.list_name)
+        members = _stored_sources(gallery)
+        keys = [source.key for source in members]
+        place = keys.index(new.key) if new.key in keys else len(members)
+        members[place : place + 1] = [new]
+        removed = read_removed(gallery.directory).without(new.photographs)
+        sources = merge_sources(members, removed)
+        trusted = set(range(len(members))) - {place}
+        plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.readers)
+        plan = replace(plan, unreadable=_known_unreadable(gallery, new, removed))
+        return write_gallery(store, plan, lazy, recipe)
+
+
+def _stored_sources(gallery: Gallery) -> list[Source]:
+    """Return the sources of a gallery with the photographs that its catalog has of each."""
+    catalog = gallery.catalog
+    ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
+    names = {landmark: catalog.name(code) for code, landmark in enumerate(ids)}
+    names = {landmark: name for landmark, name in names.items() if name != landmark}
+    references = gallery.manifest.sources
+    roots = [Path(reference.data) for reference in references]
+    photographs = defaultdict[int, list[Photograph]](list)
+    columns = (catalog.column(name) for name in ("picture_id", "path", "source"))
+    for code, picture, path, source in zip(catalog.landmarks.tolist(), *columns, strict=True):
+        photographs[source].append(Photograph(picture, roots[source] / path, ids[code]))
+    return [
+        Source(reference, root, photographs[place], names, partial(_stored_credits, gallery, place))
+        for place, (reference, root) in enumerate(zip(references, roots, strict=True))
+    ]
+
+
+def _stored_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit]]:
+    """Yield the credits that a gallery has of the pictures of one of its sources."""
+    if gallery.credits is None:
+        return
+    ids, sources = (gallery.catalog.column(name) for name in ("picture_id", "source"))
+    for row, picture in enumerate(ids):
+        if sources[row] == source and (credit := gallery.credits[row]) is not None:
+            yield picture, credit
+
+
+def _known_unreadable(gallery: Gallery, new: Source, removed: Removed) -> list[ReportLine]:
+    """Return the report of the gallery without pictures that are added or removed."""
+    listed = {photograph.id for photograph in new.photographs} | removed.pictures
+    return [line for line in read_report(gallery.directory / REPORT) if line.id not in listed]
