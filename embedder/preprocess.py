@@ -227,7 +227,12 @@ def to_array(image: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
     Returns:
         ``(3, side, side)`` float32, channels R, G, B.
     """
-    pixels = np.asarray(to_square(image, preprocess))
+    return normalize(to_square(image, preprocess), preprocess)
+
+
+def normalize(square: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
+    """Normalize an RGB picture that has its final size: the second half of :func:`to_array`."""
+    pixels = np.asarray(square)
     mean, std = (np.asarray(v, np.float32) for v in (preprocess.mean, preprocess.std))
     output = np.empty((3, preprocess.side, preprocess.side), np.float32)
     np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std))[:, None, None], out=output)

@@ -20,7 +20,7 @@ from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import HeadRecipe, NetworkRecipe
-from trainer.training.step import Learner
+from trainer.training.step import GradientStep
 
 HEADS: dict[str, dict[str, Any]] = {
     "subcenter_arcface": {
@@ -56,7 +56,7 @@ def gradients(
     torch.manual_seed(0)
     embedder = EmbeddingNetwork(NetworkRecipe.model_validate(network))
     recipe: HeadRecipe = TypeAdapter(HeadRecipe).validate_python(head)
-    judge = make_head(recipe, embedder.dimension, COUNTS)
+    loss_head = make_head(recipe, embedder.dimension, COUNTS)
     if processes.size() > 1:
         synchronize_norms(embedder, torch.device("cpu"))
     pictures = torch.randn(NUMBER, 3, SIDE, SIDE)
@@ -64,10 +64,10 @@ def gradients(
     own = list(processes.share(range(NUMBER)))
     of_each = processes.gather(labels[own])
     torch.manual_seed(5 + processes.rank())  # what they have to share comes from the seed
-    learner = Learner(embedder, judge, bf16=False, compiled=False)
-    loss = learner.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
+    step = GradientStep(embedder, loss_head, bf16=False, compiled=False)
+    loss = step.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
     found = {"loss": loss}
-    for module in (embedder, judge):
+    for module in (embedder, loss_head):
         found |= {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
         found |= {n: b for n, b in module.named_buffers() if "running_" in n or n == "scale"}
     return {name: tensor.detach().numpy() for name, tensor in found.items()}
@@ -75,7 +75,7 @@ def gradients(
 
 def main() -> None:
     """Write the gradients of all heads, from the first process."""
-    with processes.joined():
+    with processes.process_group():
         found = {
             f"{kind}/{name}": array
             for kind, head in HEADS.items()

@@ -167,11 +167,11 @@ def _add_whiten(commands: _Commands) -> None:
 
 def _train(options: argparse.Namespace) -> dict[str, Any] | None:
     from trainer.distributed import processes
-    from trainer.training.allocator import keep_memory
+    from trainer.training.allocator import keep_freed_memory
 
-    with processes.joined():
+    with processes.process_group():
         if processes.device().type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         if not processes.is_first():
             logging.disable(logging.WARNING)
         report = _train_together(options)
@@ -220,7 +220,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     elif len(folders) > 1:
         raise TrainingError("several runs are exported one by one, and joined by --ensemble FILE")
     else:
-        from trainer.training.multi_seed import export_networks
+        from trainer.export.multi_seed import export_networks
 
         digest = export_networks(options.folders[0], options.out)
     return {"embedder": str(options.out), "digest": digest}

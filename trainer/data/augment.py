@@ -1,7 +1,7 @@
-"""Random variations of a training picture: crop, turn, mirror, light, a blanked square.
+"""Augmentation of a training picture: crop, flip, rotation, light, cutout.
 
-Each function takes its randomness from the generator it is given, so a picture's variation is a
-function of seed, epoch and picture alone, whichever process makes it.
+Each function draws from the generator that it is given, so the result is a function of seed, epoch
+and picture alone, whichever process computes it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from trainer.recipe import AugmentRecipe
 
 
 def augment(
-    image: Image.Image, recipe: AugmentRecipe, target: Preprocess, rng: np.random.Generator
+    image: Image.Image, recipe: AugmentRecipe, preprocess: Preprocess, rng: np.random.Generator
 ) -> Image.Image:
-    """Vary one picture.
+    """Crop a picture at random, resize it as the network expects, and vary the result.
 
     Args:
         image: Mode RGB, upright, any size.
-        recipe: What may happen to it.
-        target: Size, fit and filter of the result.
-        rng: Where the chance comes from.
+        recipe: Strength and probability of each variation.
+        preprocess: Size, fit and filter of the result.
+        rng: Random numbers.
 
     Returns:
-        Mode RGB, ``target.side`` square.
+        Mode RGB, ``preprocess.side`` square.
     """
-    image = to_square(_crop(image, recipe, target, rng), target)
+    image = to_square(_crop(image, recipe, preprocess.fit, rng), preprocess)
     if rng.random() < recipe.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < recipe.turn:
-        image = _move(image, recipe, rng)
+        image = _rotate(image, recipe, rng)
     image = _change_light(image, recipe, rng)
     if rng.random() < recipe.cutout:
         image = _cut_out(image, recipe.cutout_side, rng)
@@ -42,17 +42,17 @@ def augment(
 
 
 def _crop(
-    image: Image.Image, recipe: AugmentRecipe, target: Preprocess, rng: np.random.Generator
+    image: Image.Image, recipe: AugmentRecipe, fit: Fit, rng: np.random.Generator
 ) -> Image.Image:
-    """Cut a random part out, a near square unless the picture is to be squashed whole.
+    """Crop at random: a near square, or with ``SQUASH`` nearly the picture's own proportions.
 
-    Training sees what embedding will see: proportions are kept where ``fit`` keeps them.
+    So objects keep in training the proportions that they will have when they are embedded.
     """
     if recipe.crop == 1 and recipe.aspect == 1:
         return image
     side = math.sqrt(image.width * image.height * rng.uniform(recipe.crop, 1))
     stretch = math.exp(rng.uniform(-1, 1) * math.log(recipe.aspect) / 2)
-    if target.fit is Fit.SQUASH:
+    if fit is Fit.SQUASH:
         stretch *= math.sqrt(image.width / image.height)
     width = min(image.width, max(1, round(side * stretch)))
     height = min(image.height, max(1, round(side / stretch)))
@@ -61,8 +61,8 @@ def _crop(
     return image.crop((left, top, left + width, top + height))
 
 
-def _move(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
-    """Turn, shift and zoom around the center; what comes in from outside is black."""
+def _rotate(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
+    """Rotate, shift and zoom around the center; the corners are filled with black."""
     angle = rng.uniform(-recipe.turn_degrees, recipe.turn_degrees)
     if not recipe.shift and not recipe.zoom:
         return image.rotate(angle, Image.Resampling.BILINEAR)
@@ -70,7 +70,7 @@ def _move(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -
     right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * image.width
     cos, sin = math.cos(math.radians(angle)) / zoom, math.sin(math.radians(angle)) / zoom
     center = image.width / 2
-    x, y = center + right, center + down  # where the center goes; the matrix leads back
+    x, y = center + right, center + down  # where the center goes; the matrix maps back
     matrix = (cos, -sin, center - cos * x + sin * y, sin, cos, center - sin * x - cos * y)
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
@@ -78,6 +78,7 @@ def _move(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -
 def _change_light(
     image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator
 ) -> Image.Image:
+    """Change brightness, contrast and saturation."""
     enhancers = (
         (ImageEnhance.Brightness, recipe.brightness),
         (ImageEnhance.Contrast, recipe.contrast),
@@ -91,6 +92,7 @@ def _change_light(
 
 
 def _cut_out(image: Image.Image, part: float, rng: np.random.Generator) -> Image.Image:
+    """Blank a square whose side is ``part`` of the picture's."""
     side = round(image.width * part)
     left = int(rng.integers(0, image.width - side + 1))
     top = int(rng.integers(0, image.height - side + 1))

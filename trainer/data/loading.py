@@ -1,7 +1,8 @@
-"""Batches of training pictures, in an order and with variations that can be taken up again.
+"""Batches of training pictures, in an order and with variations that a resumed run repeats.
 
-The order of an epoch is a permutation drawn from (seed, stage, epoch), a picture's variation is
-drawn from (seed, stage, epoch, picture): a run resumed at step *n* sees what it would have seen.
+The order of an epoch is a permutation drawn from (seed, stage, epoch), the augmentation of a
+picture is drawn from (seed, stage, epoch, picture): a run resumed at step *n* sees the same batches
+as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
-from embedder.preprocess import PictureLimits, decode, read_file, to_array
+from embedder.preprocess import PictureLimits, decode, normalize, read_file
 from photographs import Photograph
 from trainer.data.augment import augment
 from trainer.recipe import AugmentRecipe
@@ -40,18 +41,18 @@ class Batch:
     unreadable: list[str]
 
     def pin_memory(self) -> Batch:
-        """Bring it to where an NVIDIA device fetches it without waiting; the loader calls this."""
+        """Pin both tensors for the transfer to an NVIDIA device; the loader calls this."""
         return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.unreadable)
 
 
-class VariedPictures(Dataset[tuple[np.ndarray | None, int]]):
-    """The training pictures of one epoch, each varied by its own generator.
+class AugmentedPictures(Dataset[tuple[np.ndarray | None, int]]):
+    """The training pictures of one epoch, each augmented by a generator of its own.
 
     Args:
-        photographs: What is learned from.
+        photographs: The training photographs.
         labels: Landmark number of each.
-        target: The network's input.
-        recipe: How pictures are varied.
+        preprocess: What the network expects.
+        recipe: The augmentation.
         key: (seed, stage, epoch).
     """
 
@@ -59,38 +60,40 @@ class VariedPictures(Dataset[tuple[np.ndarray | None, int]]):
         self,
         photographs: Sequence[Photograph],
         labels: Sequence[int],
-        target: Preprocess,
+        preprocess: Preprocess,
         recipe: AugmentRecipe,
         key: tuple[int, int, int],
     ) -> None:
         self._photographs = photographs
         self._labels = labels
-        self._target = target
-        # A crop is enlarged again: decode as much as the smallest of them needs.
-        enlarged = min(4096, math.ceil(target.side / math.sqrt(recipe.crop)))
-        self._decoded = target.model_copy(update={"side": enlarged})
+        self._preprocess = preprocess
+        # A crop is enlarged again: decode as many pixels as the smallest of them needs.
+        enlarged = min(4096, math.ceil(preprocess.side / math.sqrt(recipe.crop)))
+        self._decoded = preprocess.model_copy(update={"side": enlarged})
         self._recipe = recipe
         self._key = key
 
     def __getitem__(self, position: int) -> tuple[np.ndarray | None, int]:
-        """Return the varied picture and its landmark; None and its position if unreadable."""
+        """Return an augmented picture and its label; None and its position if unreadable."""
         try:
             data = read_file(self._photographs[position].path, _LIMITS)
             image = decode(data, limits=_LIMITS, targets=[self._decoded])
         except PictureError:
             return None, position
         rng = np.random.default_rng((*self._key, position))
-        varied = augment(image, self._recipe, self._target, rng)
-        return to_array(varied, self._target), self._labels[position]
+        square = augment(image, self._recipe, self._preprocess, rng)
+        return normalize(square, self._preprocess), self._labels[position]
 
     def collate(self, items: Sequence[tuple[np.ndarray | None, int]]) -> Batch:
-        """Put readable pictures together and name the others."""
+        """Stack the readable pictures and name the others."""
         read = [(array, label) for array, label in items if array is not None]
         lost = [self._photographs[position].id for array, position in items if array is None]
-        side = self._target.side
-        stacked = np.stack([array for array, _ in read]) if read else np.empty((0, 3, side, side))
+        side = self._preprocess.side
+        stacked = (
+            np.stack([a for a, _ in read]) if read else np.empty((0, 3, side, side), np.float32)
+        )
         return Batch(
-            torch.from_numpy(stacked.astype(np.float32, copy=False)),
+            torch.from_numpy(stacked),
             torch.tensor([label for _, label in read], dtype=torch.int64),
             lost,
         )
@@ -110,9 +113,9 @@ def epoch_batches(total: int, batch_size: int, key: tuple[int, int, int]) -> lis
 
 
 def load_batches(
-    pictures: VariedPictures, batches: Sequence[Sequence[int]], *, workers: int
+    pictures: AugmentedPictures, batches: Sequence[Sequence[int]], *, workers: int
 ) -> Iterator[Batch]:
-    """Yield the batches in order, made ahead by ``workers`` processes.
+    """Yield the batches in order, loaded ahead by ``workers`` processes.
 
     An empty batch is yielded as one.
     """
@@ -122,6 +125,6 @@ def load_batches(
         collate_fn=pictures.collate,
         num_workers=min(workers, len(batches)),
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own: the run's chance is not the loader's to spend
+        generator=torch.Generator(),  # its own: the loader draws nothing from the run's generator
     )
     return iter(loader)

@@ -1,14 +1,13 @@
 """Several processes that train one network together, each on its share of every batch.
 
-``torchrun`` starts them; without it there is one process, and everything here is the identity.
-The first process speaks, validates by name and writes the files. What stops one process stops all
-of them, and one of them says why.
+``torchrun`` starts them; without it there is one process, and everything here does nothing. The
+first process logs and writes the files. An error in one process stops all of them, and one of them
+reports it.
 """
 
 from __future__ import annotations
 
 import datetime
-import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,22 +16,24 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+from torch.nn import functional
 
 from embedder.errors import CairnError, DeviceError, TrainingError
 
 T = TypeVar("T")
 
-_PATIENCE = datetime.timedelta(hours=2)
+_TIMEOUT = datetime.timedelta(hours=2)
 """How long a process waits for the others, which may be preparing pictures."""
 
 _PRECEDENCE_SECONDS = 0.5
-"""By so much the first process may be later and still be the one that says what all have found."""
+"""So much later than the others the first process may fail and still be the one that reports."""
 
-_LAST_WORDS_SECONDS = 3
-"""``torchrun`` ends all as soon as one has ended: so long the one that says why has to say it."""
+_REPORTING_SECONDS = 3
+"""``torchrun`` ends all as soon as one has ended: so long the one that reports has to do so."""
 
 
 def rank() -> int:
@@ -46,7 +47,7 @@ def size() -> int:
 
 
 def is_first() -> bool:
-    """Tell whether this process speaks and writes for all."""
+    """Tell whether this process logs and writes for all."""
     return rank() == 0
 
 
@@ -58,47 +59,49 @@ def device() -> torch.device:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` started; without it, do nothing.
 
     Raises:
         TrainingError: Another process disappeared.
         DeviceError: There are more processes than NVIDIA devices.
-        SystemExit: Another process has said why all stop.
+        SystemExit: Another process has reported why all stop.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
     store, number, total = next(rendezvous("env://"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    ours = PrefixStore("collectives", store)
-    dist.init_process_group(backend, store=ours, rank=number, world_size=total, timeout=_PATIENCE)
+    prefixed = PrefixStore("collectives", store)
+    dist.init_process_group(
+        backend, store=prefixed, rank=number, world_size=total, timeout=_TIMEOUT
+    )
     try:
-        _take_device()
+        _select_device()
         yield
     except BaseException as error:
         time.sleep(0 if number == 0 else _PRECEDENCE_SECONDS)
         if store.add("stopped", 1) > 1:
-            time.sleep(_LAST_WORDS_SECONDS)
+            time.sleep(_REPORTING_SECONDS)
             raise SystemExit(getattr(error, "exit_code", 1)) from error
-        if _is_of_network(error):
+        if _is_connection_error(error):
             raise TrainingError(
-                "another process of this run disappeared; see its output, then go on with --resume"
+                "another process of this run disappeared; see its output, then continue by --resume"
             ) from error
         raise
     dist.destroy_process_group()
 
 
-def _take_device() -> None:
+def _select_device() -> None:
     """Let this process use its own NVIDIA device, where there are any."""
     if torch.cuda.is_available():
-        mine, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if mine >= there:
-            raise DeviceError(f"there are {there} NVIDIA devices here: start no more processes")
-        torch.cuda.set_device(mine)
+        own, available = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if own >= available:
+            raise DeviceError(f"there are {available} NVIDIA devices here: start no more processes")
+        torch.cuda.set_device(own)
 
 
-def _is_of_network(error: BaseException) -> bool:
+def _is_connection_error(error: BaseException) -> bool:
     """Tell whether a collective operation failed because of another process."""
     if isinstance(error, CairnError) or not isinstance(error, RuntimeError):
         return False
@@ -106,7 +109,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """Return this process's part of a sequence; the parts differ by one item at most.
+    """Return this process's share of a sequence; the shares differ by one item at most.
 
     Their lengths may be zero; joined in the order of the processes they are the whole.
     """
@@ -115,7 +118,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def gather(item: T) -> list[T]:
-    """Return what every process passed, in their order; it must be fit for pickling.
+    """Return what every process passed, in their order; it is pickled on the way.
 
     The processes trust each other: they are one program on machines of one owner.
     """
@@ -126,12 +129,12 @@ def gather(item: T) -> list[T]:
     return items
 
 
-def of_first(item: T) -> T:
+def from_first(item: T) -> T:
     """Return what the first process passed."""
     return gather(item)[0]
 
 
-def align(module: nn.Module) -> None:
+def broadcast_parameters(module: nn.Module) -> None:
     """Give the parameters of a module the values they have in the first process."""
     if size() > 1:
         for parameter in module.parameters():
@@ -146,58 +149,19 @@ def gather_rows(rows: Tensor, numbers: Sequence[int]) -> Tensor:
         numbers: Rows of each process.
 
     Returns:
-        ``(Σ numbers, d)``, alike everywhere. When each process computes the same loss of it, the
-        mean over the processes of the gradients behind ``rows`` is the gradient of that loss: so
-        :class:`torch.nn.parallel.DistributedDataParallel` may average.
+        ``(Σ numbers, d)``, equal in all processes. When each process computes the same loss of it,
+        the mean over the processes of the gradients behind ``rows`` is the gradient of that loss:
+        so :class:`torch.nn.parallel.DistributedDataParallel` may average.
     """
     if size() == 1:
         return rows
-    joint: Tensor = _GatheredRows.apply(rows, numbers)
-    return joint
-
-
-class _GatheredRows(torch.autograd.Function):
-    """Rows of all processes."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, numbers: Sequence[int]) -> Tensor:  # noqa: ANN401 - torch's own type
-        ends = list(itertools.accumulate(numbers, initial=0))
-        ctx.own = slice(ends[rank()], ends[rank() + 1])
-        padded = rows.new_zeros(max(numbers), rows.shape[1])
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in numbers]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:n] for part, n in zip(parts, numbers, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's own type
-        return gradient[ctx.own] * size(), None
-
-
-def sum_everywhere(values: Tensor) -> Tensor:
-    """Sum a tensor over the processes; the gradient is summed likewise."""
-    total: Tensor = _Sum.apply(values)
-    return total
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ANN401 - torch's own type
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's own type
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+    padded = functional.pad(rows, (0, 0, 0, max(numbers) - len(rows)))
+    parts = torch.distributed.nn.all_gather(padded)  # type: ignore[no-untyped-call]  # torch
+    return torch.cat([part[:n] for part, n in zip(parts, numbers, strict=True)])
 
 
 @contextmanager
-def same_chance(seed: int) -> Iterator[None]:
+def shared_rng(seed: int) -> Iterator[None]:
     """Draw the same random numbers in every process; afterwards each goes on with its own.
 
     A single process draws from its own throughout.

@@ -1,25 +1,24 @@
-"""Batch norms that see the pictures of all processes, so that a batch is one batch.
+"""Batch norms over the pictures of all processes, so that a shared batch is one batch.
 
-torch has them for NVIDIA devices only. Here they also work on the CPU, and the activation that
-timm puts into a batch norm stays in it.
+torch has them for NVIDIA devices only; on the CPU, results would depend on the number of processes
+without the one here. timm's batch norms also hold an activation, which has to stay.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.distributed.processes import sum_everywhere
 
-
-class _Adopting(_BatchNorm):
+class _Replacement(_BatchNorm):
     """A batch norm in place of another, with its parameters, statistics and activation."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.affine, self.track_running_stats = norm.affine, norm.track_running_stats
         self.weight, self.bias = norm.weight, norm.bias
+        self.affine, self.track_running_stats = norm.affine, norm.track_running_stats
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
         self.drop: nn.Module = getattr(norm, "drop", nn.Identity())
@@ -32,15 +31,15 @@ class _Adopting(_BatchNorm):
         return output
 
 
-class DeviceNorm(_Adopting, nn.SyncBatchNorm):
+class CudaSyncNorm(_Replacement, nn.SyncBatchNorm):
     """torch's, for NVIDIA devices."""
 
 
-class ProcessorNorm(_Adopting):
-    """The same for CPUs."""
+class CpuSyncNorm(_Replacement):
+    """The same for CPUs, for norms with parameters, running statistics and a fixed momentum."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """See above."""
+        """Normalize ``(n, c, …)``; ``n`` may differ between the processes, and be 0."""
         if not self.training:
             return super().forward(input)
         output: Tensor = self.act(self.drop(self._normalize(input)))
@@ -49,41 +48,44 @@ class ProcessorNorm(_Adopting):
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch
     def _normalize(self, input: Tensor) -> Tensor:
         values = input.float()
-        places = [0, *range(2, input.ndim)]
+        dims = [0, *range(2, input.ndim)]
         shape = (1, -1, *[1] * (input.ndim - 2))
-        here = values.new_tensor([values.numel() // values.shape[1]])
-        everywhere = sum_everywhere(torch.cat([values.sum(places), here]))
-        number = everywhere[-1].detach()
-        mean = everywhere[:-1] / number
+        count = values.new_tensor([values.numel() // values.shape[1]])
+        sums = _sum(torch.cat([values.sum(dims), count]))
+        total = sums[-1].detach()
+        mean = sums[:-1] / total
         centered = values - mean.view(shape)
-        variance = sum_everywhere(centered.square().sum(places)) / number
-        self._track(mean.detach(), variance.detach() * number / (number - 1))
-        output = centered * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            output = output * self.weight.view(shape) + self.bias.view(shape)
+        variance = _sum(centered.square().sum(dims)) / total
+        self._track(mean.detach(), variance.detach() * total / (total - 1))
+        normalized = centered * (variance + self.eps).rsqrt().view(shape)
+        output = normalized * self.weight.view(shape) + self.bias.view(shape)
         return output.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch."""
-        if self.running_mean is None or self.running_var is None:
-            return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        step = self.momentum
-        if step is None:  # the mean over all batches
-            step = 1 / int(self.num_batches_tracked or 1)
-        self.running_mean.lerp_(mean, step)
-        self.running_var.lerp_(variance, step)
+        running = (self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
+        running_mean, running_var, batches, momentum = running
+        if running_mean is None or running_var is None or batches is None or momentum is None:
+            raise ValueError("only norms with running statistics and momentum are synchronized")
+        batches.add_(1)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance, momentum)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take rows and maps alike."""
+        """Accept rows and feature maps alike."""
 
 
 def synchronize_norms(network: nn.Module, device: torch.device) -> None:
     """Replace every batch norm of a network by a synchronized one, in place."""
-    kind = DeviceNorm if device.type == "cuda" else ProcessorNorm
+    kind = CudaSyncNorm if device.type == "cuda" else CpuSyncNorm
     for name, module in list(network.named_modules()):
         if isinstance(module, _BatchNorm):
             parent, _, leaf = name.rpartition(".")
             setattr(network.get_submodule(parent), leaf, kind(module))
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Sum a tensor over the processes; its gradient is summed likewise."""
+    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]  # torch
+    return total

@@ -1,4 +1,4 @@
-"""A page for people about a run: curves, figures, and the surest mistakes with their pictures.
+"""A page about a run: curves, metrics, and the mistakes of highest confidence with their pictures.
 
 It holds no times and no folders, so that equal runs write equal pages.
 """
@@ -14,12 +14,12 @@ from typing import Any
 from embedder.artifacts.files import write_atomic
 from embedder.reports.chart import Point, line_chart
 from embedder.reports.page import figure, number, page, side_by_side, table, text
-from trainer.evaluation.rule_ladder import CLASS_SIZES, Judged
+from trainer.evaluation.rule_ladder import CLASS_SIZES, RuleLadder
+from trainer.recipe.schedule import rate_factor
 from trainer.recipe import Recipe, StageRecipe
-from trainer.training.schedule import rate_factor
 
 MISTAKES = 12
-"""How many wrong answers are shown: the surest ones."""
+"""How many wrong answers are shown: those of highest confidence."""
 
 _NEIGHBORS = 4
 _PAIRS = 12
@@ -36,7 +36,7 @@ svg .line { stroke: #2a7f9d; stroke-width: 2; fill: none } svg .dot { fill: #2a7
 
 
 def write_report(
-    path: Path, recipe: Recipe, report: Mapping[str, Any], judged: Judged | None
+    path: Path, recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None
 ) -> None:
     """Write the page.
 
@@ -44,46 +44,47 @@ def write_report(
         path: The file.
         recipe: Of the run.
         report: As in ``report.json``.
-        judged: Answers to the pictures kept back, if any were.
+        ladder: Answers to the validation pictures, if there are any.
     """
-    write_atomic(path, page(f"Run {recipe.name}", _body(recipe, report, judged)))
+    write_atomic(path, page(f"Run {recipe.name}", _body(recipe, report, ladder)))
 
 
-def _body(recipe: Recipe, report: Mapping[str, Any], judged: Judged | None) -> Iterator[str]:
+def _body(recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None) -> Iterator[str]:
     yield _STYLE
     yield (
-        f"<p>{report['pictures']} pictures of {report['landmarks']} landmarks to learn from, "
-        f"{report['kept_back']} kept back, {report['unreadable']} unreadable. "
+        f"<p>{report['pictures']} training pictures of {report['landmarks']} landmarks, "
+        f"{report['kept_back']} validation pictures, {report['unreadable']} unreadable. "
         f"{text(recipe.network.backbone)}, {text(recipe.head.kind)}; computed on "
         f"{text(report['device'])} in {text(report['precision'])}.</p>"
     )
     if "test_gap" in report:
         yield (
-            f"<p>GAP {number(report['test_gap'])} by top1 on {report['tested']} pictures that "
-            "nothing was chosen by.</p>"
+            f"<p>GAP {number(report['test_gap'])} by top1 on {report['tested']} test "
+            "pictures, which no choice was made by.</p>"
         )
     yield "<h2>Epochs</h2>"
     yield f"<div class=charts>{''.join(_charts(recipe, report['epochs']))}</div>"
-    if judged is None:
-        yield "<p>No pictures were kept back to judge by.</p>"
+    if ladder is None:
+        yield "<p>There are no validation pictures.</p>"
         return
-    yield "<h2>Rules</h2><p>The same queries, the pictures kept back, answered by each rule.</p>"
-    yield table(judged.ladder)
-    yield "<h2>By the number of pictures of a landmark</h2>" + table(_in_words(judged.class_sizes))
-    known = [query for query in judged.queries if query.landmark_id]
-    wrong, strangers = _wrong(judged)
+    yield "<h2>Rules</h2><p>The validation pictures, answered by each rule.</p>"
+    yield table(ladder.rungs)
+    yield "<h2>By the number of training pictures of a landmark</h2>"
+    yield table(_size_ranges(ladder.class_sizes))
+    known = [query for query in ladder.queries if query.landmark_id]
+    wrong, distractors = _wrong_answers(ladder)
     yield f"<h2>Confusions</h2><p>{len(wrong)} of {len(known)} queries.</p>"
     if wrong:
-        yield table(_pairs(judged, wrong))
-        yield "<p>The surest: the query first, then its nearest pictures; green is right.</p>"
-    yield from (_mistake(judged, place) for place in wrong[:MISTAKES])
-    if strangers:
-        yield "<h2>Pictures of no landmark</h2><p>Those that were answered most surely.</p>"
-    yield from (_mistake(judged, place) for place in strangers[:MISTAKES])
+        yield table(_pairs(ladder, wrong))
+        yield "<p>Of highest confidence: the query, then its nearest pictures; green is right.</p>"
+    yield from (_mistake(ladder, place) for place in wrong[:MISTAKES])
+    if distractors:
+        yield "<h2>Pictures of no landmark</h2><p>The answers of highest confidence.</p>"
+    yield from (_mistake(ladder, place) for place in distractors[:MISTAKES])
 
 
 def _charts(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Draw what was written down after each epoch, and the rates that were planned."""
+    """Draw the metrics of each epoch, and the planned learning rates."""
     lengths = [stage.last_epoch for stage in recipe.stages]
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     ended = [starts[entry["stage"]] + entry["epoch"] + 1 for entry in epochs]
@@ -98,7 +99,7 @@ def _charts(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> Iterator[str
 
 
 def _rates(start: int, stage: StageRecipe, rate: str) -> Iterator[Point]:
-    """Sample a stage's learning rate; a frozen backbone learns nothing."""
+    """Sample a learning rate of a stage; that of a frozen backbone is 0."""
     for tick in range(stage.last_epoch * _RATES_PER_EPOCH + 1):
         done = tick / _RATES_PER_EPOCH
         frozen = rate == "lr" and done < stage.frozen_epochs
@@ -106,8 +107,8 @@ def _rates(start: int, stage: StageRecipe, rate: str) -> Iterator[Point]:
         yield start + done, getattr(stage, rate) * factor
 
 
-def _in_words(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Write the sizes of each group out: from, and up to the next possible one."""
+def _size_ranges(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Replace the smallest size of each group by its range in words."""
     ends = dict(itertools.pairwise(CLASS_SIZES))
     shown = {
         least: f"{least} to {ends[least] - 1}" if least in ends else f"{least} and more"
@@ -116,42 +117,41 @@ def _in_words(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**group, "pictures": shown[group["pictures"]]} for group in groups]
 
 
-def _wrong(judged: Judged) -> tuple[list[int], list[int]]:
-    """Find the wrong answers, surest first: those to queries, and those to no landmark."""
-    surest = sorted(range(len(judged.answers)), key=lambda n: -judged.answers[n].confidence)
-    pairs = [(place, judged.queries[place].landmark_id) for place in surest]
-    wrong = [place for place, truth in pairs if truth not in {None, _said(judged, place)}]
+def _wrong_answers(ladder: RuleLadder) -> tuple[list[int], list[int]]:
+    """Find wrong answers, highest confidence first: to landmarks' queries, and to distractors."""
+    order = sorted(range(len(ladder.answers)), key=lambda n: -ladder.answers[n].confidence)
+    pairs = [(place, ladder.queries[place].landmark_id) for place in order]
+    wrong = [
+        place for place, truth in pairs if truth not in {None, ladder.answers[place].landmark_id}
+    ]
     return wrong, [place for place, truth in pairs if truth is None]
 
 
-def _said(judged: Judged, place: int) -> str:
-    return judged.answers[place].landmark_id
-
-
-def _pairs(judged: Judged, wrong: Sequence[int]) -> list[dict[str, object]]:
-    """Count which landmark was taken for which."""
+def _pairs(ladder: RuleLadder, wrong: Sequence[int]) -> list[dict[str, object]]:
+    """Count which landmark was confused with which."""
     counted = Counter(
-        (str(judged.queries[place].landmark_id), _said(judged, place)) for place in wrong
+        (str(ladder.queries[place].landmark_id), ladder.answers[place].landmark_id)
+        for place in wrong
     )
     return [
-        {"landmark": truth, "answered": said, "queries": number}
-        for (truth, said), number in counted.most_common(_PAIRS)
+        {"landmark": truth, "answered": answer, "queries": number}
+        for (truth, answer), number in counted.most_common(_PAIRS)
     ]
 
 
-def _mistake(judged: Judged, place: int) -> str:
-    query, answer = judged.queries[place], judged.answers[place]
-    told = (
-        f"<b>{text(query.landmark_id or 'no landmark')}</b><br>said: {text(answer.landmark_id)}, "
+def _mistake(ladder: RuleLadder, place: int) -> str:
+    query, answer = ladder.queries[place], ladder.answers[place]
+    caption = (
+        f"<b>{text(query.landmark_id or 'no landmark')}</b><br>answer: {text(answer.landmark_id)}, "
         f"{answer.confidence:.3f}<br><span class=soft>{text(query.id)}</span>"
     )
-    cells = [figure(query.path, told)]
-    found = judged.neighbors
+    cells = [figure(query.path, caption)]
+    found = ladder.neighbors
     for row, similarity in zip(found.rows[place], found.similarities[place], strict=True):
-        known = judged.gallery[int(row)]
-        caption = (
+        known = ladder.gallery[int(row)]
+        neighbor = (
             f"{text(str(known.landmark_id))}<br>{similarity:.3f} "
             f"<span class=soft>{text(known.id)}</span>"
         )
-        cells.append(figure(known.path, caption, right=known.landmark_id == query.landmark_id))
+        cells.append(figure(known.path, neighbor, right=known.landmark_id == query.landmark_id))
     return side_by_side(cells[: 1 + _NEIGHBORS])

@@ -1,15 +1,16 @@
-"""Judge a finished network on the pictures kept back: by its head, and by the rules of serving.
+"""Compare rules of answering on the validation pictures of a finished network.
 
 The rungs of the ladder answer the same queries: the head that is thrown away, the nearest picture,
-a vote of the nearest ones, that of the recipe where its ranking is one; with pictures of no
-landmark, also the nearest picture less the penalties of :mod:`index.ranking.ranking`. Random
-queries of known landmarks flatter every rung; what they are good for is to be compared.
+a vote of the nearest ones (that of the recipe where its ranking is one), and with distractors also
+the nearest picture less the penalties of :mod:`index.ranking.ranking`. Random queries of known
+landmarks flatter every rung; they are good for comparing them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,22 @@ from trainer.model.whitening import Whitening, learn_whitening
 from trainer.recipe import EmbedderRecipe
 
 CLASS_SIZES = (1, 5, 20, 100, 500)
-"""The smallest number of pictures of each group of landmarks that are judged together."""
+"""The smallest number of training pictures in each group of landmarks of like size."""
 
 _VOTE = Ranking(rule="vote")
-"""What is judged where the recipe does not vote."""
+"""The vote that is measured where the recipe does not vote."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained network and what it is judged with.
+    """A trained network and what it is measured with.
 
     Attributes:
         recipe: How it will be served.
         network: In evaluation mode.
-        head: It was trained with.
-        landmarks: Their ids in the order of the head's numbers.
-        sizes: Pictures of each landmark that were learned from.
+        head: The one that it was trained with.
+        landmarks: Their ids in the order of the head's classes.
+        sizes: Training pictures of each landmark.
         bf16: Compute in bfloat16.
     """
 
@@ -57,52 +58,156 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the pictures kept back were answered, and those of no landmark.
+class RuleLadder:
+    """The answers to validation pictures and distractors, and the metrics of each rule.
 
     Attributes:
-        gallery: What was searched.
-        queries: The readable ones; those of no landmark have none.
-        neighbors: Of each query, as it will be served.
+        gallery: The pictures that were searched.
+        queries: The readable ones; distractors have no landmark.
+        neighbors: Of each query, as they will be served.
         answers: By the nearest picture.
-        ladder: Figures of each rule.
-        class_sizes: Figures by the number of pictures that were learned from.
+        rungs: The metrics of each rule.
+        class_sizes: The metrics of the nearest picture by the number of training pictures.
     """
 
     gallery: Sequence[Photograph]
     queries: Sequence[Photograph]
     neighbors: Neighbors
     answers: Sequence[Prediction]
-    ladder: list[dict[str, Any]]
+    rungs: list[dict[str, Any]]
     class_sizes: list[dict[str, Any]]
+
+
+def measure_rules(
+    candidate: Candidate,
+    gallery: Sequence[Photograph],
+    queries: Sequence[Photograph],
+    distractors: Sequence[Photograph] = (),
+) -> tuple[RuleLadder | None, Whitening | None]:
+    """Measure a network by every rule, and learn its whitening if its recipe asks for one.
+
+    Args:
+        candidate: The network.
+        gallery: Training pictures; the whitening is learned from them too.
+        queries: Validation pictures.
+        distractors: Pictures of no landmark. Every second one is a query, to which any answer is
+            wrong; the others are those that penalties are measured with.
+
+    Returns:
+        The ladder, None without readable queries; and the whitening.
+
+    Raises:
+        TrainingError: The pictures are too few to learn a whitening.
+    """
+    recipe = candidate.recipe
+    if not queries and not recipe.embed_whiten:
+        return None, None
+    views = ViewEmbeddings(candidate.network, recipe.embed_views).eval()
+    embed = partial(embed_photographs, views, preprocess=recipe.embed, bf16=candidate.bf16)
+    searched, gallery_views = embed(gallery)
+    whitening = None
+    if recipe.embed_whiten:
+        whitening = learn_whitening(_finish(gallery_views, None), recipe.embed_whiten)
+    unknown = [replace(photograph, landmark_id=None) for photograph in distractors[1::2]]
+    queries = [*queries, *unknown]
+    readable, query_views = embed(queries)
+    if not searched or not any(query.landmark_id for query in readable):
+        return None, whitening
+    vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
+    names = sorted({str(photograph.landmark_id) for photograph in searched}, key=landmark_order)
+    codes = {landmark: code for code, landmark in enumerate(names)}
+    landmarks = np.array([codes[str(photograph.landmark_id)] for photograph in searched])
+    search = _Search(names, landmarks, readable, gallery_views, query_views, whitening, vote)
+    neighbors = search.find_neighbors()
+    answers = {"head": _answer_by_head(candidate, queries), **search.answer_by_rules(neighbors)}
+    measured, reference_views = embed(distractors[::2])
+    if unknown and measured:
+        answers |= search.answer_with_penalties(reference_views)
+    truths = {_name(query): [query.landmark_id] if query.landmark_id else [] for query in queries}
+    ladder = RuleLadder(
+        gallery=searched,
+        queries=readable,
+        neighbors=neighbors,
+        answers=answers["top1"],
+        rungs=[{"ranking": rule, **_metrics(given, truths)} for rule, given in answers.items()],
+        class_sizes=_by_class_size(answers["top1"], truths, candidate.sizes),
+    )
+    return ladder, whitening
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Queries and the gallery that is searched for them.
+    """Queries, and the gallery that is searched for them.
 
     Attributes:
         names: Landmark ids by code.
         landmarks: ``(m,)``, code of each gallery picture.
         queries: ``n`` of them.
-        seen: ``(m, views, d)`` unit rows of the gallery.
-        asked: ``(n, views, d)`` unit rows of the queries.
-        vote: The vote that is judged.
+        gallery_views: ``(m, views, d)`` unit rows.
+        query_views: ``(n, views, d)`` unit rows.
+        whitening: As it will be served.
+        vote: The vote that is measured.
     """
 
     names: Sequence[str]
     landmarks: NDArray[np.int64]
     queries: Sequence[Photograph]
-    seen: NDArray[np.float32]
-    asked: NDArray[np.float32]
+    gallery_views: NDArray[np.float32]
+    query_views: NDArray[np.float32]
+    whitening: Whitening | None
     vote: Ranking
 
-    def nearest(self, whitening: Whitening | None) -> Neighbors:
+    def find_neighbors(self) -> Neighbors:
         """Find the neighbors of each query, as they will be served."""
-        rows = _finished(self.seen, whitening), _finished(self.asked, whitening)
-        return nearest(*rows, max(self.vote.neighbors, _VOTE.neighbors))
+        return nearest(
+            _finish(self.gallery_views, self.whitening),
+            _finish(self.query_views, self.whitening),
+            max(self.vote.neighbors, _VOTE.neighbors),
+        )
 
-    def answer(self, neighbors: Neighbors, ranking: Ranking) -> list[Prediction]:
+    def answer_by_rules(self, neighbors: Neighbors) -> dict[str, list[Prediction]]:
+        """Answer by the nearest picture and by vote; without views and whitening if there are."""
+        answers = {}
+        if self.whitening or self.gallery_views.shape[1] > 1:
+            plain = replace(
+                self,
+                gallery_views=self.gallery_views[:, :1],
+                query_views=self.query_views[:, :1],
+                whitening=None,
+            )
+            found = plain.find_neighbors()
+            answers["top1, one view, not whitened"] = plain._answer(found, Ranking())
+        answers["top1"] = self._answer(neighbors, Ranking())
+        answers["vote"] = self._answer(neighbors, self.vote)
+        return answers
+
+    def answer_with_penalties(
+        self, reference_views: NDArray[np.float32]
+    ) -> dict[str, list[Prediction]]:
+        """Answer by the nearest picture, less how much it and the query resemble distractors.
+
+        Args:
+            reference_views: ``(s, views, d)`` unit rows of distractors.
+        """
+        rows = _finish(self.gallery_views, self.whitening)
+        query_rows = _finish(self.query_views, self.whitening)
+        reference = _finish(reference_views, self.whitening).T
+        of_gallery = mean_of_largest(rows @ reference, _VOTE.gallery_distractors)
+        of_queries = mean_of_largest(query_rows @ reference, _VOTE.query_distractors)
+        found = {}
+        for name, b, c in (("B", 1, 0), ("C", 0, 1), ("B+C", 1, 1)):
+            # One number more on both sides subtracts B from every similarity. Halves stay in
+            # [-1, 1], to which similarities are clipped.
+            halves = np.c_[rows, -b * of_gallery] / 2
+            wider = np.c_[query_rows, np.ones(len(query_rows), np.float32)]
+            answers = self._answer(nearest(halves, wider, 1), Ranking())
+            found[f"top1 - {name}"] = [
+                replace(answer, confidence=2 * answer.confidence - c * float(penalty))
+                for answer, penalty in zip(answers, of_queries, strict=True)
+            ]
+        return found
+
+    def _answer(self, neighbors: Neighbors, ranking: Ranking) -> list[Prediction]:
         """Answer each query by its neighbors."""
         codes = self.landmarks[neighbors.rows]
         triples = zip(self.queries, codes, neighbors.similarities, strict=True)
@@ -111,32 +216,6 @@ class _Search:
             Prediction(_name(query), self.names[best.landmark], best.score)
             for query, best in ranked
         ]
-
-    def penalized(
-        self, whitening: Whitening | None, strangers: NDArray[np.float32]
-    ) -> dict[str, list[Prediction]]:
-        """Answer by the nearest picture, less what looks like pictures of no landmark.
-
-        Args:
-            whitening: As it will be served.
-            strangers: ``(s, views, d)`` unit rows of pictures of no landmark.
-        """
-        rows, asked = _finished(self.seen, whitening), _finished(self.asked, whitening)
-        reference = _finished(strangers, whitening).T
-        of_gallery = mean_of_largest(rows @ reference, _VOTE.gallery_distractors)
-        of_queries = mean_of_largest(asked @ reference, _VOTE.query_distractors)
-        found = {}
-        for name, b, c in (("B", 1, 0), ("C", 0, 1), ("B+C", 1, 1)):
-            # One number more on both sides takes B off every similarity. Halves stay in [-1, 1],
-            # to which similarities are held.
-            halves = np.c_[rows, -b * of_gallery] / 2
-            wider = np.c_[asked, np.ones(len(asked), np.float32)]
-            answers = self.answer(nearest(halves, wider, 1), Ranking())
-            found[f"top1 - {name}"] = [
-                replace(answer, confidence=2 * answer.confidence - c * float(penalty))
-                for answer, penalty in zip(answers, of_queries, strict=True)
-            ]
-        return found
 
 
 class _HeadAnswers(nn.Module):
@@ -155,111 +234,49 @@ class _HeadAnswers(nn.Module):
         return torch.stack([best.float() for best in scores.max(dim=1)], dim=1)
 
 
-def judge(
-    candidate: Candidate,
-    gallery: Sequence[Photograph],
-    queries: Sequence[Photograph],
-    distractors: Sequence[Photograph] = (),
-) -> tuple[Judged | None, Whitening | None]:
-    """Judge a network, and learn its whitening if its recipe asks for one.
-
-    Args:
-        candidate: The network.
-        gallery: Pictures that were learned from; the whitening is learned from them too.
-        queries: Pictures kept back.
-        distractors: Pictures of no landmark. Every second one is asked too, where any answer is
-            wrong; the others are what penalties are measured by.
-
-    Returns:
-        What was found, None without readable queries; and the whitening.
-
-    Raises:
-        TrainingError: The pictures are too few to learn a whitening.
-    """
-    recipe, bf16 = candidate.recipe, candidate.bf16
-    if not queries and not recipe.embed_whiten:
-        return None, None
-    views = ViewEmbeddings(candidate.network, recipe.embed_views).eval()
-    searched, seen = embed_photographs(views, gallery, recipe.embed, bf16=bf16)
-    whitening = None
-    if recipe.embed_whiten:
-        whitening = learn_whitening(_finished(seen, None), recipe.embed_whiten)
-    strangers = [replace(photograph, landmark_id=None) for photograph in distractors[1::2]]
-    queries = [*queries, *strangers]
-    readable, asked = embed_photographs(views, queries, recipe.embed, bf16=bf16)
-    if not searched or not any(query.landmark_id for query in readable):
-        return None, whitening
-    held = [str(photograph.landmark_id) for photograph in searched]
-    names = sorted(set(held), key=landmark_order)
-    codes = {landmark: code for code, landmark in enumerate(names)}
-    landmarks = np.array([codes[landmark] for landmark in held])
-    vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
-    search = _Search(names, landmarks, readable, seen, asked, vote)
-    neighbors = search.nearest(whitening)
-    rungs = {"head": _head_answers(candidate, queries)}
-    if whitening or len(recipe.embed_views) > 1:
-        plain = replace(search, seen=seen[:, :1], asked=asked[:, :1])
-        rungs["top1, one view, not whitened"] = plain.answer(plain.nearest(None), Ranking())
-    rungs["top1"] = search.answer(neighbors, Ranking())
-    rungs["vote"] = search.answer(neighbors, vote)
-    measured, reference = embed_photographs(views, distractors[::2], recipe.embed, bf16=bf16)
-    if strangers and measured:
-        rungs |= search.penalized(whitening, reference)
-    truths = {_name(p): [p.landmark_id] if p.landmark_id else [] for p in queries}
-    judged = Judged(
-        gallery=searched,
-        queries=readable,
-        neighbors=neighbors,
-        answers=rungs["top1"],
-        ladder=[{"ranking": name, **_figures(given, truths)} for name, given in rungs.items()],
-        class_sizes=_class_sizes(rungs["top1"], truths, candidate.sizes),
-    )
-    return judged, whitening
-
-
 def _name(query: Photograph) -> str:
-    """Name a query so that one of no landmark is not taken for another one."""
+    """Name a query; a distractor is not taken for a picture of the same id."""
     return query.id if query.landmark_id else f"distractor {query.id}"
 
 
-def _finished(seen: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = combine_views(torch.from_numpy(seen), whitening).numpy()
+def _finish(views: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
+    rows: NDArray[np.float32] = combine_views(torch.from_numpy(views), whitening).numpy()
     return rows
 
 
-def _head_answers(candidate: Candidate, queries: Sequence[Photograph]) -> list[Prediction]:
-    asked, found = embed_photographs(
+def _answer_by_head(candidate: Candidate, queries: Sequence[Photograph]) -> list[Prediction]:
+    answered, best = embed_photographs(
         _HeadAnswers(candidate).eval(), queries, candidate.recipe.embed, bf16=candidate.bf16
     )
     return [
-        Prediction(_name(query), candidate.landmarks[int(code)], float(score))
-        for query, (score, code) in zip(asked, found, strict=True)
+        Prediction(_name(query), candidate.landmarks[int(number)], float(score))
+        for query, (score, number) in zip(answered, best, strict=True)
     ]
 
 
-def _figures(
+def _metrics(
     answers: Sequence[Prediction], truths: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    figures = {"gap": gap(answers, truths), "top1": top1_accuracy(answers, truths)}
+    metrics = {"gap": gap(answers, truths), "top1": top1_accuracy(answers, truths)}
     unknown = [answer.confidence for answer in answers if not truths[answer.query_id]]
     if unknown:
         known = [answer.confidence for answer in answers if truths[answer.query_id]]
-        figures["auroc"] = auroc(known, unknown)
-    return figures
+        metrics["auroc"] = auroc(known, unknown)
+    return metrics
 
 
-def _class_sizes(
+def _by_class_size(
     answers: Sequence[Prediction],
     truths: Mapping[str, Sequence[str]],
     sizes: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """Judge the queries of landmarks with about as many pictures together."""
+    """Measure the queries of landmarks with about as many training pictures together."""
     return [
         {
             "pictures": least,
-            "queries": len(asked),
-            **_figures([answer for answer in answers if answer.query_id in asked], asked),
+            "queries": len(group),
+            **_metrics([answer for answer in answers if answer.query_id in group], group),
         }
-        for least, asked in group_by_size(truths, sizes, CLASS_SIZES).items()
-        if asked
+        for least, group in group_by_size(truths, sizes, CLASS_SIZES).items()
+        if group
     ]

@@ -1,10 +1,14 @@
-"""Judge a network by top1, the rule that galleries have by default: the nearest picture answers."""
+"""Embed photographs by torch, and score a network by top1: the nearest picture answers.
+
+That is the rule that galleries have by default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +25,18 @@ from photographs import Photograph
 from trainer.distributed import processes
 
 GOLDEN_CROPS = 4
-"""Photographs whose crops an embedder is proved with, beside drawn pictures."""
+"""Photographs whose crops an exported network is checked with, beside drawn pictures."""
 
 _LIMITS = PictureLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """How well a network answered.
+class Metrics:
+    """How well a network answers.
 
     Attributes:
-        gap: In [0, 1]; -1 when there was nothing to search or to ask.
-        auroc: How well its confidence tells queries of landmarks from distractors, 0.5 by chance;
+        gap: Global average precision in [0, 1]; -1 where the gallery or the queries are empty.
+        auroc: How well confidence separates queries of landmarks from distractors, 0.5 by chance;
             ``None`` without distractors.
     """
 
@@ -40,7 +44,7 @@ class Figures:
     auroc: float | None
 
 
-def served_figures(
+def top1_metrics(
     network: nn.Module,
     gallery: Sequence[Photograph],
     queries: Sequence[Photograph],
@@ -48,39 +52,39 @@ def served_figures(
     *,
     distractors: Sequence[Photograph] = (),
     bf16: bool,
-) -> Figures:
-    """Judge answers to queries, each given by its nearest gallery picture.
+) -> Metrics:
+    """Score answers to queries, each given by the nearest picture of the gallery.
 
     Args:
         network: In evaluation mode.
-        gallery: What is searched.
+        gallery: The pictures that are searched.
         queries: Pictures of the same landmarks, not in the gallery.
         preprocess: How all are prepared.
-        distractors: Pictures of no landmark: asked too, and any answer to them is wrong.
+        distractors: Pictures of no landmark: queries too, to which any answer is wrong.
         bf16: Compute in bfloat16.
 
     Returns:
-        The figures of all answers together; a picture that cannot be read has none.
+        The metrics of all answers together; a picture that cannot be read has none.
     """
     if not queries:
-        return Figures(-1.0, None)
+        return Metrics(-1.0, None)
     searched, rows = embed_photographs(network, gallery, preprocess, bf16=bf16)
     known, vectors = embed_photographs(network, queries, preprocess, bf16=bf16)
     if not searched or not known:
-        return Figures(-1.0, None)
+        return Metrics(-1.0, None)
     landmarks = [str(photograph.landmark_id) for photograph in searched]
     truths = {query.id: [str(query.landmark_id)] for query in queries}
-    answers = _answers([query.id for query in known], landmarks, rows, vectors)
+    answers = _answer([query.id for query in known], landmarks, rows, vectors)
     unknown, vectors = embed_photographs(network, distractors, preprocess, bf16=bf16)
     if not unknown:
-        return Figures(gap(answers, truths), None)
+        return Metrics(gap(answers, truths), None)
     names = [f"distractor {number}" for number in range(len(unknown))]
-    wrong = _answers(names, landmarks, rows, vectors)
-    told_apart = auroc([a.confidence for a in answers], [a.confidence for a in wrong])
-    return Figures(gap([*answers, *wrong], truths | {name: [] for name in names}), told_apart)
+    wrong = _answer(names, landmarks, rows, vectors)
+    separation = auroc([a.confidence for a in answers], [a.confidence for a in wrong])
+    return Metrics(gap([*answers, *wrong], truths | {name: [] for name in names}), separation)
 
 
-def _answers(
+def _answer(
     names: Sequence[str],
     landmarks: Sequence[str],
     rows: NDArray[np.float32],
@@ -105,7 +109,7 @@ def embed_photographs(
     bf16: bool,
     batch_size: int = 32,
 ) -> tuple[list[Photograph], NDArray[np.float32]]:
-    """Embed photographs by torch, as the served embedder will; processes share the work.
+    """Embed photographs by torch, as the exported embedder will; processes share the work.
 
     Args:
         network: ``(b, 3, side, side)`` → ``(b, …)``, in evaluation mode.
@@ -115,7 +119,7 @@ def embed_photographs(
         batch_size: Pictures at once.
 
     Returns:
-        The photographs that could be read, and ``(n, …)``, what the network gave for each.
+        The photographs that could be read, and ``(n, …)``, the network's output for each.
     """
     device = next(network.parameters()).device
     read: list[Photograph] = []
@@ -137,18 +141,13 @@ def embed_photographs(
 def prepare_crops(
     photographs: Sequence[Photograph], preprocess: Preprocess, number: int
 ) -> NDArray[np.float32]:
-    """Prepare the first readable photographs, to prove an export with.
+    """Prepare the first readable photographs, to check an exported network with.
 
     Returns:
         ``(at most number, 3, side, side)``.
     """
-    arrays: list[NDArray[np.float32]] = []
-    for photograph in photographs:
-        if len(arrays) == number:
-            break
-        array = _prepare(photograph.path, preprocess)
-        if array is not None:
-            arrays.append(array)
+    prepared = (_prepare(photograph.path, preprocess) for photograph in photographs)
+    arrays = list(islice((array for array in prepared if array is not None), number))
     empty = np.empty((0, 3, preprocess.side, preprocess.side), np.float32)
     return np.stack(arrays) if arrays else empty
 
@@ -156,6 +155,7 @@ def prepare_crops(
 def _batches(
     photographs: Sequence[Photograph], preprocess: Preprocess, batch_size: int
 ) -> Iterator[list[tuple[Photograph, NDArray[np.float32]]]]:
+    """Prepare photographs in threads; those that cannot be read are left out."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         for start in range(0, len(photographs), batch_size):
             group = photographs[start : start + batch_size]

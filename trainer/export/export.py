@@ -22,14 +22,12 @@ from pydantic import JsonValue
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from embedder.artifacts.arrays import read_npz, write_npz
+from embedder.artifacts.arrays import write_npz
 from embedder.artifacts.files import record, sha256_file, sync_tree
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.errors import (
     ArtifactDamagedError,
     ArtifactError,
-    ArtifactMismatchError,
-    ArtifactMissingError,
     TrainingError,
 )
 from embedder.manifest import (
@@ -43,13 +41,19 @@ from embedder.manifest import (
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from photographs.sample import draw_landmark, draw_scene
-from trainer.model import checkpoint
 from trainer.model.bf16_rounding import with_rounded_weights
 from trainer.model.inference_module import InferenceModule
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.whitening import WHITENING, load_whitening
-from trainer.recipe import EmbedderRecipe, load_recipe
-from trainer.training.finalize import BEST, REPORT
+from trainer.model.run_folder import (
+    RECIPE,
+    REPORT,
+    WHITENING,
+    load_crops,
+    load_report,
+    load_trained,
+)
+from trainer.model.whitening import load_whitening
+from trainer.recipe import EmbedderRecipe
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +99,7 @@ def export(run: Path, out: Path) -> str:
             with the trained one.
         TrainingError: The network gives vectors that are not finite, or ``out`` is in the way.
     """
-    finished, digest = _open(run)
+    finished, digest = _load_finished(run)
     return publish_network(out, finished, {"run": digest})
 
 
@@ -163,30 +167,22 @@ def advised_ranking(recipe: EmbedderRecipe) -> dict[str, JsonValue]:
     return recipe.ranking.model_dump(mode="json", exclude_defaults=True)
 
 
-def _open(run: Path) -> tuple[Finished, str]:
+def _load_finished(run: Path) -> tuple[Finished, str]:
     """Return the best network of a run, and the digest of all that decided its outcome."""
-    recipe = load_recipe(_existing(run / "recipe.yaml"))
-    tensors, facts = checkpoint.load(_existing(run / BEST))
-    plain = recipe.network.model_copy(update={"pretrained": "none"})
-    network = EmbeddingNetwork(plain)
-    try:
-        network.load_state_dict(checkpoint.part(tensors, "network"))
-    except RuntimeError as error:
-        raise ArtifactMismatchError(
-            f"network of {run}", expected="that of its recipe.yaml", found="another one"
-        ) from error
+    best = load_trained(run)
+    recipe, network = best.recipe, best.network
     network.fix_input_side(recipe.embed.side)
-    whitening = load_whitening(_existing(run / WHITENING)) if recipe.embed_whiten else None
+    whitening = load_whitening(run / WHITENING) if recipe.embed_whiten else None
     finished = Finished(
         recipe.name,
         InferenceModule(network, recipe.embed_views, whitening).eval(),
         whitening.dimension if whitening else network.dimension,
         recipe.embed,
-        read_npz(_existing(run / "crops.npz"))["crops"],
-        {"recipe.yaml": (run / "recipe.yaml").read_bytes(), **_reports(run)},
+        load_crops(run),
+        {RECIPE: (run / RECIPE).read_bytes(), **_reports(run)},
         advised_ranking(recipe),
     )
-    return finished, facts["recipe"]
+    return finished, best.digest
 
 
 @dataclass(frozen=True)
@@ -265,7 +261,7 @@ def _reports(run: Path) -> dict[str, bytes]:
     """Read a run's reports without their times: equal trainings export equal embedders."""
     found = {path.name: path.read_bytes() for path in sorted(run.glob("report.*"))}
     if REPORT in found:
-        facts = json.loads(found[REPORT])
+        facts = load_report(run)
         for part in (facts, *facts["epochs"]):
             for time in [name for name in part if name.startswith("seconds")]:
                 del part[time]
@@ -394,9 +390,3 @@ def _prove(made: Path) -> None:
         raise ArtifactDamagedError(
             path, f"its vectors agree with torch's only to a cosine of {agreed:.6f}"
         )
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ArtifactMissingError(path)
-    return path

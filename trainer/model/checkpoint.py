@@ -1,7 +1,7 @@
 """The state of a run in one file: safetensors, written atomically, without pickle.
 
 Tensors are named ``network.…``, ``head.…``, ``optimizer.<number>.…``, ``rng.…``; what is not a
-tensor stands as JSON in the header.
+tensor stands as JSON in the header, with the version of the format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from embedder.artifacts.files import write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+
+VERSION = 2
+"""Version of the format. Files that name none are version 1: their networks are read, but runs are
+resumed from the present version alone, since only that trains on with exactly the same numbers."""
 
 
 @dataclass
@@ -51,18 +55,20 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         facts: Anything JSON.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
+    header = {"facts": json.dumps({**facts, "version": VERSION})}
+    write_atomic(path, safetensors.torch.save(plain, header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint.
 
     Returns:
-        Tensors by name, and facts.
+        Tensors by name, and facts; ``version`` is among them.
 
     Raises:
         ArtifactMissingError: There is no such file.
         ArtifactDamagedError: It is not a checkpoint.
+        ArtifactMismatchError: It was written by a newer version.
     """
     with _opened(path) as (file, facts):
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a dict)
@@ -79,11 +85,30 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Open a checkpoint: safetensors' file, and the facts."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            yield file, json.loads(file.metadata()["facts"])
+            facts = {"version": 1, **json.loads(file.metadata()["facts"])}
+            check_version(path, facts["version"], VERSION)
+            yield file, facts
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactDamagedError(path, "it is not a checkpoint of a run") from error
+
+
+def check_version(path: Path, found: int, newest: int) -> None:
+    """Refuse a file whose format is newer than this program.
+
+    Raises:
+        ArtifactMismatchError: It is; both versions are named.
+    """
+    if found > newest:
+        raise ArtifactMismatchError(
+            f"format version of {path}", expected=f"at most {newest}", found=str(found)
+        )
+
+
+def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Name the tensors of several parts ``part.name``; :func:`part` takes one out again."""
+    return {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

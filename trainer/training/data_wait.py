@@ -1,4 +1,4 @@
-"""Which of the two waits: the network for pictures, or the loader for the network."""
+"""How long the network waits for data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from trainer.distributed import processes
 
 T = TypeVar("T")
 
-_MUCH = 0.05
-"""Part of the time from which on waiting is worth a remedy."""
+_WORTH_ADVICE = 0.05
+"""Share of the time from which on waiting is worth a remedy."""
 
 
-class Waiting:
+class DataWait:
     """Measures how long the network waits for batches.
 
     On an NVIDIA device work is queued and the program runs ahead of it: there the device itself
-    tells how long it had nothing to do between two steps.
+    measures how long it had nothing to do between two steps.
 
     Args:
         device: Where the network computes.
@@ -29,13 +29,13 @@ class Waiting:
 
     def __init__(self, device: torch.device) -> None:
         self._waited = 0.0
-        self._passed = 0.0
+        self._total = 0.0
         self._cuda = device.type == "cuda"
-        self._ended: torch.cuda.Event | None = None
+        self._step_end: torch.cuda.Event | None = None
         self._gaps: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 
-    def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches; what is done between two of them counts as the network's work."""
+    def measure(self, batches: Iterable[T]) -> Iterator[T]:
+        """Yield the batches; the time between two of them counts as the network's work."""
         iterator = iter(batches)
         while True:
             asked = time.monotonic()
@@ -43,57 +43,56 @@ class Waiting:
             got = time.monotonic()
             if batch is None:
                 break
-            if self._ended is None:  # the first batch; on a CPU, every one
+            if self._step_end is None:  # the first batch; on a CPU, every one
                 self._waited += got - asked
             else:
-                self._gaps.append((self._ended, _mark()))
-                self._settle(all_of_them=False)
+                self._gaps.append((self._step_end, _record_event()))
+                self._add_gaps(wait=False)
             yield batch
             if self._cuda:
-                self._ended = _mark()
-            self._passed += time.monotonic() - asked
-        self._settle(all_of_them=True)
+                self._step_end = _record_event()
+            self._total += time.monotonic() - asked
+        self._add_gaps(wait=True)
 
     def seconds(self) -> dict[str, float]:
-        """Give both times for a report, from the process that waited longest."""
-        waited, passed = max(processes.gather((self._waited, self._passed)))
-        return {"seconds_loading": round(waited, 1), "seconds_computing": round(passed - waited, 1)}
+        """Return the seconds of loading and of computing, from the process that waited longest."""
+        waited, total = max(processes.gather((self._waited, self._total)))
+        return {"seconds_loading": round(waited, 1), "seconds_computing": round(total - waited, 1)}
 
-    def _settle(self, *, all_of_them: bool) -> None:
-        """Add up the gaps that the device has come to the end of."""
+    def _add_gaps(self, *, wait: bool) -> None:
+        """Add up the gaps whose end the device has reached; all of them after a ``wait``."""
         while self._gaps:
-            ended, began = self._gaps[0]
-            if all_of_them:
-                began.synchronize()
-            elif not began.query():  # type: ignore[no-untyped-call]  # torch
+            start, end = self._gaps[0]
+            if wait:
+                end.synchronize()
+            elif not end.query():  # type: ignore[no-untyped-call]  # torch
                 break
             self._gaps.popleft()
-            self._waited += ended.elapsed_time(began) / 1000
+            self._waited += start.elapsed_time(end) / 1000
 
 
-def _mark() -> torch.cuda.Event:
+def _record_event() -> torch.cuda.Event:
     """Put a time stamp into the device's queue."""
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch
     event.record()
     return event
 
 
-def in_words(loading: float, computing: float) -> str:
-    """Say who waits for whom.
+def describe_wait(loading: float, computing: float) -> str:
+    """Say whether data loading keeps up with the network.
 
     Args:
         loading: Seconds in which the network waited for batches.
         computing: Seconds in which it computed.
 
-    >>> in_words(3.0, 22.0)
-    'the loader kept the network waiting 12 % of the time; more data.workers may help'
-    >>> in_words(0.1, 25.0)
-    'the loader kept up with the network'
+    >>> describe_wait(3.0, 22.0)
+    'the network waited for data 12 % of the time; more data.workers may help'
+    >>> describe_wait(0.1, 25.0)
+    'the network did not wait for data'
     """
-    part = loading / (loading + computing) if loading else 0.0
-    if part < _MUCH:
-        return "the loader kept up with the network"
+    share = loading / (loading + computing) if loading else 0.0
+    if share < _WORTH_ADVICE:
+        return "the network did not wait for data"
     return (
-        f"the loader kept the network waiting {100 * part:.0f} % of the time; "
-        "more data.workers may help"
+        f"the network waited for data {100 * share:.0f} % of the time; more data.workers may help"
     )

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, without holding up the device for the sake of a number."""
+"""Event files for TensorBoard; the device is never waited for between two flushes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class Scalars:
 
     Args:
         folder: Where the files go; None writes nothing.
-        step: Number of the next step. What an interrupted run wrote from there on is hidden.
+        step: Number of the next step; what an interrupted run wrote from there on is hidden.
     """
 
     def __init__(self, folder: Path | None, *, step: int) -> None:
         self._writer: SummaryWriter | None = None
-        self._noted: list[tuple[int, Tensor, float]] = []
+        self._pending: list[tuple[int, Tensor, float]] = []
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def step(self, number: int, loss: Tensor, *, rate: float) -> None:
-        """Note the loss and the backbone's learning rate of a step."""
+        """Record the loss and the backbone's learning rate of a step."""
         if self._writer is not None:
-            self._noted.append((number, loss, rate))
+            self._pending.append((number, loss, rate))
 
     def epoch(self, number: int, values: dict[str, float]) -> None:
-        """Note what was found after the step of that number, by name."""
+        """Write the numbers among the metrics of an epoch that ended with that step, by name."""
         if self._writer is not None:
             self.flush()
             for name, value in values.items():
@@ -44,17 +44,17 @@ class Scalars:
 
     def flush(self) -> None:
         """Fetch the losses from the device and write them."""
-        if self._writer is None or not self._noted:
+        if self._writer is None or not self._pending:
             return
-        losses = torch.stack([loss for _, loss, _ in self._noted]).tolist()
-        for (number, _, rate), loss in zip(self._noted, losses, strict=True):
+        losses = torch.stack([loss for _, loss, _ in self._pending]).tolist()
+        for (number, _, rate), loss in zip(self._pending, losses, strict=True):
             self._writer.add_scalar("step/loss", loss, number)
             self._writer.add_scalar("step/rate", rate, number)
-        self._noted.clear()
+        self._pending.clear()
         self._writer.flush()
 
     def __enter__(self) -> Scalars:
-        """Begin."""
+        """Return itself."""
         return self
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""Everything of a run that changes while it trains, and how it is saved and taken up again."""
+"""Everything of a run that changes while it trains; how it takes a step, is saved and restored."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from embedder.errors import TrainingError
 from trainer.distributed import processes
 from trainer.heads.head import Head
 from trainer.model import checkpoint
 from trainer.model.checkpoint import Progress
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import OptimizerRecipe, Recipe
-from trainer.training.step import Learner
+from trainer.training.step import GradientStep
 
 
 class TrainingState:
     """Network, head, optimizer, moving average, progress and history of a run.
 
-    Several processes have it alike, but for their random numbers; the first one saves it.
+    All processes hold the same state but for their random numbers; the first one saves it.
 
     Attributes:
-        landmarks: Their ids in the order of the head's numbers.
+        landmarks: Their ids in the order of the head's classes.
         averaged: Moving average of the network's weights; the network itself if there is none.
-        history: One entry per finished epoch.
+        history: The metrics of each finished epoch.
         updates: Steps of the optimizer so far.
         unreadable: Ids of training pictures that could not be read.
     """
@@ -52,89 +54,119 @@ class TrainingState:
         self._recipe = recipe
         self._bf16 = bf16
         self._frozen = False
-        self.renew_head(head, landmarks)
+        self.replace_head(head, landmarks)
 
-    def renew_head(self, head: Head, landmarks: Sequence[str]) -> None:
-        """Begin anew with another head, and an optimizer that has seen nothing."""
+    def replace_head(self, head: Head, landmarks: Sequence[str]) -> None:
+        """Continue with another head and a new optimizer."""
         self.head = head
         self.landmarks = landmarks
         self.optimizer = _make_optimizer(self.network, head, self._recipe.optimizer)
-        self._learner: Learner | None = None
+        self._gradient_step: GradientStep | None = None
 
-    def freeze(self, *, frozen: bool) -> None:
-        """Make ready to learn, the backbone staying as it is if ``frozen``."""
+    def freeze_backbone(self, *, frozen: bool) -> None:
+        """Put the network into training mode, without the backbone if ``frozen``."""
         self.network.set_training_mode(backbone=not frozen)
         if frozen != self._frozen:
-            self._frozen, self._learner = frozen, None
+            self._frozen, self._gradient_step = frozen, None
 
-    def learner(self) -> Learner:
-        """Give what computes the gradients of network and head."""
-        if self._learner is None:
-            gc.collect()  # the one before would go on averaging gradients, too
-            compiled = self._recipe.compile
-            self._learner = Learner(self.network, self.head, bf16=self._bf16, compiled=compiled)
-        return self._learner
-
-    def set_rates(self, *, backbone: float, head: float) -> None:
+    def set_learning_rates(self, *, backbone: float, head: float) -> None:
         """Set the learning rates of the next step."""
         for group in self.optimizer.param_groups:
             group["lr"] = backbone if group["part"] == "backbone" else head
 
+    def step(self, pictures: Tensor, labels: Sequence[Tensor], parts: int, seed: int) -> Tensor:
+        """Take one step of the optimizer; arguments as for :class:`GradientStep`.
+
+        Returns:
+            The mean loss before the step, still on the device.
+        """
+        if self._gradient_step is None:
+            gc.collect()  # DDP of the previous one would go on averaging gradients
+            self._gradient_step = GradientStep(
+                self.network, self.head, bf16=self._bf16, compiled=self._recipe.compile
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._gradient_step.compute_gradients(pictures, labels, parts=parts, seed=seed)
+        if self._recipe.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(
+                self.network.parameters(), self._recipe.optimizer.clip_norm
+            )
+        self.optimizer.step()
+        self.updates += 1
+        if self._recipe.ema:
+            self._update_average()
+        return loss
+
     @torch.no_grad()
-    def average(self) -> None:
-        """Move the averaged weights a step towards the network's.
+    def _update_average(self) -> None:
+        """Move the averaged weights towards the network's.
 
         The decay starts low, ``(1 + t) / (10 + t)``, so that the random start is soon forgotten.
+        torch's AveragedModel has no such warm-up, and its first update copies: so only its
+        arithmetic is used.
         """
-        self.updates += 1
-        if not self._recipe.ema:
-            return
         decay = min(self._recipe.ema, (1 + self.updates) / (10 + self.updates))
-        current = self.network.state_dict()
-        for name, tensor in self.averaged.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.lerp_(current[name], 1 - decay)
-            else:
-                tensor.copy_(current[name])
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch
+        averaged, current = self.averaged.state_dict(), self.network.state_dict()
+        floats = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
+        average([averaged[n] for n in floats], [current[n] for n in floats], self.updates)
+        for name in averaged.keys() - floats:  # counts of batches
+            averaged[name].copy_(current[name])
 
-    def is_finite(self) -> bool:
-        """Tell whether every number of it is finite: nothing else is worth saving."""
+    def require_finite(self, loss: Tensor, last: Path) -> float:
+        """Return a loss as a number, if it and the whole state are finite and worth saving.
+
+        Args:
+            loss: A single number.
+            last: Checkpoint that the error names.
+
+        Raises:
+            TrainingError: The loss, or a weight, is not finite; the last good checkpoint stays.
+        """
+        value = float(loss)
         tensors = list(checkpoint.optimizer_tensors(self.optimizer).values())
         for module in (self.network, self.head, self.averaged):
             tensors += module.parameters()
             tensors += [t for name, t in module.named_buffers() if "running_" in name]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        if not (np.isfinite(value) and all(bool(tensor.isfinite().all()) for tensor in tensors)):
+            raise TrainingError(
+                f"the loss is not finite; {last} is the last good state, if there is one. "
+                "Lower the learning rates, set optimizer.clip_norm, or compute with precision=f32"
+            )
+        return value
 
-    def save(self, path: Path, recipe_digest: str) -> None:
-        """Write all of it to ``path``, atomically; every process has to call this."""
-        chances = processes.gather(_rng_state())
+    def save(self, path: Path, digest: str) -> None:
+        """Write all of it to ``path``, atomically; every process has to call this.
+
+        Args:
+            path: The checkpoint.
+            digest: Of everything that decides the run's outcome.
+        """
+        rng_states = processes.gather(_rng_state())
         if not processes.is_first():
             return
         parts = {
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
-            **{f"rng.{number}": chance for number, chance in enumerate(chances)},
+            **{f"rng.{number}": state for number, state in enumerate(rng_states)},
         }
         if self.averaged is not self.network:
             parts["averaged"] = self.averaged.state_dict()
-        tensors = {
-            f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()
-        }
         facts = {
-            "recipe": recipe_digest,
+            "recipe": digest,
             "landmarks": list(self.landmarks),
             "progress": checkpoint.progress_facts(self.progress),
             "updates": self.updates,
             "history": self.history,
             "unreadable": sorted(self.unreadable),
         }
-        checkpoint.save(path, tensors, facts)
+        checkpoint.save(path, checkpoint.join_parts(parts), facts)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take up what :meth:`save` wrote, with the head of the same stage.
+        """Restore what :meth:`save` wrote, with the head of the same stage.
 
-        Other processes than those that wrote it go on with random numbers of their own.
+        Processes beyond those that wrote it start with random numbers of their own.
         """
         self.network.load_state_dict(checkpoint.part(tensors, "network"))
         self.head.load_state_dict(checkpoint.part(tensors, "head"))
@@ -145,16 +177,16 @@ class TrainingState:
         self.updates = facts["updates"]
         self.history = facts["history"]
         self.unreadable = set(facts["unreadable"])
-        chance = checkpoint.part(tensors, f"rng.{processes.rank()}")
-        if not chance:
-            self.draw_apart()
+        rng_state = checkpoint.part(tensors, f"rng.{processes.rank()}")
+        if not rng_state:
+            self.seed_process()
             return
-        torch.set_rng_state(chance["cpu"])
-        if "cuda" in chance and torch.cuda.is_available():
-            torch.cuda.set_rng_state(chance["cuda"])
+        torch.set_rng_state(rng_state["cpu"])
+        if "cuda" in rng_state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(rng_state["cuda"])
 
-    def draw_apart(self) -> None:
-        """Let each process but the first draw random numbers of its own from now on."""
+    def seed_process(self) -> None:
+        """Seed the random numbers of each process but the first with a seed of its own."""
         if not processes.is_first():
             key = (self._recipe.seed, processes.rank(), self.updates)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
@@ -170,7 +202,7 @@ def _rng_state() -> dict[str, Tensor]:
 def _make_optimizer(
     network: EmbeddingNetwork, head: nn.Module, recipe: OptimizerRecipe
 ) -> torch.optim.Optimizer:
-    """Group parameters by learning rate and by whether they decay.
+    """Make the optimizer, its parameters grouped by learning rate and weight decay.
 
     Biases, norms and single numbers do not decay.
     """

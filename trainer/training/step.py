@@ -1,4 +1,4 @@
-"""From a batch to gradients, however many processes share it and in however many parts."""
+"""From a batch to its gradients, however many processes share it and in however many parts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from trainer.heads.head import Head
 from trainer.model.network import EmbeddingNetwork
 
 
-class Learner:
+class GradientStep:
     """Computes the gradients of the mean loss over a batch.
 
     Every process embeds its own pictures; the embeddings are gathered, and every process computes
     the same loss of all of them, so that any head sees the whole batch. The gradients of the
     network are averaged by :class:`~torch.nn.parallel.DistributedDataParallel`; those of the head
-    are alike from the start.
+    are equal in all processes from the start.
 
     Args:
-        network: What is frozen in it has to stay so while the learner lives.
+        network: What is frozen in it has to stay so as long as this object is used.
         head: The same in every process.
         bf16: Compute the network in bfloat16.
         compiled: Compile the network.
@@ -37,28 +37,28 @@ class Learner:
         self._head = head
         self._bf16 = bf16
         self._device = next(network.parameters()).device
-        self._embed: nn.Module = _Unscaled(network, compiled=compiled)
+        self._embed: nn.Module = _UnscaledEmbeddings(network, compiled=compiled)
         if processes.size() > 1:
-            processes.align(head)
+            processes.broadcast_parameters(head)
             if any(parameter.requires_grad for parameter in network.parameters()):
-                # Of weights in channels-last order, whose gradients it copies once more.
+                # Weights in channels-last order: DDP copies their gradients once more.
                 warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
                 self._embed = DistributedDataParallel(self._embed)
 
     def compute_gradients(
         self, pictures: Tensor, labels: Sequence[Tensor], *, parts: int, seed: int
     ) -> Tensor:
-        """Add the gradients of a batch to those that the parameters have.
+        """Add the gradients of a batch to those of the parameters.
 
         Args:
             pictures: ``(n, 3, side, side)``, those of this process.
-            labels: Landmarks of each process's pictures, the same list in every process.
-            parts: So many parts go through the network one after another; fewer where there are
-                too few pictures.
-            seed: Of the head's chance, which several processes have to share.
+            labels: Landmark numbers of each process's pictures, the same list in every process.
+            parts: So many parts go through the network one after another, to save memory; fewer
+                where there are too few pictures.
+            seed: Of the head's random numbers, which several processes have to share.
 
         Returns:
-            The mean loss, alike everywhere.
+            The mean loss, equal in all processes.
 
         Raises:
             TrainingError: torch.compile failed.
@@ -71,7 +71,7 @@ class Learner:
         for number, (some, *theirs) in enumerate(
             zip(pictures.tensor_split(parts), *cut, strict=True)
         ):
-            with nullcontext() if number + 1 == parts else self._unaveraged():
+            with nullcontext() if number + 1 == parts else self._without_averaging():
                 loss = self._mean_loss(some, theirs, seed + number)
                 loss = loss * (self._mass(theirs) / whole)
                 torch.autograd.backward(loss)
@@ -83,7 +83,7 @@ class Learner:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             embeddings = self._embed(here)
         rows = processes.gather_rows(embeddings, [len(of_process) for of_process in labels])
-        with processes.same_chance(seed):
+        with processes.shared_rng(seed):
             loss: Tensor = self._head(rows, self._joined(labels))
         return loss
 
@@ -93,15 +93,15 @@ class Learner:
     def _joined(self, labels: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(labels)).to(self._device, non_blocking=True)
 
-    def _unaveraged(self) -> AbstractContextManager[None]:
+    def _without_averaging(self) -> AbstractContextManager[None]:
         """Leave the averaging of gradients over the processes to a later part."""
         if isinstance(self._embed, DistributedDataParallel):
             return self._embed.no_sync()
         return nullcontext()
 
 
-class _Unscaled(nn.Module):
-    """A network up to the embeddings that heads take, as a module."""
+class _UnscaledEmbeddings(nn.Module):
+    """A network up to the embeddings that heads take, as a module for DDP."""
 
     def __init__(self, network: EmbeddingNetwork, *, compiled: bool) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _Unscaled(nn.Module):
 
 
 def _compile(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Compile a function when it is first called; say so in words if that cannot be done."""
+    """Compile a function at its first call; a failure becomes an error with advice."""
     from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
     compiled = torch.compile(embed)

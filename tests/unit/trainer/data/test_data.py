@@ -25,7 +25,7 @@ from photographs.prepare.split import (
 )
 from tests.factories import photographs, picture
 from trainer.data.augment import augment
-from trainer.data.loading import VariedPictures, epoch_batches, load_batches
+from trainer.data.loading import AugmentedPictures, epoch_batches, load_batches
 from trainer.recipe import AugmentRecipe
 
 LIVELY = AugmentRecipe(
@@ -131,7 +131,7 @@ def test_batches_are_the_same_whoever_makes_them(tmp_path: Path, workers: int) -
     """Worker processes and the training process make equal batches, from any start."""
     everything = open_data(photographs(tmp_path)).gallery()
     labels = list(range(len(everything)))
-    pictures = VariedPictures(everything, labels, Preprocess(side=16), LIVELY, (0, 0, 0))
+    pictures = AugmentedPictures(everything, labels, Preprocess(side=16), LIVELY, (0, 0, 0))
     order = epoch_batches(len(everything), 8, (0, 0, 0))
     expected = [pictures.collate([pictures[i] for i in batch]) for batch in order]
     made = list(load_batches(pictures, order[1:], workers=workers))
@@ -146,7 +146,7 @@ def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     everything = open_data(photographs(tmp_path, landmarks=2, views=3)).gallery()
     everything[1].path.write_bytes(b"not a picture")
     everything[4].path.unlink()
-    pictures = VariedPictures(everything, [0] * 6, Preprocess(side=16), LIVELY, (0, 0, 0))
+    pictures = AugmentedPictures(everything, [0] * 6, Preprocess(side=16), LIVELY, (0, 0, 0))
     batch = pictures.collate([pictures[i] for i in range(6)])
     assert batch.unreadable == [everything[1].id, everything[4].id]
     assert batch.pictures.shape == (4, 3, 16, 16)
@@ -155,7 +155,7 @@ def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:
 def test_a_batch_without_readable_pictures_is_empty(tmp_path: Path) -> None:
     """Nothing readable gives an empty batch of the right shape."""
     lost = [Photograph("a", tmp_path / "none.jpg", "1")]
-    pictures = VariedPictures(lost, [0], Preprocess(side=16), LIVELY, (0, 0, 0))
+    pictures = AugmentedPictures(lost, [0], Preprocess(side=16), LIVELY, (0, 0, 0))
     assert pictures.collate([pictures[0]]).pictures.shape == (0, 3, 16, 16)
 
 

@@ -25,7 +25,7 @@ from photographs.prepare.split import stratified_split
 from tests.factories import photographs, picture, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.evaluation.report import write_report
-from trainer.evaluation.rule_ladder import Candidate, Judged, judge
+from trainer.evaluation.rule_ladder import Candidate, RuleLadder, measure_rules
 from trainer.evaluation.validate import embed_photographs
 from trainer.export.export import export
 from trainer.heads import make_head
@@ -168,11 +168,11 @@ def test_pictures_of_no_landmark_are_asked_and_penalize(tmp_path: Path) -> None:
     strange = mixtures(tmp_path / "strange", 40, 8)
     sizes = dict.fromkeys(landmarks, 6)
     candidate = Candidate(recipe, network, head, landmarks, sizes, bf16=False)
-    judged, whitening = judge(candidate, gallery, queries, strange)
+    ladder, whitening = measure_rules(candidate, gallery, queries, strange)
     assert whitening is None
-    assert judged is not None
-    assert len(judged.queries) == len(queries) + 4
-    assert [(g["pictures"], g["queries"]) for g in judged.class_sizes] == [(5, len(queries))]
+    assert ladder is not None
+    assert len(ladder.queries) == len(queries) + 4
+    assert [(g["pictures"], g["queries"]) for g in ladder.class_sizes] == [(5, len(queries))]
 
     def rows(asked: list[Photograph]) -> NDArray[np.float32]:
         return embed_photographs(network, asked, recipe.embed, bf16=False)[1]
@@ -188,7 +188,7 @@ def test_pictures_of_no_landmark_are_asked_and_penalize(tmp_path: Path) -> None:
         answers.append(Prediction(f"{place}", str(gallery[best].landmark_id), score))
     truths = {f"{n}": [str(p.landmark_id)] for n, p in enumerate(queries)}
     truths |= {f"{len(queries) + n}": [] for n in range(4)}
-    rungs = {rung["ranking"]: rung for rung in judged.ladder}
+    rungs = {rung["ranking"]: rung for rung in ladder.rungs}
     assert list(rungs) == ["head", "top1", "vote", "top1 - B", "top1 - C", "top1 - B+C"]
     assert rungs["top1 - B+C"]["gap"] == pytest.approx(gap(answers, truths))
     known, unknown = answers[: len(queries)], answers[len(queries) :]
@@ -208,8 +208,8 @@ def test_the_rung_of_the_vote_is_the_vote_of_the_recipe(tmp_path: Path) -> None:
         recipe = load_recipe(path).model_copy(update={"ranking": ranking})
         head = make_head(recipe.head, 16, np.ones(len(landmarks), np.int64))
         candidate = Candidate(recipe, network, head, landmarks, sizes, bf16=False)
-        judged, _ = judge(candidate, gallery, queries)
-        assert judged is not None
+        ladder, _ = measure_rules(candidate, gallery, queries)
+        assert ladder is not None
         told = ranking if ranking.rule == "vote" else Ranking(rule="vote")
         _, rows = embed_photographs(network, gallery, recipe.embed, bf16=False)
         _, asked = embed_photographs(network, queries, recipe.embed, bf16=False)
@@ -219,10 +219,10 @@ def test_the_rung_of_the_vote_is_the_vote_of_the_recipe(tmp_path: Path) -> None:
         best = [(query, rank(row, cosines, told)) for query, row, cosines in pairs]
         answers = [Prediction(q.id, landmarks[r.landmark], r.score) for q, r in best]
         truths = {query.id: [str(query.landmark_id)] for query in queries}
-        rungs = {rung["ranking"]: rung for rung in judged.ladder}
+        rungs = {rung["ranking"]: rung for rung in ladder.rungs}
         assert rungs["vote"]["gap"] == pytest.approx(gap(answers, truths))
         assert (rungs["vote"]["gap"] < 0.9) == (ranking.rule == "vote")
-        assert len(judged.neighbors.rows[0]) >= 5
+        assert len(ladder.neighbors.rows[0]) >= 5
 
 
 def test_the_report_is_one_file_without_times(run: Path, exported: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_report_is_one_file_without_times(run: Path, exported: Path) -> None
     assert "seconds" not in (exported / "report.json").read_text()
 
 
-def judged(folder: Path) -> Judged:
+def mistaken(folder: Path) -> RuleLadder:
     """Give a wrong answer about a picture whose names hold markup."""
     paths = [folder / f"{number}.jpg" for number in range(3)]
     for number, path in enumerate(paths):
@@ -244,7 +244,7 @@ def judged(folder: Path) -> Judged:
     asked = [known[0], Photograph("<i>9", paths[1], None)]
     neighbors = Neighbors(np.array([[2, 1], [1, 0]]), np.full((2, 2), 0.5, np.float32))
     answers = [Prediction(known[0].id, "<b>2", 0.75), Prediction("9", "<b>1", 0.5)]
-    return Judged(known, asked, neighbors, answers, [{"<b>rule": 0.5}], [])
+    return RuleLadder(known, asked, neighbors, answers, [{"<b>rule": 0.5}], [])
 
 
 def test_mistakes_are_shown_with_their_pictures(tmp_path: Path, recipe: Recipe) -> None:
@@ -253,16 +253,16 @@ def test_mistakes_are_shown_with_their_pictures(tmp_path: Path, recipe: Recipe) 
         "pictures": 3, "landmarks": 3, "kept_back": 1, "unreadable": 0, "device": "cpu",
         "precision": "f32", "epochs": [],
     }  # fmt: skip
-    write_report(tmp_path / "report.html", recipe, report, judged(tmp_path))
+    write_report(tmp_path / "report.html", recipe, report, mistaken(tmp_path))
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 6
     assert page.index("Pictures of no landmark") < page.index("no landmark</b>")
-    assert re.search(r"&lt;b&gt;0</b><br>said: &lt;b&gt;2, 0\.750", page)
+    assert re.search(r"&lt;b&gt;0</b><br>answer: &lt;b&gt;2, 0\.750", page)
     assert "1 of 1 queries" in page
     assert "<i>0" not in page
     assert "<b>rule" not in page
     write_report(tmp_path / "report.html", recipe, report, None)
-    assert "No pictures were kept back" in (tmp_path / "report.html").read_text()
+    assert "There are no validation pictures" in (tmp_path / "report.html").read_text()
 
 
 def test_a_chart_leaves_out_what_is_no_number() -> None:

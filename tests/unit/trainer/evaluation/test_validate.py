@@ -12,7 +12,7 @@ from embedder.manifest import Preprocess
 from photographs import Photograph
 from tests.factories import view_bytes
 from tests.recipes import tiny_recipe
-from trainer.evaluation.validate import Figures, served_figures
+from trainer.evaluation.validate import Metrics, top1_metrics
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import load_recipe
 
@@ -38,19 +38,17 @@ def views(folder: Path, landmarks: Sequence[int], view: int) -> list[Photograph]
     return taken
 
 
-def judged(
+def measured(
     network: EmbeddingNetwork, folder: Path, distractors: Sequence[Photograph] = ()
-) -> Figures:
+) -> Metrics:
     """Ask for second views of the landmarks whose first views are the gallery."""
     gallery, queries = (views(folder, range(LANDMARKS), view) for view in (0, 1))
-    return served_figures(
-        network, gallery, queries, PREPROCESS, distractors=distractors, bf16=False
-    )
+    return top1_metrics(network, gallery, queries, PREPROCESS, distractors=distractors, bf16=False)
 
 
 def test_without_distractors_there_is_only_a_gap(network: EmbeddingNetwork, tmp_path: Path) -> None:
     """Second views are recognized by the first ones."""
-    assert judged(network, tmp_path) == Figures(1.0, None)
+    assert measured(network, tmp_path) == Metrics(1.0, None)
 
 
 def test_distractors_that_resemble_nothing_change_nothing(
@@ -58,7 +56,7 @@ def test_distractors_that_resemble_nothing_change_nothing(
 ) -> None:
     """Below every query of a landmark they take nothing from the GAP."""
     strange = views(tmp_path, [50, 51, 52], 0)
-    assert judged(network, tmp_path, strange) == Figures(1.0, 1.0)
+    assert measured(network, tmp_path, strange) == Metrics(1.0, 1.0)
 
 
 def test_distractors_above_the_queries_cost_what_the_formula_says(
@@ -66,10 +64,10 @@ def test_distractors_above_the_queries_cost_what_the_formula_says(
 ) -> None:
     """Two wrong answers before n right ones: GAP is the mean of i / (i + 2), AUROC is 0."""
     twins = views(tmp_path, [0, 1], 0)
-    figures = judged(network, tmp_path, twins)
+    metrics = measured(network, tmp_path, twins)
     expected = sum(i / (i + 2) for i in range(1, LANDMARKS + 1)) / LANDMARKS
-    assert figures.gap == pytest.approx(expected)
-    assert figures.auroc == 0.0
+    assert metrics.gap == pytest.approx(expected)
+    assert metrics.auroc == 0.0
 
 
 def test_distractors_that_cannot_be_read_are_none(
@@ -77,10 +75,10 @@ def test_distractors_that_cannot_be_read_are_none(
 ) -> None:
     """As a query that cannot be read has no answer."""
     missing = [Photograph("none", tmp_path / "none.jpg", None)]
-    assert judged(network, tmp_path, missing) == Figures(1.0, None)
+    assert measured(network, tmp_path, missing) == Metrics(1.0, None)
 
 
 def test_nothing_to_ask_has_no_gap(network: EmbeddingNetwork, tmp_path: Path) -> None:
     """A run that keeps nothing back goes on without a score."""
     gallery = views(tmp_path, range(2), 0)
-    assert served_figures(network, gallery, [], PREPROCESS, bf16=False) == Figures(-1.0, None)
+    assert top1_metrics(network, gallery, [], PREPROCESS, bf16=False) == Metrics(-1.0, None)

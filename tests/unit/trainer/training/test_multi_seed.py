@@ -16,8 +16,9 @@ from photographs import Photograph, open_data
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.export.export import export
+from trainer.export.multi_seed import export_networks
 from trainer.recipe import Recipe, load_recipe
-from trainer.training.multi_seed import export_networks, train_networks
+from trainer.training.multi_seed import train_networks
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,7 @@ def run(
 def test_no_two_networks_of_any_two_seeds_have_one_seed(recipe: Recipe) -> None:
     """So runs of different seeds share no network."""
     seeds = [
-        own.seed
-        for seed in range(5)
-        for own in recipe.model_copy(update={"seed": seed}).per_network()
+        own.seed for seed in range(5) for own in recipe.model_copy(update={"seed": seed}).per_network()
     ]
     assert len(seeds) == 10
     assert len(set(seeds)) == 10
@@ -135,7 +134,7 @@ def test_one_network_does_not_take_the_folder_of_several(
     before = (copy / "recipe.yaml").read_text()
     single = recipe.model_copy(update={"networks": 1})
     for resume in (False, True):
-        with pytest.raises(TrainingError, match="holds a run of several networks"):
+        with pytest.raises(TrainingError, match="holds a multi-seed run"):
             train_networks(single, pictures, copy, resume=resume)
     assert (copy / "recipe.yaml").read_text() == before
     with pytest.raises(TrainingError, match="already holds a run"):

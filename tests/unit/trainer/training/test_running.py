@@ -20,8 +20,8 @@ from tests.factories import photographs
 from tests.recipes import tiny_recipe
 from trainer.model import checkpoint
 from trainer.recipe import Recipe, load_recipe
-from trainer.training.allocator import enough_memory
-from trainer.training.data_wait import Waiting
+from trainer.training.allocator import out_of_memory_advice
+from trainer.training.data_wait import DataWait
 from trainer.training.train import train
 
 
@@ -47,10 +47,10 @@ def test_waiting_for_batches_is_told_from_working() -> None:
             time.sleep(0.2)
             yield number
 
-    waiting = Waiting(torch.device("cpu"))
-    for _ in waiting.watch(slow()):
+    data_wait = DataWait(torch.device("cpu"))
+    for _ in data_wait.measure(slow()):
         time.sleep(0.1)
-    seconds = waiting.seconds()
+    seconds = data_wait.seconds()
     assert seconds["seconds_loading"] == pytest.approx(0.6, abs=0.15)
     assert seconds["seconds_computing"] == pytest.approx(0.3, abs=0.15)
 
@@ -61,7 +61,7 @@ def test_the_log_says_who_waits(
     """A run tells at each epoch whether the loader keeps up, and reports the times."""
     with caplog.at_level("INFO"):
         train(recipe, pictures, tmp_path / "run")
-    assert "the loader kept" in caplog.text
+    assert "the network did not wait for data" in caplog.text or "waited for data" in caplog.text
     (epoch,) = json.loads((tmp_path / "run" / "report.json").read_text())["epochs"]
     assert epoch["seconds_loading"] >= 0
     assert epoch["seconds_computing"] > 0
@@ -93,7 +93,7 @@ def test_without_asking_there_are_no_curves(
 
 KEPT = """
 import ctypes, resource, torch
-from trainer.training.allocator import keep_memory
+from trainer.training.allocator import keep_freed_memory
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: large pages are fewer
 def faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -107,7 +107,7 @@ print(%s, [faults_of_a_step() for _ in range(20)][-1])
 @pytest.mark.parametrize("kept", [True, False])
 def test_memory_that_a_step_frees_is_there_for_the_next(*, kept: bool) -> None:
     """Nothing is had anew from the system, which otherwise hands out page after page."""
-    program = KEPT % ("keep_memory()" if kept else "False")
+    program = KEPT % ("keep_freed_memory()" if kept else "False")
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -121,14 +121,19 @@ def test_a_lack_of_memory_ends_in_advice(claim: Callable[[], object], recipe: Re
     """What numpy and torch raise becomes a sentence with the override to go on by."""
     with (
         pytest.raises(TrainingError, match=r"2 pictures of 32 pixels.*stages\.1\.accumulate=4"),
-        enough_memory(1, recipe.stages[0].model_copy(update={"accumulate": 2}), Path("last")),
+        out_of_memory_advice(
+            1, recipe.stages[0].model_copy(update={"accumulate": 2}), Path("last")
+        ),
     ):
         claim()
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(recipe: Recipe) -> None:
     """A programmer's mistake stays one."""
-    with pytest.raises(RuntimeError, match="shape"), enough_memory(0, recipe.stages[0], Path("x")):
+    with (
+        pytest.raises(RuntimeError, match="shape"),
+        out_of_memory_advice(0, recipe.stages[0], Path("x")),
+    ):
         torch.zeros(2).view(3)
 
 
@@ -143,7 +148,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
-def test_a_run_without_enough_memory_says_what_to_do(
+def test_a_run_without_out_of_memory_advice_says_what_to_do(
     pictures: list[Photograph], tmp_path: Path
 ) -> None:
     """A process that gets too little memory ends by exit code 7 and names the way on."""

@@ -1,0 +1,169 @@
+"""The files of a training run by name, and the trained network that is read from them.
+
+A run is one folder; a multi-seed run holds the folder of each of its networks. What stands inside
+a checkpoint belongs to :mod:`trainer.model.checkpoint`. This module knows no head and no step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedder.artifacts.arrays import read_npz, write_npz
+from embedder.artifacts.files import write_atomic
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from trainer.model import checkpoint
+from trainer.model.network import EmbeddingNetwork
+from trainer.recipe import Recipe, load_recipe
+
+RECIPE = "recipe.yaml"
+"""The resolved recipe."""
+
+LAST = "last.safetensors"
+"""The checkpoint from which the run is resumed."""
+
+BEST = "best.safetensors"
+"""The network with the best validation score, and the head that it was trained with."""
+
+CROPS = "crops.npz"
+"""Prepared training pictures that an exported network is checked with."""
+
+WHITENING = "whitening.safetensors"
+"""The whitening, if the recipe asks for one."""
+
+REPORT = "report.json"
+"""The metrics; written last of all, when the run has ended."""
+
+REPORT_PAGE = "report.html"
+"""The same for people."""
+
+UNREADABLE = "unreadable.txt"
+"""Ids of the training pictures that could not be read, if there are any."""
+
+TENSORBOARD = "tensorboard"
+"""Folder of the event files, if the recipe asks for them."""
+
+REPORT_VERSION = 1
+CROPS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A trained network, and what belongs to it.
+
+    Attributes:
+        recipe: The run's.
+        network: In evaluation mode, on the CPU; the moving average of the weights where the
+            checkpoint has one.
+        head: State of the head that it was trained with, by name.
+        landmarks: Their ids in the order of the head's classes.
+        digest: Of everything that decided the run's outcome.
+    """
+
+    recipe: Recipe
+    network: EmbeddingNetwork
+    head: dict[str, Tensor]
+    landmarks: list[str]
+    digest: str
+
+
+def load_run_recipe(run: Path) -> Recipe:
+    """Read the recipe of a run.
+
+    Raises:
+        ArtifactMissingError: The folder holds no run.
+        RecipeError: The recipe has faults.
+    """
+    if not (run / RECIPE).is_file():
+        raise ArtifactMissingError(run / RECIPE)
+    return load_recipe(run / RECIPE)
+
+
+def load_trained(run: Path, file: str = BEST) -> TrainedNetwork:
+    """Load a trained network of a run.
+
+    Args:
+        run: Folder of the run.
+        file: :data:`BEST` or :data:`LAST`.
+
+    Raises:
+        ArtifactMissingError: The run has no recipe, or no such checkpoint yet.
+        ArtifactDamagedError: The checkpoint cannot be read.
+        ArtifactMismatchError: It is of another network than the recipe's, or of a newer version.
+    """
+    recipe = load_run_recipe(run)
+    tensors, facts = checkpoint.load(run / file)
+    network = make_unloaded_network(recipe)
+    weights = checkpoint.part(tensors, "averaged") or checkpoint.part(tensors, "network")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtifactMismatchError(
+            f"network of {run}", expected=f"that of its {RECIPE}", found="another one"
+        ) from error
+    return TrainedNetwork(
+        recipe=recipe,
+        network=network.eval(),
+        head=checkpoint.part(tensors, "head"),
+        landmarks=facts["landmarks"],
+        digest=facts["recipe"],
+    )
+
+
+def make_unloaded_network(recipe: Recipe) -> EmbeddingNetwork:
+    """Make a network whose weights will all come from a checkpoint: none are downloaded."""
+    return EmbeddingNetwork(recipe.network.model_copy(update={"pretrained": "none"}))
+
+
+def is_finished(run: Path) -> bool:
+    """Tell whether all stages of a run have been trained; errors as for :func:`load_trained`."""
+    stage: int = checkpoint.load_facts(run / LAST)["progress"]["stage"]
+    return stage >= len(load_run_recipe(run).stages)
+
+
+def holds_checkpoint(run: Path) -> bool:
+    """Tell whether a network of the run, of one or of several seeds, has begun to learn."""
+    return (run / LAST).is_file() or any(run.glob(f"*/{LAST}"))
+
+
+def save_crops(run: Path, crops: NDArray[np.float32]) -> None:
+    """Write ``(m, 3, side, side)`` normalized crops, in half precision."""
+    version = np.array(CROPS_VERSION)
+    write_npz(run / CROPS, version=version, crops=crops.astype(np.float16))
+
+
+def load_crops(run: Path) -> NDArray[np.float16]:
+    """Read what :func:`save_crops` wrote.
+
+    Raises:
+        ArtifactMissingError: There are no crops.
+        ArtifactDamagedError: They cannot be read.
+        ArtifactMismatchError: They were written by a newer version.
+    """
+    arrays = read_npz(run / CROPS)
+    checkpoint.check_version(run / CROPS, int(arrays.get("version", 1)), CROPS_VERSION)
+    if "crops" not in arrays:
+        raise ArtifactDamagedError(run / CROPS, "it holds no crops")
+    return arrays["crops"]
+
+
+def save_report(run: Path, report: dict[str, Any]) -> None:
+    """Write the metrics of a run that has ended."""
+    write_atomic(run / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+
+
+def load_report(run: Path) -> dict[str, Any]:
+    """Read what :func:`save_report` wrote; the file has to be there.
+
+    Raises:
+        ArtifactMismatchError: It was written by a newer version.
+    """
+    report: dict[str, Any] = json.loads((run / REPORT).read_text(encoding="utf-8"))
+    checkpoint.check_version(run / REPORT, report.get("version", 1), REPORT_VERSION)
+    return report

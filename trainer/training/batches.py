@@ -1,0 +1,96 @@
+"""The batches of an epoch: their order, the share of each process, and pictures that are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from embedder.artifacts.files import write_atomic
+from embedder.errors import TrainingError
+from trainer.data.loading import AugmentedPictures, Batch, epoch_batches, load_batches
+from trainer.distributed import processes
+from trainer.model.checkpoint import Progress
+from trainer.model.run_folder import UNREADABLE
+from trainer.training.run_setup import RunContext
+from trainer.training.state import TrainingState
+
+ALLOWED_UNREADABLE = 5
+"""So many pictures of a small set may be unreadable, whatever share of it they are."""
+
+
+@dataclass(frozen=True)
+class SharedBatch:
+    """What every process knows of a batch before its step.
+
+    Attributes:
+        labels: Landmark numbers of the pictures in each process's share of the batch.
+        unreadable: Ids of pictures that are missing from it.
+        save_due: Whether a checkpoint is to be written after the step.
+        seed: Of the random numbers that the processes share in the step.
+    """
+
+    labels: list[Tensor]
+    unreadable: list[str]
+    save_due: bool
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Pictures of all processes together."""
+        return sum(map(len, self.labels))
+
+
+def load_epoch(context: RunContext, progress: Progress) -> tuple[Iterator[Batch], int]:
+    """Load this process's share of the batches of an epoch that are still to come.
+
+    Returns:
+        The batches, and the number of steps of the whole epoch.
+    """
+    recipe, training_set = context.recipe, context.training_sets[progress.stage]
+    stage = recipe.stages[progress.stage]
+    key = (recipe.seed, progress.stage, progress.epoch)
+    pictures = AugmentedPictures(
+        training_set.photographs,
+        training_set.labels,
+        recipe.embed.model_copy(update={"side": stage.side}),
+        recipe.augment,
+        key,
+    )
+    batches = epoch_batches(len(training_set.photographs), stage.batch_size, key)
+    shares = [processes.share(batch) for batch in batches[progress.step :]]
+    return load_batches(pictures, shares, workers=recipe.data.workers), len(batches)
+
+
+def share_batch(batch: Batch, *, save_due: bool) -> SharedBatch:
+    """Exchange labels and lost pictures of a batch; the first process decides about saving."""
+    if processes.size() == 1:
+        return SharedBatch([batch.labels], batch.unreadable, save_due, 0)
+    own = (batch.labels.tolist(), batch.unreadable, save_due, int(torch.randint(1 << 31, ())))
+    gathered = processes.gather(own)
+    labels = [torch.tensor(numbers, dtype=torch.int64) for numbers, *_ in gathered]
+    unreadable = [name for _, names, *_ in gathered for name in names]
+    return SharedBatch(labels, unreadable, *gathered[0][2:])
+
+
+def note_unreadable(context: RunContext, state: TrainingState, ids: Sequence[str]) -> None:
+    """Record pictures that could not be read.
+
+    Raises:
+        TrainingError: They are more than the recipe allows.
+    """
+    if state.unreadable.issuperset(ids):
+        return
+    state.unreadable.update(ids)
+    path = context.out / UNREADABLE
+    if processes.is_first():
+        write_atomic(path, "".join(f"{name}\n" for name in sorted(state.unreadable)).encode())
+    share = context.recipe.data.max_unreadable
+    total = max(len(training_set.photographs) for training_set in context.training_sets)
+    if len(state.unreadable) > (max(share * total, ALLOWED_UNREADABLE) if share else 0):
+        raise TrainingError(
+            f"{len(state.unreadable)} of {total} pictures cannot be read, more than "
+            f"data.max_unreadable allows; {path} names them"
+        )

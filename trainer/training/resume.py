@@ -1,0 +1,152 @@
+"""Start a run or resume it, and lead it from epoch to epoch and from stage to stage."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedder.artifacts.files import write_atomic
+from embedder.errors import TrainingError
+from trainer.distributed import processes
+from trainer.distributed.synchronized_norm import synchronize_norms
+from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
+from trainer.heads import make_head, set_class_counts
+from trainer.model import checkpoint
+from trainer.model.checkpoint import Progress
+from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
+from trainer.model.network import EmbeddingNetwork
+from trainer.model.run_folder import (
+    RECIPE,
+    REPORT,
+    holds_checkpoint,
+    load_report,
+    load_run_recipe,
+    make_unloaded_network,
+    save_crops,
+)
+from trainer.recipe import StageRecipe
+from trainer.training.run_setup import RunContext, TrainingSet
+from trainer.training.state import TrainingState
+
+_log = logging.getLogger(__name__)
+
+
+def finished_report(context: RunContext) -> dict[str, Any] | None:
+    """Read the report of a run that has ended; None where anything is left to do.
+
+    Measuring it again would take minutes, and pays only where the recipe asks for something new.
+    """
+    out = context.out
+    if not all(path.is_file() for path in (out / REPORT, out / RECIPE, context.last)):
+        return None
+    facts = checkpoint.load_facts(context.last)
+    finished = facts["progress"]["stage"] == len(context.training_sets)
+    if facts["recipe"] != context.digest or not finished or load_run_recipe(out) != context.recipe:
+        return None
+    return load_report(out)
+
+
+def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) -> TrainingState:
+    """Make the state of a new run, or restore that of the run in the folder.
+
+    Args:
+        context: The run's.
+        weights: Safetensors file of the backbone that a new run starts from.
+        resume: Continue the run in the folder, if it holds one.
+
+    Raises:
+        TrainingError: The folder holds a run that is not to be resumed, or cannot be.
+    """
+    exists = processes.from_first(context.last.exists())
+    if exists and not resume:
+        raise TrainingError(f"{context.out} already holds a run; continue it with --resume")
+    if processes.from_first(_holds_multi_seed_run(context.out)):
+        raise TrainingError(f"{context.out} holds a multi-seed run; choose another folder")
+    torch.manual_seed(context.recipe.seed)
+    state = _restore(context) if exists else _start(context, weights)
+    if processes.is_first():  # when resumed, what does not decide the outcome may have changed
+        write_atomic(context.out / RECIPE, context.recipe.to_yaml().encode())
+    return state
+
+
+def finish_epoch(context: RunContext, state: TrainingState, stage: StageRecipe) -> None:
+    """Go on to the next epoch; at the end of a stage, to the training set of the next one."""
+    progress = state.progress
+    stage_ended = progress.epoch + 1 == stage.last_epoch
+    state.progress = Progress(
+        stage=progress.stage + stage_ended,
+        epoch=0 if stage_ended else progress.epoch + 1,
+        best_score=progress.best_score,
+    )
+    if stage_ended and state.progress.stage < len(context.training_sets):
+        _adapt_head(context, state, context.training_sets[state.progress.stage])
+
+
+def _holds_multi_seed_run(out: Path) -> bool:
+    """Tell whether a folder holds a multi-seed run with a network that has begun to learn."""
+    return (out / RECIPE).is_file() and holds_checkpoint(out) and load_run_recipe(out).networks > 1
+
+
+def _start(context: RunContext, weights: Path | None) -> TrainingState:
+    """Make the state of a new run, and the files that it begins with."""
+    network = EmbeddingNetwork(context.recipe.network, weights=weights)
+    state = _make_state(context, network, context.training_sets[0])
+    state.seed_process()
+    if processes.is_first():
+        context.out.mkdir(parents=True, exist_ok=True)
+        save_crops(context.out, prepare_crops(context.train, context.recipe.embed, GOLDEN_CROPS))
+    return state
+
+
+def _restore(context: RunContext) -> TrainingState:
+    """Make the state that the last checkpoint holds.
+
+    Raises:
+        TrainingError: It is of another recipe, or of an earlier version of the program.
+    """
+    tensors, facts = checkpoint.load(context.last)
+    if facts["version"] < checkpoint.VERSION:
+        raise TrainingError(
+            f"{context.last} was written by an earlier version of this program, which alone can "
+            "resume it; start anew in another folder. A finished run can still be exported"
+        )
+    if facts["recipe"] != context.digest:
+        raise TrainingError(
+            f"{context.last} was written with another recipe, pictures or weights; "
+            "resume it with the same ones or choose another folder"
+        )
+    stage = min(facts["progress"]["stage"], len(context.training_sets) - 1)
+    network = make_unloaded_network(context.recipe)
+    state = _make_state(context, network, context.training_sets[stage])
+    state.restore(tensors, facts)
+    return state
+
+
+def _make_state(
+    context: RunContext, network: EmbeddingNetwork, training_set: TrainingSet
+) -> TrainingState:
+    use_fast_depthwise_gradient(network)
+    if processes.size() > 1:
+        synchronize_norms(network, context.device)
+    head = make_head(context.recipe.head, network.dimension, training_set.counts)
+    return TrainingState(
+        network.to(context.device).to(memory_format=torch.channels_last),
+        head.to(context.device),
+        context.recipe,
+        landmarks=training_set.landmarks,
+        bf16=context.bf16,
+    )
+
+
+def _adapt_head(context: RunContext, state: TrainingState, training_set: TrainingSet) -> None:
+    """Fit the head to a training set: a new head if the landmarks are others."""
+    recipe = context.recipe.head
+    if training_set.landmarks == state.landmarks:
+        set_class_counts(state.head, recipe, training_set.counts)
+        return
+    _log.info("%d other landmarks: new head, new optimizer", len(training_set.landmarks))
+    head = make_head(recipe, state.network.dimension, training_set.counts)
+    state.replace_head(head.to(context.device), training_set.landmarks)
