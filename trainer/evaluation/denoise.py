@@ -27,13 +27,8 @@ from photographs import Photograph, landmark_order, write_list
 from photographs.prepare.split import labeled
 from trainer.evaluation.denoise_page import CheckedPicture, write_page
 from trainer.evaluation.validate import embed_photographs
-from trainer.model.run_folder import (
-    LAST,
-    TrainedNetwork,
-    is_finished,
-    load_run_recipe,
-    load_trained,
-)
+from trainer.model import run_folder
+from trainer.model.run_folder import TrainedNetwork
 from trainer.recipe import SoftmaxRecipe
 
 MAX_ANGLE_DEGREES = 75.0
@@ -133,15 +128,15 @@ def dominant_angles(cosines: NDArray[np.float32], labels: NDArray[np.int64]) -> 
 
 def _load_finished(run: Path) -> TrainedNetwork:
     """Load the network that a run ended with, whose head has sub-centers."""
-    recipe = load_run_recipe(run)
+    recipe = run_folder.read_recipe(run)
     if isinstance(recipe.head, SoftmaxRecipe):
         raise TrainingError(
             f"{run} was trained with softmax, which has no sub-centers; train with "
             "head.kind=subcenter_arcface and head.centers=3"
         )
-    if not is_finished(run):
+    if not run_folder.is_finished(run):
         raise TrainingError(f"{run} is not finished; continue it with cairn-train train --resume")
-    return load_trained(run, LAST)
+    return run_folder.load_trained(run, run_folder.LAST)
 
 
 def _compare(

@@ -32,7 +32,7 @@ _LIMITS = PictureLimits()
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How well a network answers.
+    """How well queries are answered.
 
     Attributes:
         gap: Global average precision in [0, 1]; -1 where the gallery or the queries are empty.

@@ -41,17 +41,10 @@ from embedder.manifest import (
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
 from photographs.sample import draw_landmark, draw_scene
+from trainer.model import run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
 from trainer.model.inference_module import InferenceModule
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.run_folder import (
-    RECIPE,
-    REPORT,
-    WHITENING,
-    load_crops,
-    load_report,
-    load_trained,
-)
 from trainer.model.whitening import load_whitening
 from trainer.recipe import EmbedderRecipe
 
@@ -169,17 +162,17 @@ def advised_ranking(recipe: EmbedderRecipe) -> dict[str, JsonValue]:
 
 def _load_finished(run: Path) -> tuple[Finished, str]:
     """Return the best network of a run, and the digest of all that decided its outcome."""
-    best = load_trained(run)
+    best = run_folder.load_trained(run)
     recipe, network = best.recipe, best.network
     network.fix_input_side(recipe.embed.side)
-    whitening = load_whitening(run / WHITENING) if recipe.embed_whiten else None
+    whitening = load_whitening(run / run_folder.WHITENING) if recipe.embed_whiten else None
     finished = Finished(
         recipe.name,
         InferenceModule(network, recipe.embed_views, whitening).eval(),
         whitening.dimension if whitening else network.dimension,
         recipe.embed,
-        load_crops(run),
-        {RECIPE: (run / RECIPE).read_bytes(), **_reports(run)},
+        run_folder.load_crops(run),
+        {run_folder.RECIPE: (run / run_folder.RECIPE).read_bytes(), **_reports(run)},
         advised_ranking(recipe),
     )
     return finished, best.digest
@@ -260,12 +253,12 @@ def _refuse_other_files(out: Path) -> None:
 def _reports(run: Path) -> dict[str, bytes]:
     """Read a run's reports without their times: equal trainings export equal embedders."""
     found = {path.name: path.read_bytes() for path in sorted(run.glob("report.*"))}
-    if REPORT in found:
-        facts = load_report(run)
+    if run_folder.REPORT in found:
+        facts = run_folder.load_report(run)
         for part in (facts, *facts["epochs"]):
             for time in [name for name in part if name.startswith("seconds")]:
                 del part[time]
-        found[REPORT] = (json.dumps(facts, indent=2) + "\n").encode()
+        found[run_folder.REPORT] = (json.dumps(facts, indent=2) + "\n").encode()
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from embedder.errors import TrainingError
 from trainer.export.ensemble import join_named
 from trainer.export.export import advised_ranking, export
-from trainer.model.run_folder import REPORT, load_run_recipe
+from trainer.model import run_folder
 
 
 def export_networks(run: Path, out: Path) -> str:
@@ -22,11 +22,11 @@ def export_networks(run: Path, out: Path) -> str:
         ArtifactDamagedError: As for :func:`trainer.export.export.export`.
         TrainingError: As there; or the training of a network of a multi-seed run has not ended.
     """
-    recipe = load_run_recipe(run)
+    recipe = run_folder.read_recipe(run)
     if recipe.networks == 1:
         return export(run, out)
     names = [own.name for own in recipe.per_network()]
-    if unfinished := [name for name in names if not (run / name / REPORT).is_file()]:
+    if unfinished := [name for name in names if not (run / name / run_folder.REPORT).is_file()]:
         raise TrainingError(
             f"the training of {', '.join(unfinished)} has not ended; continue {run} by --resume"
         )

@@ -73,7 +73,7 @@ class TrainedNetwork:
     digest: str
 
 
-def load_run_recipe(run: Path) -> Recipe:
+def read_recipe(run: Path) -> Recipe:
     """Read the recipe of a run.
 
     Raises:
@@ -83,6 +83,11 @@ def load_run_recipe(run: Path) -> Recipe:
     if not (run / RECIPE).is_file():
         raise ArtifactMissingError(run / RECIPE)
     return load_recipe(run / RECIPE)
+
+
+def write_recipe(run: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe of a run."""
+    write_atomic(run / RECIPE, recipe.to_yaml().encode())
 
 
 def load_trained(run: Path, file: str = BEST) -> TrainedNetwork:
@@ -97,7 +102,7 @@ def load_trained(run: Path, file: str = BEST) -> TrainedNetwork:
         ArtifactDamagedError: The checkpoint cannot be read.
         ArtifactMismatchError: It is of another network than the recipe's, or of a newer version.
     """
-    recipe = load_run_recipe(run)
+    recipe = read_recipe(run)
     tensors, facts = checkpoint.load(run / file)
     network = make_unloaded_network(recipe)
     weights = checkpoint.part(tensors, "averaged") or checkpoint.part(tensors, "network")
@@ -124,12 +129,17 @@ def make_unloaded_network(recipe: Recipe) -> EmbeddingNetwork:
 def is_finished(run: Path) -> bool:
     """Tell whether all stages of a run have been trained; errors as for :func:`load_trained`."""
     stage: int = checkpoint.load_facts(run / LAST)["progress"]["stage"]
-    return stage >= len(load_run_recipe(run).stages)
+    return stage >= len(read_recipe(run).stages)
 
 
 def holds_checkpoint(run: Path) -> bool:
     """Tell whether a network of the run, of one or of several seeds, has begun to learn."""
     return (run / LAST).is_file() or any(run.glob(f"*/{LAST}"))
+
+
+def holds_multi_seed_run(run: Path) -> bool:
+    """Tell whether a folder holds a multi-seed run of which a network has begun to learn."""
+    return (run / RECIPE).is_file() and holds_checkpoint(run) and read_recipe(run).networks > 1
 
 
 def save_crops(run: Path, crops: NDArray[np.float32]) -> None:

@@ -12,8 +12,8 @@ from embedder.artifacts.files import write_atomic
 from embedder.errors import TrainingError
 from trainer.data.loading import AugmentedPictures, Batch, epoch_batches, load_batches
 from trainer.distributed import processes
+from trainer.model import run_folder
 from trainer.model.checkpoint import Progress
-from trainer.model.run_folder import UNREADABLE
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
@@ -84,7 +84,7 @@ def note_unreadable(context: RunContext, state: TrainingState, ids: Sequence[str
     if state.unreadable.issuperset(ids):
         return
     state.unreadable.update(ids)
-    path = context.out / UNREADABLE
+    path = context.out / run_folder.UNREADABLE
     if processes.is_first():
         write_atomic(path, "".join(f"{name}\n" for name in sorted(state.unreadable)).encode())
     share = context.recipe.data.max_unreadable

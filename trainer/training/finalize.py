@@ -13,14 +13,8 @@ from trainer.evaluation.report import write_report
 from trainer.evaluation.rule_ladder import Candidate, measure_rules
 from trainer.evaluation.validate import top1_metrics
 from trainer.heads import make_head
+from trainer.model import run_folder
 from trainer.model.inference_module import InferenceModule
-from trainer.model.run_folder import (
-    REPORT_PAGE,
-    REPORT_VERSION,
-    WHITENING,
-    load_trained,
-    save_report,
-)
 from trainer.model.whitening import save_whitening
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
@@ -55,16 +49,16 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
         report |= {"tested": len(context.test), "test_gap": metrics.gap}
     if processes.is_first():
         if whitening:
-            save_whitening(context.out / WHITENING, whitening)
-        write_report(context.out / REPORT_PAGE, recipe, report, ladder)
-        save_report(context.out, report)
+            save_whitening(context.out / run_folder.WHITENING, whitening)
+        write_report(context.out / run_folder.REPORT_PAGE, recipe, report, ladder)
+        run_folder.save_report(context.out, report)
     return report
 
 
 def _load_best(context: RunContext) -> Candidate:
     """Load the best network of the run."""
     processes.from_first(None)  # wait until the first process has written the file
-    best = load_trained(context.out)
+    best = run_folder.load_trained(context.out)
     counts = np.ones(len(best.landmarks), np.int64)
     head = make_head(context.recipe.head, best.network.dimension, counts)
     head.load_state_dict(best.head)
@@ -82,7 +76,7 @@ def _describe(context: RunContext, state: TrainingState) -> dict[str, Any]:
     """Report the run up to its last epoch; the keys are those of earlier versions."""
     recipe = context.recipe
     report = {
-        "version": REPORT_VERSION,
+        "version": run_folder.REPORT_VERSION,
         "name": recipe.name,
         "landmarks": len(context.training_sets[0].landmarks),
         "pictures": len(context.train),

@@ -11,17 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedder.artifacts.files import write_atomic
 from embedder.errors import TrainingError
 from photographs import Photograph
 from trainer.distributed import processes
-from trainer.model.run_folder import (
-    RECIPE,
-    REPORT_VERSION,
-    holds_checkpoint,
-    load_run_recipe,
-    save_report,
-)
+from trainer.model import run_folder
 from trainer.recipe import Recipe
 from trainer.training.train import train
 
@@ -52,13 +45,13 @@ def train_networks(
         for own in recipe.per_network()
     ]
     report = {
-        "version": REPORT_VERSION,
+        "version": run_folder.REPORT_VERSION,
         "name": recipe.name,
         "seconds": round(sum(each["seconds"] for each in reports), 1),
         "networks": [{k: v for k, v in each.items() if k != "epochs"} for each in reports],
     }
     if processes.is_first():
-        save_report(out, report)
+        run_folder.save_report(out, report)
     return report
 
 
@@ -67,10 +60,10 @@ def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
 
     A folder in which no network has begun to learn may be used by another recipe.
     """
-    if (out / RECIPE).exists() and holds_checkpoint(out):
+    if (out / run_folder.RECIPE).exists() and run_folder.holds_checkpoint(out):
         if not resume:
             raise TrainingError(f"{out} already holds a run; continue it with --resume")
-        if load_run_recipe(out).outcome() != recipe.outcome():
+        if run_folder.read_recipe(out).outcome() != recipe.outcome():
             raise TrainingError(f"{out} holds a run of another recipe; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / RECIPE, recipe.to_yaml().encode())
+    run_folder.write_recipe(out, recipe)

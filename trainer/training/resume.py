@@ -8,25 +8,15 @@ from typing import Any
 
 import torch
 
-from embedder.artifacts.files import write_atomic
 from embedder.errors import TrainingError
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
 from trainer.heads import make_head, set_class_counts
-from trainer.model import checkpoint
+from trainer.model import checkpoint, run_folder
 from trainer.model.checkpoint import Progress
 from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.run_folder import (
-    RECIPE,
-    REPORT,
-    holds_checkpoint,
-    load_report,
-    load_run_recipe,
-    make_unloaded_network,
-    save_crops,
-)
 from trainer.recipe import StageRecipe
 from trainer.training.run_setup import RunContext, TrainingSet
 from trainer.training.state import TrainingState
@@ -39,14 +29,15 @@ def finished_report(context: RunContext) -> dict[str, Any] | None:
 
     Measuring it again would take minutes, and pays only where the recipe asks for something new.
     """
-    out = context.out
-    if not all(path.is_file() for path in (out / REPORT, out / RECIPE, context.last)):
+    files = (run_folder.REPORT, run_folder.RECIPE, run_folder.LAST)
+    if not all((context.out / name).is_file() for name in files):
         return None
     facts = checkpoint.load_facts(context.last)
     finished = facts["progress"]["stage"] == len(context.training_sets)
-    if facts["recipe"] != context.digest or not finished or load_run_recipe(out) != context.recipe:
-        return None
-    return load_report(out)
+    same = (
+        facts["recipe"] == context.digest and run_folder.read_recipe(context.out) == context.recipe
+    )
+    return run_folder.load_report(context.out) if finished and same else None
 
 
 def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) -> TrainingState:
@@ -63,12 +54,12 @@ def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) 
     exists = processes.from_first(context.last.exists())
     if exists and not resume:
         raise TrainingError(f"{context.out} already holds a run; continue it with --resume")
-    if processes.from_first(_holds_multi_seed_run(context.out)):
+    if processes.from_first(run_folder.holds_multi_seed_run(context.out)):
         raise TrainingError(f"{context.out} holds a multi-seed run; choose another folder")
     torch.manual_seed(context.recipe.seed)
     state = _restore(context) if exists else _start(context, weights)
     if processes.is_first():  # when resumed, what does not decide the outcome may have changed
-        write_atomic(context.out / RECIPE, context.recipe.to_yaml().encode())
+        run_folder.write_recipe(context.out, context.recipe)
     return state
 
 
@@ -85,11 +76,6 @@ def finish_epoch(context: RunContext, state: TrainingState, stage: StageRecipe) 
         _adapt_head(context, state, context.training_sets[state.progress.stage])
 
 
-def _holds_multi_seed_run(out: Path) -> bool:
-    """Tell whether a folder holds a multi-seed run with a network that has begun to learn."""
-    return (out / RECIPE).is_file() and holds_checkpoint(out) and load_run_recipe(out).networks > 1
-
-
 def _start(context: RunContext, weights: Path | None) -> TrainingState:
     """Make the state of a new run, and the files that it begins with."""
     network = EmbeddingNetwork(context.recipe.network, weights=weights)
@@ -97,7 +83,9 @@ def _start(context: RunContext, weights: Path | None) -> TrainingState:
     state.seed_process()
     if processes.is_first():
         context.out.mkdir(parents=True, exist_ok=True)
-        save_crops(context.out, prepare_crops(context.train, context.recipe.embed, GOLDEN_CROPS))
+        run_folder.save_crops(
+            context.out, prepare_crops(context.train, context.recipe.embed, GOLDEN_CROPS)
+        )
     return state
 
 
@@ -119,7 +107,7 @@ def _restore(context: RunContext) -> TrainingState:
             "resume it with the same ones or choose another folder"
         )
     stage = min(facts["progress"]["stage"], len(context.training_sets) - 1)
-    network = make_unloaded_network(context.recipe)
+    network = run_folder.make_unloaded_network(context.recipe)
     state = _make_state(context, network, context.training_sets[stage])
     state.restore(tensors, facts)
     return state

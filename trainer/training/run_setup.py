@@ -24,7 +24,7 @@ from photographs.prepare.split import (
     stratified_split,
 )
 from trainer.distributed import processes
-from trainer.model.run_folder import LAST
+from trainer.model import run_folder
 from trainer.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class RunContext:
     @property
     def last(self) -> Path:
         """The checkpoint from which the run is resumed."""
-        return self.out / LAST
+        return self.out / run_folder.LAST
 
 
 def set_up_run(

@@ -125,7 +125,7 @@ class TrainingState:
         """
         value = float(loss)
         tensors = list(checkpoint.optimizer_tensors(self.optimizer).values())
-        for module in (self.network, self.head, self.averaged):
+        for module in self._modules().values():
             tensors += module.parameters()
             tensors += [t for name, t in module.named_buffers() if "running_" in name]
         if not (np.isfinite(value) and all(bool(tensor.isfinite().all()) for tensor in tensors)):
@@ -146,13 +146,10 @@ class TrainingState:
         if not processes.is_first():
             return
         parts = {
-            "network": self.network.state_dict(),
-            "head": self.head.state_dict(),
+            **{name: module.state_dict() for name, module in self._modules().items()},
             "optimizer": checkpoint.optimizer_tensors(self.optimizer),
             **{f"rng.{number}": state for number, state in enumerate(rng_states)},
         }
-        if self.averaged is not self.network:
-            parts["averaged"] = self.averaged.state_dict()
         facts = {
             "recipe": digest,
             "landmarks": list(self.landmarks),
@@ -168,11 +165,9 @@ class TrainingState:
 
         Processes beyond those that wrote it start with random numbers of their own.
         """
-        self.network.load_state_dict(checkpoint.part(tensors, "network"))
-        self.head.load_state_dict(checkpoint.part(tensors, "head"))
+        for name, module in self._modules().items():
+            module.load_state_dict(checkpoint.part(tensors, name))
         checkpoint.restore_optimizer(self.optimizer, checkpoint.part(tensors, "optimizer"))
-        if self.averaged is not self.network:
-            self.averaged.load_state_dict(checkpoint.part(tensors, "averaged"))
         self.progress = Progress(**facts["progress"])
         self.updates = facts["updates"]
         self.history = facts["history"]
@@ -184,6 +179,11 @@ class TrainingState:
         torch.set_rng_state(rng_state["cpu"])
         if "cuda" in rng_state and torch.cuda.is_available():
             torch.cuda.set_rng_state(rng_state["cuda"])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """Name the modules that a checkpoint holds."""
+        modules = {"network": self.network, "head": self.head}
+        return modules if self.averaged is self.network else {**modules, "averaged": self.averaged}
 
     def seed_process(self) -> None:
         """Seed the random numbers of each process but the first with a seed of its own."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from photographs import Photograph
 from trainer.distributed import processes
-from trainer.model.run_folder import TENSORBOARD
+from trainer.model import run_folder
 from trainer.recipe.schedule import rate_factor
 from trainer.recipe import Recipe, StageRecipe
 from trainer.training.allocator import out_of_memory_advice
@@ -125,7 +125,7 @@ def _train_epoch(
 def _open_scalars(context: RunContext, state: TrainingState) -> Scalars:
     """Open the event files, if the recipe asks for them."""
     wanted = context.recipe.log == "tensorboard" and processes.is_first()
-    return Scalars(context.out / TENSORBOARD if wanted else None, step=state.updates + 1)
+    return Scalars(context.out / run_folder.TENSORBOARD if wanted else None, step=state.updates + 1)
 
 
 def _record_epoch(state: TrainingState, metrics: dict[str, Any], scalars: Scalars) -> None:

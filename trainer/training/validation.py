@@ -8,10 +8,9 @@ from typing import Any
 from photographs.prepare.split import first_of_each
 from trainer.distributed import processes
 from trainer.evaluation.validate import top1_metrics
-from trainer.model import checkpoint
+from trainer.model import checkpoint, run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.run_folder import BEST
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
@@ -63,4 +62,4 @@ def _save_best(context: RunContext, network: EmbeddingNetwork, state: TrainingSt
     if processes.is_first():
         parts = {"network": network.state_dict(), "head": state.head.state_dict()}
         facts = {"recipe": context.digest, "landmarks": list(state.landmarks)}
-        checkpoint.save(context.out / BEST, checkpoint.join_parts(parts), facts)
+        checkpoint.save(context.out / run_folder.BEST, checkpoint.join_parts(parts), facts)
