@@ -9,7 +9,6 @@ on the list that is written here uses the others.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from tqdm import tqdm
 
-from embedder.artifacts.files import write_atomic
+from embedder.artifacts.documents import write_document
 from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
 from photographs import Photograph, landmark_order, write_list
@@ -84,7 +83,7 @@ def denoise(
         for photograph, angle, keep in zip(read, angles, kept, strict=True)
     ]
     report = {
-        "version": REPORT_VERSION,
+        "schema_version": REPORT_VERSION,
         "run": trained.digest,
         "max_angle": max_angle_degrees,
         "unreadable": len(known) - len(read),
@@ -96,7 +95,7 @@ def denoise(
     ids_are_paths = any("/" in photograph.id for photograph in listed)  # may hold spaces
     write_list(out / "train_denoised.csv", listed, by_landmark=not ids_are_paths)
     write_page(out / "report.html", report, checked)
-    write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    write_document(out / "report.json", report)
     return report
 
 

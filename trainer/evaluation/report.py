@@ -15,8 +15,8 @@ from embedder.artifacts.files import write_atomic
 from embedder.reports.chart import Point, line_chart
 from embedder.reports.page import figure, number, page, side_by_side, table, text
 from trainer.evaluation.rule_ladder import CLASS_SIZES, RuleLadder
-from trainer.recipe.schedule import rate_factor
 from trainer.recipe import Recipe, StageRecipe
+from trainer.recipe.schedule import rate_factor
 
 MISTAKES = 12
 """How many wrong answers are shown: those of highest confidence."""

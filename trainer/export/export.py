@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from embedder.artifacts.arrays import write_npz
+from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.artifacts.files import record, sha256_file, sync_tree
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.errors import (
@@ -171,7 +171,7 @@ def _load_finished(run: Path) -> tuple[Finished, str]:
         InferenceModule(network, recipe.embed_views, whitening).eval(),
         whitening.dimension if whitening else network.dimension,
         recipe.embed,
-        run_folder.load_crops(run),
+        read_npz(run / run_folder.CROPS)["crops"],
         {run_folder.RECIPE: (run / run_folder.RECIPE).read_bytes(), **_reports(run)},
         advised_ranking(recipe),
     )
@@ -254,7 +254,7 @@ def _reports(run: Path) -> dict[str, bytes]:
     """Read a run's reports without their times: equal trainings export equal embedders."""
     found = {path.name: path.read_bytes() for path in sorted(run.glob("report.*"))}
     if run_folder.REPORT in found:
-        facts = run_folder.load_report(run)
+        facts = run_folder.read_report(run)
         for part in (facts, *facts["epochs"]):
             for time in [name for name in part if name.startswith("seconds")]:
                 del part[time]

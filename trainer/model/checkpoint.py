@@ -19,8 +19,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from embedder.artifacts.documents import VERSION as VERSION_KEY
+from embedder.artifacts.documents import check_version
 from embedder.artifacts.files import write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
 VERSION = 2
 """Version of the format. Files that name none are version 1: their networks are read, but runs are
@@ -55,7 +57,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
         facts: Anything JSON.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"facts": json.dumps({**facts, "version": VERSION})}
+    header = {"facts": json.dumps({**facts, VERSION_KEY: VERSION})}
     write_atomic(path, safetensors.torch.save(plain, header))
 
 
@@ -63,7 +65,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a checkpoint.
 
     Returns:
-        Tensors by name, and facts; ``version`` is among them.
+        Tensors by name, and facts; ``schema_version`` is among them.
 
     Raises:
         ArtifactMissingError: There is no such file.
@@ -85,25 +87,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Open a checkpoint: safetensors' file, and the facts."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            facts = {"version": 1, **json.loads(file.metadata()["facts"])}
-            check_version(path, facts["version"], VERSION)
+            facts = {VERSION_KEY: 1, **json.loads(file.metadata()["facts"])}
+            check_version(path, facts[VERSION_KEY], newest=VERSION)
             yield file, facts
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactDamagedError(path, "it is not a checkpoint of a run") from error
-
-
-def check_version(path: Path, found: int, newest: int) -> None:
-    """Refuse a file whose format is newer than this program.
-
-    Raises:
-        ArtifactMismatchError: It is; both versions are named.
-    """
-    if found > newest:
-        raise ArtifactMismatchError(
-            f"format version of {path}", expected=f"at most {newest}", found=str(found)
-        )
 
 
 def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -6,18 +6,16 @@ a checkpoint belongs to :mod:`trainer.model.checkpoint`. This module knows no he
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from embedder.artifacts.arrays import read_npz, write_npz
+from embedder.artifacts.documents import read_document, write_document
 from embedder.artifacts.files import write_atomic
-from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from embedder.errors import ArtifactMismatchError, ArtifactMissingError
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import Recipe, load_recipe
@@ -32,7 +30,7 @@ BEST = "best.safetensors"
 """The network with the best validation score, and the head that it was trained with."""
 
 CROPS = "crops.npz"
-"""Prepared training pictures that an exported network is checked with."""
+"""``crops``: ``(m, 3, side, side)`` float16, normalized training pictures to check exports with."""
 
 WHITENING = "whitening.safetensors"
 """The whitening, if the recipe asks for one."""
@@ -50,7 +48,6 @@ TENSORBOARD = "tensorboard"
 """Folder of the event files, if the recipe asks for them."""
 
 REPORT_VERSION = 1
-CROPS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -142,38 +139,17 @@ def holds_multi_seed_run(run: Path) -> bool:
     return (run / RECIPE).is_file() and holds_checkpoint(run) and read_recipe(run).networks > 1
 
 
-def save_crops(run: Path, crops: NDArray[np.float32]) -> None:
-    """Write ``(m, 3, side, side)`` normalized crops, in half precision."""
-    version = np.array(CROPS_VERSION)
-    write_npz(run / CROPS, version=version, crops=crops.astype(np.float16))
-
-
-def load_crops(run: Path) -> NDArray[np.float16]:
-    """Read what :func:`save_crops` wrote.
-
-    Raises:
-        ArtifactMissingError: There are no crops.
-        ArtifactDamagedError: They cannot be read.
-        ArtifactMismatchError: They were written by a newer version.
-    """
-    arrays = read_npz(run / CROPS)
-    checkpoint.check_version(run / CROPS, int(arrays.get("version", 1)), CROPS_VERSION)
-    if "crops" not in arrays:
-        raise ArtifactDamagedError(run / CROPS, "it holds no crops")
-    return arrays["crops"]
-
-
-def save_report(run: Path, report: dict[str, Any]) -> None:
+def write_report(run: Path, report: Mapping[str, Any]) -> None:
     """Write the metrics of a run that has ended."""
-    write_atomic(run / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    write_document(run / REPORT, report)
 
 
-def load_report(run: Path) -> dict[str, Any]:
-    """Read what :func:`save_report` wrote; the file has to be there.
+def read_report(run: Path) -> dict[str, Any]:
+    """Read what :func:`write_report` wrote.
 
     Raises:
+        ArtifactMissingError: The run has not ended.
+        ArtifactDamagedError: It is not a report.
         ArtifactMismatchError: It was written by a newer version.
     """
-    report: dict[str, Any] = json.loads((run / REPORT).read_text(encoding="utf-8"))
-    checkpoint.check_version(run / REPORT, report.get("version", 1), REPORT_VERSION)
-    return report
+    return read_document(run / REPORT, "a report", newest=REPORT_VERSION, unversioned=1)[0]

@@ -51,7 +51,7 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
         if whitening:
             save_whitening(context.out / run_folder.WHITENING, whitening)
         write_report(context.out / run_folder.REPORT_PAGE, recipe, report, ladder)
-        run_folder.save_report(context.out, report)
+        run_folder.write_report(context.out, report)
     return report
 
 
@@ -76,7 +76,7 @@ def _describe(context: RunContext, state: TrainingState) -> dict[str, Any]:
     """Report the run up to its last epoch; the keys are those of earlier versions."""
     recipe = context.recipe
     report = {
-        "version": run_folder.REPORT_VERSION,
+        "schema_version": run_folder.REPORT_VERSION,
         "name": recipe.name,
         "landmarks": len(context.training_sets[0].landmarks),
         "pictures": len(context.train),

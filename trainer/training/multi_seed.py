@@ -45,13 +45,13 @@ def train_networks(
         for own in recipe.per_network()
     ]
     report = {
-        "version": run_folder.REPORT_VERSION,
+        "schema_version": run_folder.REPORT_VERSION,
         "name": recipe.name,
         "seconds": round(sum(each["seconds"] for each in reports), 1),
         "networks": [{k: v for k, v in each.items() if k != "epochs"} for each in reports],
     }
     if processes.is_first():
-        run_folder.save_report(out, report)
+        run_folder.write_report(out, report)
     return report
 
 

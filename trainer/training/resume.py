@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from embedder.artifacts.arrays import write_npz
 from embedder.errors import TrainingError
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
@@ -37,7 +39,7 @@ def finished_report(context: RunContext) -> dict[str, Any] | None:
     same = (
         facts["recipe"] == context.digest and run_folder.read_recipe(context.out) == context.recipe
     )
-    return run_folder.load_report(context.out) if finished and same else None
+    return run_folder.read_report(context.out) if finished and same else None
 
 
 def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) -> TrainingState:
@@ -83,9 +85,8 @@ def _start(context: RunContext, weights: Path | None) -> TrainingState:
     state.seed_process()
     if processes.is_first():
         context.out.mkdir(parents=True, exist_ok=True)
-        run_folder.save_crops(
-            context.out, prepare_crops(context.train, context.recipe.embed, GOLDEN_CROPS)
-        )
+        crops = prepare_crops(context.train, context.recipe.embed, GOLDEN_CROPS)
+        write_npz(context.out / run_folder.CROPS, crops=crops.astype(np.float16))
     return state
 
 
@@ -96,7 +97,7 @@ def _restore(context: RunContext) -> TrainingState:
         TrainingError: It is of another recipe, or of an earlier version of the program.
     """
     tensors, facts = checkpoint.load(context.last)
-    if facts["version"] < checkpoint.VERSION:
+    if facts["schema_version"] < checkpoint.VERSION:
         raise TrainingError(
             f"{context.last} was written by an earlier version of this program, which alone can "
             "resume it; start anew in another folder. A finished run can still be exported"

@@ -9,8 +9,8 @@ import yaml
 
 import trainer
 from embedder.errors import RecipeError
-from trainer.recipe.schedule import rate_factor
 from trainer.recipe import Recipe, load_ensemble, load_recipe
+from trainer.recipe.schedule import rate_factor
 
 FOLDER = Path(trainer.__file__).parent / "recipes"
 WHOLE = sorted(path for path in FOLDER.glob("**/*.yaml") if not path.stem.startswith("_"))

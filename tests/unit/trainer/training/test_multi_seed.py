@@ -49,7 +49,11 @@ def run(
 def test_no_two_networks_of_any_two_seeds_have_one_seed(recipe: Recipe) -> None:
     """So runs of different seeds share no network."""
     seeds = [
-        own.seed for seed in range(5) for own in recipe.model_copy(update={"seed": seed}).per_network()
+        own.seed
+        for seed in range(5)
+        for own in recipe.model_copy(update={"seed": seed}).per_network()
+        for seed in range(5)
+        for own in recipe.model_copy(update={"seed": seed}).per_network()
     ]
     assert len(seeds) == 10
     assert len(set(seeds)) == 10
