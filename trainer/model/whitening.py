@@ -1,8 +1,8 @@
 """PCA whitening of embeddings: learned from pictures, applied as one linear layer.
 
 Jégou and Chum, *Negative evidences and co-occurences in image retrieval: the benefit of PCA and
-whitening*, ECCV 2012: what all pictures have in common is subtracted, and directions in which
-they vary much no longer drown the others.
+whitening*, ECCV 2012: the mean is subtracted, and the principal directions of large variance no
+longer dominate the others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from embedder.errors import ArtifactDamagedError, TrainingError
 from trainer.model import checkpoint
 from trainer.recipe import WhitenRecipe
 
-_SMALLEST = 1e-6
-"""Part of the largest variance below which none is believed."""
+_VARIANCE_FLOOR = 1e-6
+"""Smaller fractions of the largest variance are raised to this one: they are noise."""
 
 
 class Whitening(nn.Module):
@@ -28,8 +28,8 @@ class Whitening(nn.Module):
 
     Args:
         mean: ``(d,)``.
-        weight: ``(dimension, d)``; it is rounded to numbers that bfloat16 can hold, as
-            :mod:`trainer.model.bf16_rounding` does with all others.
+        weight: ``(dimension, d)``; it is rounded to bfloat16, as
+            :mod:`trainer.model.bf16_rounding` rounds all others.
     """
 
     mean: Tensor
@@ -53,16 +53,16 @@ class Whitening(nn.Module):
 def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitening:
     """Learn a whitening from the embeddings of pictures.
 
-    The principal directions of the rows' covariance, those of largest variance first, each
-    divided by the square root of its variance ``v``. That is shrunk towards the mean variance:
+    Its rows are the principal directions of the covariance, largest variance first, each divided
+    by the square root of its variance ``v`` after shrinking that towards the mean variance:
     ``(1 - shrink)·v + shrink·mean``.
 
     Args:
         rows: ``(n, d)`` unit rows.
-        recipe: How many directions, and how far to shrink.
+        recipe: Number of directions, and shrinkage.
 
     Raises:
-        TrainingError: The rows are too few.
+        TrainingError: There are too few rows for the dimension.
     """
     n, d = rows.shape
     dimension = recipe.dimension or min(d, n - 1)
@@ -77,13 +77,13 @@ def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitenin
     average = variances.mean()
     shrunk = (1 - recipe.shrink) * variances + recipe.shrink * average
     kept = np.argsort(-variances, kind="stable")[:dimension]
-    inverse_roots = np.sqrt(average / np.maximum(shrunk, _SMALLEST * shrunk.max()))
+    inverse_roots = np.sqrt(average / np.maximum(shrunk, _VARIANCE_FLOOR * shrunk.max()))
     weight = (directions * inverse_roots).T[kept]
     return Whitening(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
 
 
 def save_whitening(path: Path, whitening: Whitening) -> None:
-    """Write what :func:`load_whitening` reads."""
+    """Write the whitening of a run."""
     checkpoint.save(path, whitening.state_dict(), {})
 
 

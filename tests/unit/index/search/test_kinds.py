@@ -154,7 +154,7 @@ def test_vectors_are_mapped_and_not_read(tmp_path: Path, asked: str) -> None:
 
 @pytest.mark.parametrize("asked", ["exact", "fastscan"])
 def test_a_picture_under_two_landmarks_is_the_smaller_one(tmp_path: Path, asked: str) -> None:
-    """Equal rows have equal codes, so ties are with_rounded_weights as in an exact gallery."""
+    """Equal rows have equal codes, so ties are settled as in an exact gallery."""
     rows = landmark_rows()
     spots = np.array([40, 900, 901, 2999])
     rows[spots] = rows[40]
