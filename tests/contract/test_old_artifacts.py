@@ -74,7 +74,6 @@ def test_a_finished_old_run_is_resumed_as_finished(tmp_path: Path) -> None:
     assert report["epochs"] == old["epochs"]
 
 
-@pytest.mark.xfail(reason="states of runs get versions in this refactoring", strict=False)
 def test_an_unfinished_old_run_is_refused_in_words(tmp_path: Path) -> None:
     """Nobody can promise that its last steps would be those of the old code."""
     shutil.copytree(OLD / "run-unfinished", tmp_path / "run")
