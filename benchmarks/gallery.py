@@ -39,8 +39,9 @@ from embedder.artifacts.files import record, sha256_bytes, sync_tree
 from index.building.pipeline import progress_bar
 from index.building.recall import Answers, compare, exact_answers, measure_recall
 from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
-from index.gallery.gallery import VECTORS, Gallery, write_vectors
+from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import EmbedderReference, GalleryManifest, ListReference
+from index.search.faiss_search import write_vectors
 from index.search.kinds import resolve
 
 QUERIES, BATCH = 2000, 64

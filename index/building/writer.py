@@ -23,7 +23,8 @@ from index.building.recipe import BuildRecipe
 from index.building.unreadable import REPORT, ReportLine, write_report
 from index.gallery.catalog import CatalogRow, CatalogWriter
 from index.gallery.credits import write_credits
-from index.gallery.gallery import VECTORS, Gallery, Written, gpu_bytes, write_vectors
+from index.gallery.gallery import VECTORS, Gallery
+from index.search.faiss_search import Written, gpu_bytes, write_vectors
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import THUMBNAILS, write_thumbnails

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.distractors import Distractors
-from index.gallery.gallery import Gallery, Neighbors
+from index.gallery.gallery import Gallery
 from index.ranking.ranking import Ranking, penalize, rank
+from index.search.neighbors import Neighbors
 
 _SPARE = 64
 """Neighbors looked at beyond those that are wanted, before it is known how many must be."""

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.errors import ArtifactDamagedError
 from index.gallery.catalog import Catalog
+from index.gallery.manifest import GalleryManifest
 from photographs import Photograph
 
 REMOVED = "removed.npz"
@@ -86,3 +88,18 @@ def read_removed(directory: Path) -> Removed:
     except KeyError as error:
         raise ArtifactDamagedError(path, f"it lacks {error}") from error
     return Removed(*ids)
+
+
+def read_rows(directory: Path, manifest: GalleryManifest) -> NDArray[np.int64]:
+    """Read the removed rows of a gallery."""
+    if not manifest.removed:
+        return np.empty(0, np.int64)
+    path = directory / REMOVED
+    rows = read_npz(path).get("rows", np.empty(0))
+    if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) != manifest.removed:
+        raise ArtifactDamagedError(path, f"it does not list {manifest.removed} rows")
+    if len(rows) and (rows[0] < 0 or rows[-1] >= manifest.rows or (np.diff(rows) <= 0).any()):
+        raise ArtifactDamagedError(path, "its rows are out of order or out of range")
+    if len(rows) == manifest.rows:
+        raise ArtifactDamagedError(path, "no row of the gallery is left")
+    return rows

@@ -1,4 +1,4 @@
 """Engines that find the nearest rows: FAISS on CPU and GPU, torch on GPU.
 
-It knows vectors, and neither pictures nor landmarks.
+It knows vectors and row numbers, and neither pictures nor landmarks.
 """

@@ -1,9 +1,9 @@
-"""Kinds of gallery: what the name of one means, and which of them ``auto`` is.
+"""Kinds of gallery: their names, and which of them ``auto`` is.
 
-A gallery keeps every vector in fp16. The kind ``exact`` compares all of them. Any other kind has
-a *first look* besides, which finds candidates by smaller codes; the *second look* compares these
-in fp16, so that a similarity is the exact one whatever the kind. Nothing here knows of FAISS but
-the names that it gives to things.
+A gallery keeps every vector in fp16. The kind ``exact`` compares all of them. Any other kind
+finds candidates by smaller codes first (``fastscan``: 4-bit product quantization, PQ) and refines
+them in fp16, so that similarities are exact whatever the kind. This module knows the names of
+FAISS and does not load it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ AUTO_EXACT_ROWS = 100_000
 
 FP16_BYTES = 2
 _FP16 = "SQfp16"
-_SECOND_LOOK = f",Refine({_FP16})"
-_GPU_SHARE = 0.8  # of the GPU's free memory; the rest is for the search itself
+_REFINE = f",Refine({_FP16})"
+_GPU_SHARE = 0.8  # of the free memory of the GPUs; the rest is for the search itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +28,25 @@ class Kind:
     """A kind of gallery.
 
     Attributes:
-        name: What the manifest calls it.
-        first_look: A factory string of FAISS; empty for ``exact``, which needs none.
-        settings: What FAISS is to set in it, such as ``nprobe=64``; mostly empty.
+        name: Its name in the manifest.
+        candidates: FAISS factory string of the index that finds candidates; empty for ``exact``.
+        parameters: FAISS search parameters of it, such as ``nprobe=64``; mostly empty.
     """
 
     name: Literal["exact", "fastscan", "factory"]
-    first_look: str = ""
-    settings: str = ""
+    candidates: str = ""
+    parameters: str = ""
 
     @property
     def factory(self) -> str:
-        """The whole in FAISS's words.
+        """FAISS factory string of the whole.
 
         >>> fastscan(512).factory
         'PQ128x4fs,Refine(SQfp16)'
         """
-        if not self.first_look:
+        if not self.candidates:
             return _FP16
-        return f"{self.first_look}{_SECOND_LOOK}" + (f";{self.settings}" if self.settings else "")
+        return f"{self.candidates}{_REFINE}" + (f";{self.parameters}" if self.parameters else "")
 
 
 EXACT = Kind("exact")
@@ -55,10 +55,10 @@ EXACT = Kind("exact")
 def fastscan(dimension: int) -> Kind:
     """Return the kind that compares every vector by a 4-bit code for each four dimensions.
 
-    Codes need to divide the vector evenly, so their number is the divisor of ``dimension``
-    that is nearest to a fourth of it.
+    Codes have to divide the vector evenly, so their number is the divisor of ``dimension``
+    nearest to a fourth of it.
 
-    >>> fastscan(8).first_look, fastscan(250).first_look
+    >>> fastscan(8).candidates, fastscan(250).candidates
     ('PQ2x4fs', 'PQ50x4fs')
     """
     divisors = [number for number in range(1, dimension + 1) if dimension % number == 0]
@@ -67,18 +67,18 @@ def fastscan(dimension: int) -> Kind:
 
 
 def resolve(asked: str, rows: int, *, dimension: int, gpu_bytes: int = 0) -> Kind:
-    """Turn what was asked for into a kind.
+    """Turn a requested kind into a kind.
 
     Args:
-        asked: ``auto``, ``exact``, ``fastscan``, or a factory string of FAISS, with or without
-            ``,Refine(SQfp16)`` at its end, and then perhaps ``;nprobe=64`` or the like.
+        asked: ``auto``, ``exact``, ``fastscan``, or a FAISS factory string, with or without
+            ``,Refine(SQfp16)`` at its end, and then perhaps parameters: ``;nprobe=64``.
         rows: How many vectors there are.
         dimension: Their length.
-        gpu_bytes: Free memory of the GPUs that will search; 0 where a CPU does. ``auto`` is
-            exact at any size that fits there.
+        gpu_bytes: Free memory of the GPUs that will search; 0 for a CPU. ``auto`` is exact at
+            any size that fits there.
 
     Raises:
-        GalleryError: A factory string asks for another second look than fp16.
+        GalleryError: A factory string refines otherwise than in fp16.
 
     >>> resolve("auto", 1_580_470, dimension=512).name
     'fastscan'
@@ -92,8 +92,8 @@ def resolve(asked: str, rows: int, *, dimension: int, gpu_bytes: int = 0) -> Kin
         return EXACT
     if asked == "fastscan":
         return fastscan(dimension)
-    factory, _, settings = asked.partition(";")
-    first_look = factory.removesuffix(_SECOND_LOOK)
-    if "Refine(" in first_look:
-        raise GalleryError(f"the kind {asked!r} has another second look than {_SECOND_LOOK[1:]}")
-    return Kind("factory", first_look, settings)
+    factory, _, parameters = asked.partition(";")
+    candidates = factory.removesuffix(_REFINE)
+    if "Refine(" in candidates:
+        raise GalleryError(f"the kind {asked!r} has another refinement than {_REFINE[1:]}")
+    return Kind("factory", candidates, parameters)

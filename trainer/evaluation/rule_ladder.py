@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from index.evaluation.metrics import Prediction, auroc, gap, group_by_size, top1_accuracy
-from index.gallery.gallery import Neighbors, nearest
 from index.ranking.ranking import Ranking, mean_of_largest, rank
+from index.search.faiss_search import nearest
+from index.search.neighbors import Neighbors
 from photographs import Photograph, landmark_order
 from trainer.evaluation.validate import embed_photographs
 from trainer.heads.head import Head

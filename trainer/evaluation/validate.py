@@ -20,7 +20,7 @@ from embedder.errors import PictureError
 from embedder.manifest import Preprocess
 from embedder.preprocess import PictureLimits, decode, read_file, to_array
 from index.evaluation.metrics import Prediction, auroc, gap
-from index.gallery.gallery import nearest
+from index.search.faiss_search import nearest
 from photographs import Photograph
 from trainer.distributed import processes
 

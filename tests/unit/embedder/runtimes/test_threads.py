@@ -31,7 +31,7 @@ def test_a_search_leaves_no_thread_spinning() -> None:
         "from embedder.runtimes.threads import wait_passively\n"
         "wait_passively()\n"
         "import numpy as np\n"
-        "from index.gallery.gallery import nearest\n"
+        "from index.search.faiss_search import nearest\n"
         "rows = np.random.default_rng(0).random((2000, 64), np.float32)\n"
         "idle = 0.0\n"
         "for _ in range(5):\n"

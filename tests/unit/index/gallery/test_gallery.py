@@ -19,7 +19,7 @@ from embedder.errors import (
     NoGalleryError,
 )
 from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
-from index.gallery.gallery import VECTORS, Gallery, Neighbors, nearest, write_vectors
+from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import (
     MANIFEST,
     EmbedderReference,
@@ -29,6 +29,8 @@ from index.gallery.manifest import (
     write_manifest,
 )
 from index.gallery.store import Store
+from index.search.faiss_search import nearest, write_vectors
+from index.search.neighbors import Neighbors
 
 DIGEST = sha256_bytes(b"the embedder")
 FOREIGN = sha256_bytes(b"another embedder")
@@ -133,7 +135,7 @@ def test_a_tie_longer_than_was_looked_at_is_followed_to_its_end(
     rows[spots] = rows[spots[0]]
     publish(tmp_path, rows)
     opened = Gallery.open(tmp_path, embedder_digest=None)
-    stubborn = Gallery(opened.directory, opened.manifest, opened.catalog, LastOfEquals(rows), 0)
+    stubborn = Gallery(opened.directory, opened.manifest, LastOfEquals(rows))
     queries = np.vstack([random_rows(2, seed=3), rows[spots[:1]]])
     found = stubborn.search(queries, k)
     assert found.rows[2].tolist() == spots[:k].tolist()

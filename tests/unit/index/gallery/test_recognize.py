@@ -21,11 +21,12 @@ from index.evaluation.evaluate import evaluate
 from index.evaluation.predict import predict
 from index.evaluation.report import write_report
 from index.gallery.distractors import MOST_LANDMARKS, OWN, PENALTIES
-from index.gallery.gallery import Gallery, Neighbors
+from index.gallery.gallery import Gallery
 from index.gallery.recognize import recognize, recognize_by
 from index.gallery.store import Store
 from index.maintenance.add import add
 from index.ranking.ranking import Ranking, mean_of_largest
+from index.search.neighbors import Neighbors
 from photographs import list_pictures, open_data
 from service.inference.recognizer import Recognizer
 from tests.factories import photographs, picture_bytes

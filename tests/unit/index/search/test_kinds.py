@@ -16,11 +16,13 @@ from index.building import recall as proof
 from index.building.build import build
 from index.building.recall import compare, exact_answers, held_out_answers, measure_recall
 from index.building.recipe import BuildRecipe
-from index.gallery.gallery import VECTORS, Gallery, Neighbors, write_vectors
+from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest, write_manifest
 from index.gallery.store import Store
 from index.gallery.tombstones import REMOVED
+from index.search.faiss_search import write_vectors
 from index.search.kinds import Kind, fastscan, resolve
+from index.search.neighbors import Neighbors
 from photographs import open_data
 from tests.unit.index.gallery.test_gallery import publish, random_rows
 
@@ -81,13 +83,13 @@ def brute_force(
 def test_similarities_are_the_exact_ones_whatever_the_kind(
     tmp_path: Path, asked: str, k: int
 ) -> None:
-    """A first look may miss a row, but what is found is told at its cosine in fp16."""
+    """Candidates may miss a row, but every row found has its exact fp16 cosine."""
     rows, queries = landmark_rows(), landmark_rows(seed=1)[:200]
     gallery = made(tmp_path, rows, asked)
     found = gallery.search(queries, k)
     expected = brute_force(rows, queries, min(k, ROWS), np.empty(0, np.int64))
     assert found.rows.shape == expected.rows.shape
-    assert (found.rows[:, 0] == expected.rows[:, 0]).mean() > 0.2  # IVF looks at one list
+    assert (found.rows[:, 0] == expected.rows[:, 0]).mean() > 0.2  # IVF probes one list
     own = gallery.vectors(found.rows.reshape(-1)).reshape(*found.rows.shape, -1)
     np.testing.assert_allclose(
         found.similarities, np.einsum("nd,nkd->nk", queries, own).clip(-1, 1), atol=2e-6
@@ -95,7 +97,7 @@ def test_similarities_are_the_exact_ones_whatever_the_kind(
     assert (np.diff(found.similarities, axis=1) <= 0).all()
 
 
-def test_the_first_look_is_what_finds_candidates(tmp_path: Path) -> None:
+def test_only_candidates_are_found(tmp_path: Path) -> None:
     """A few candidates are too few for all answers, many are nearly enough."""
     rows, queries = landmark_rows(), random_rows(300, DIMENSION, seed=1)
     truth = brute_force(rows, queries, 1, np.empty(0, np.int64)).rows
@@ -129,7 +131,7 @@ def test_what_is_found_is_the_same_while_the_disk_is_waited_for(
     if removed:
         gallery = remove(gallery, np.arange(removed))
     asked_for = []
-    monkeypatch.setattr("index.gallery.gallery.ask_for", lambda *of: asked_for.append(of[1]))
+    monkeypatch.setattr("index.search.faiss_search.prefetch", lambda *of: asked_for.append(of[1]))
     for queries in (rows[:1], landmark_rows(1)[:7], rows[:200]):
         found = []
         for expected in (False, True, False):
@@ -238,7 +240,7 @@ def test_auto_goes_by_size_and_device(asked: str, rows: int, gpu: int, name: str
 @pytest.mark.parametrize("dimension", [1, 7, 8, 24, 250, 509, 512, 1280])
 def test_codes_divide_the_vector(dimension: int) -> None:
     """FAISS takes only a number of codes that divides the dimension."""
-    codes = int(fastscan(dimension).first_look.removeprefix("PQ").removesuffix("x4fs"))
+    codes = int(fastscan(dimension).candidates.removeprefix("PQ").removesuffix("x4fs"))
     assert dimension % codes == 0
     assert codes == min(
         (n for n in range(1, dimension + 1) if dimension % n == 0),
@@ -248,7 +250,7 @@ def test_codes_divide_the_vector(dimension: int) -> None:
 
 def test_another_second_look_is_refused() -> None:
     """The similarities of a gallery are those of fp16."""
-    with pytest.raises(GalleryError, match="another second look"):
+    with pytest.raises(GalleryError, match="another refinement"):
         resolve("PQ8x4fs,Refine(Flat)", 10, dimension=32)
 
 
@@ -330,5 +332,5 @@ def test_a_gallery_of_one_row_has_nothing_to_be_compared_with(tmp_path: Path) ->
 
 
 def test_kinds_are_values() -> None:
-    """A kind spelled with its second look is the same kind."""
+    """A kind spelled with its refinement is the same kind."""
     assert resolve("PQ8x4fs,Refine(SQfp16)", 1, dimension=32) == Kind("factory", "PQ8x4fs")

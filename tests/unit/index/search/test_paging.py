@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
-from index.gallery.gallery import VECTORS, Gallery, _copied
-from index.search.paging import ask_for, read_ahead, use_huge_pages
+from index.gallery.gallery import VECTORS, Gallery, _copied_bytes
+from index.search.paging import prefetch, read_ahead, use_huge_pages
 from tests.unit.index.search.test_kinds import landmark_rows, made
 
 MIB = 1 << 20
@@ -53,7 +53,7 @@ def test_what_is_asked_for_comes_by_itself(tmp_path: Path) -> None:
     memory = np.frombuffer(mapped, np.uint8)
     if pages_in_memory(memory):
         pytest.skip("this file system keeps its files in memory")
-    ask_for(memory, np.array([90 * page + 5, 10 * page - 50, 10 * page - 20]), 100)
+    prefetch(memory, np.array([90 * page + 5, 10 * page - 50, 10 * page - 20]), 100)
     end = time.monotonic() + 20
     while len(pages_in_memory(memory)) < 3 and time.monotonic() < end:
         time.sleep(0.01)
@@ -106,7 +106,7 @@ def test_opening_reads_at_once_what_it_copies(
         asked.append((first, last))
         return []
 
-    monkeypatch.setattr("index.gallery.gallery.read_ahead", read_ahead)
+    monkeypatch.setattr("index.search.faiss_search.read_ahead", read_ahead)
     rows = landmark_rows()
     exact = made(tmp_path / "exact", rows, "exact")
     quick = made(tmp_path / "quick", rows, "fastscan")
@@ -114,7 +114,7 @@ def test_opening_reads_at_once_what_it_copies(
     assert asked[-2:] == [(0, 0), (0, size - rows.astype(np.float16).nbytes)]
     codes = len(rows) * rows.shape[1] // 8
     assert codes < asked[-1][1] < 2 * codes
-    assert _copied(exact.manifest, "cuda") == exact.manifest.files[VECTORS].bytes
+    assert _copied_bytes(exact.manifest, "cuda") == exact.manifest.files[VECTORS].bytes
 
 
 def test_the_codes_of_a_fast_scan_lie_on_huge_pages(
@@ -123,7 +123,7 @@ def test_the_codes_of_a_fast_scan_lie_on_huge_pages(
     """The very memory that FAISS searches."""
     moved: list[int] = []
     monkeypatch.setattr(
-        "index.gallery.gallery.use_huge_pages", lambda memory: moved.append(memory.nbytes)
+        "index.search.faiss_search.use_huge_pages", lambda memory: moved.append(memory.nbytes)
     )
     rows = landmark_rows()
     made(tmp_path / "quick", rows, "fastscan")
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_told_as_an_artifact(
             path.unlink()
         raise error(errno.EIO, "out of order")
 
-    monkeypatch.setattr("index.gallery.gallery.read_ahead", read_ahead)
+    monkeypatch.setattr("index.search.faiss_search.read_ahead", read_ahead)
     missing = error is FileNotFoundError
     with pytest.raises(
         ArtifactMissingError if missing else ArtifactDamagedError,
@@ -157,5 +157,5 @@ def test_what_is_mapped_is_read_ahead(tmp_path: Path) -> None:
     for kind in ("exact", "fastscan"):
         gallery = made(tmp_path / kind, rows, kind)
         read, size = sum(gallery.read_ahead()), (gallery.directory / VECTORS).stat().st_size
-        assert read == size - _copied(gallery.manifest, "cpu")
+        assert read == size - _copied_bytes(gallery.manifest, "cpu")
         assert read >= rows.astype(np.float16).nbytes

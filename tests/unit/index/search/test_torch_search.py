@@ -10,7 +10,7 @@ import torch
 
 from index.gallery.gallery import Gallery
 from index.search import torch_search
-from index.search.torch_search import TorchVectors, gpus
+from index.search.torch_search import TorchEngine, gpus
 from tests.unit.index.gallery.test_gallery import DIGEST, Neighbors, publish, random_rows
 from tests.unit.index.search.test_kinds import brute_force, remove
 
@@ -25,8 +25,8 @@ def by_torch(gallery: Gallery, devices: int = 1) -> Gallery:
         ntotal, d = gallery.manifest.rows, gallery.manifest.dimension
         reconstruct_batch = staticmethod(gallery.vectors)
 
-    vectors = TorchVectors(Kept(), [CPU] * devices)
-    return Gallery(gallery.directory, gallery.manifest, gallery.catalog, vectors, 0)
+    vectors = TorchEngine(Kept(), [CPU] * devices)
+    return Gallery(gallery.directory, gallery.manifest, vectors)
 
 
 @pytest.mark.parametrize("k", [1, 10, 300])

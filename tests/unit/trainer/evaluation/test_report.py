@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from embedder.embedder import Embedder
 from embedder.reports.chart import line_chart
 from index.evaluation.metrics import Prediction, auroc, gap
-from index.gallery.gallery import Neighbors, nearest
 from index.ranking.ranking import Ranking, rank
+from index.search.faiss_search import nearest
+from index.search.neighbors import Neighbors
 from photographs import Photograph, open_data
 from photographs.prepare.split import stratified_split
 from tests.factories import photographs, picture, view_bytes

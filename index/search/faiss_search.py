@@ -1,0 +1,327 @@
+"""The one door to FAISS: write vectors, map them, search them on the CPU or on NVIDIA GPUs.
+
+A file of vectors is mapped and never changed: FAISS would crash the process on an attempt. It
+holds every vector in fp16; a kind with candidates (:mod:`index.search.kinds`) holds their smaller
+codes before these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError, GalleryError
+from index.search.kinds import EXACT, Kind
+from index.search.neighbors import Engine, Neighbors, find_nearest
+from index.search.paging import prefetch, read_ahead, use_huge_pages
+
+_MIN_REFINED = 4
+"""At least so many candidates are refined for each neighbor requested."""
+
+_K_FACTOR = 1000  # for a manifest without one
+_GPU_K_FACTOR, _GPU_MAX_CANDIDATES = 64, 2048  # FAISS's GPU search returns no more rows
+_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 16, 256
+_TRAINING_ROWS = 1 << 17
+
+_MAX_PREFETCHED = 1 << 13
+"""Candidates of a batch that are prefetched; above, one Python call each would take too long."""
+
+_ONE_QUERY_KERNEL = 15
+"""FAISS's number of the fast-scan kernel that takes one query after the other.
+
+FAISS's default looks up several at once: the same results in up to twice the time for one query,
+and no faster for many.
+"""
+
+_log = logging.getLogger(__name__)
+
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The number of rows written, and their kind."""
+
+    rows: int
+    kind: Kind
+
+
+def write_vectors(
+    path: Path,
+    dimension: int,
+    blocks: Iterable[NDArray[np.float32]],
+    choose: Callable[[int], Kind] = lambda rows: EXACT,
+) -> Written:
+    """Write the vectors of a gallery.
+
+    Args:
+        path: The file to write.
+        dimension: Length of a vector.
+        blocks: ``(m, dimension)`` unit rows each, in the order of the catalog.
+        choose: Gives the kind for the total number of rows.
+
+    Raises:
+        ValueError: A block is not finite.
+        GalleryError: FAISS cannot make this kind of these vectors.
+        OSError: The file cannot be written.
+    """
+    vectors: Any = faiss.IndexScalarQuantizer(
+        dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise ValueError("a vector is not finite")
+        vectors.add(np.ascontiguousarray(block, np.float32))
+    written = Written(int(vectors.ntotal), choose(int(vectors.ntotal)))
+    if written.kind.candidates:
+        vectors = faiss.IndexRefine(_train_candidates(written.kind, vectors), vectors)
+    with path.open("wb") as file:  # our own file: FAISS's ignores errors on closing
+        writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
+        faiss.write_index(vectors, writer)
+    return written
+
+
+def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAISS has no types)
+    """Train the index of candidates on a sample of the rows, and add all of them."""
+    rows = vectors.ntotal
+    sample = np.random.default_rng(0).choice(rows, min(rows, _TRAINING_ROWS), replace=False)
+    try:
+        index = faiss.index_factory(vectors.d, kind.candidates, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors.reconstruct_batch(np.sort(sample)))
+        _copy_rows(vectors, index, 0, rows)
+        if kind.parameters:
+            space: Any = faiss.ParameterSpace()
+            space.set_index_parameters(index, kind.parameters)
+    except RuntimeError as error:
+        reason = str(error).rsplit("Error: ", 1)[-1].strip()
+        raise GalleryError(
+            f"FAISS cannot make a gallery {kind.factory!r} of {rows} vectors: {reason}"
+        ) from error
+    return index
+
+
+def _copy_rows(vectors: Engine, index: Any, first: int, last: int) -> None:  # noqa: ANN401 (as above)
+    for start in range(first, last, _BLOCK_ROWS):
+        index.add(vectors.reconstruct_batch(np.arange(start, min(start + _BLOCK_ROWS, last))))
+
+
+def nearest(gallery: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> Neighbors:
+    """Find the ``k`` rows of an array nearest to each query, exactly, in float32.
+
+    Args:
+        gallery: ``(m, d)`` unit rows.
+        queries: ``(n, d)`` unit rows.
+        k: At least 1; more than there are rows finds all of them.
+
+    Raises:
+        ValueError: As for :func:`index.search.neighbors.find_nearest`, or ``gallery`` is empty
+            or not finite.
+
+    >>> nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[1:], 1).rows.tolist()
+    [[1], [2]]
+    """
+    if gallery.ndim != 2 or not gallery.size or not np.isfinite(gallery).all():
+        raise ValueError(f"a gallery needs finite rows, not an array of shape {gallery.shape}")
+    vectors = faiss.IndexFlatIP(gallery.shape[1])
+    vectors.add(np.ascontiguousarray(gallery, np.float32))
+    return find_nearest(vectors, queries, k)
+
+
+def limit_threads(threads: int) -> None:
+    """Set how many cores a search of the calling thread may use; 0 changes nothing.
+
+    OpenMP keeps this per thread, so it has to be set where the search runs.
+    """
+    if threads:
+        faiss.omp_set_num_threads(threads)
+
+
+def open_vectors(
+    path: Path,
+    *,
+    copied_bytes: int,
+    k_factor: int | None,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> Engine:
+    """Map a file of vectors and choose how it is searched.
+
+    Args:
+        path: Written by :func:`write_vectors`.
+        copied_bytes: How much of the file's beginning opening copies; it is read ahead.
+        k_factor: How many candidates are refined at least.
+        device: ``cuda`` compares all vectors on the GPUs; where they do not fit, the CPU
+            searches.
+
+    Raises:
+        ArtifactMissingError: The file does not exist.
+        ArtifactDamagedError: It cannot be read, or not by FAISS.
+    """
+    try:
+        for _ in read_ahead(path, 0, copied_bytes):
+            pass
+        index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (OSError, RuntimeError) as error:
+        if not path.is_file():
+            raise ArtifactMissingError(path) from error
+        reason = error.strerror if isinstance(error, OSError) else "FAISS cannot read it"
+        raise ArtifactDamagedError(path, str(reason)) from error
+    refined = isinstance(index, faiss.IndexRefine)
+    exact: Engine = faiss.downcast_index(index.refine_index) if refined else index
+    if device == "cuda":
+        try:
+            return _on_gpus(exact)
+        except (ImportError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            _log.warning("gallery %s is searched on the CPU: %s", path.parent.name, reason)
+    if not refined:
+        return exact
+    candidates = faiss.downcast_index(index.base_index)
+    if isinstance(candidates, faiss.IndexFastScan):
+        candidates.implem = _ONE_QUERY_KERNEL
+        use_huge_pages(faiss.rev_swig_ptr(candidates.codes.get(), candidates.codes.size()))
+    return RefinedEngine(index, exact, k_factor=k_factor or _K_FACTOR)
+
+
+class RefinedEngine:
+    """Finds candidates by small codes and refines them: compares them again by exact similarity.
+
+    Args:
+        index: A FAISS ``IndexRefine``.
+        exact: Its refining index; searched alone where candidates are too many or too few.
+        k_factor: How many candidates there are at least.
+        max_candidates: By default a quarter of all rows.
+        lock: Held during a search.
+
+    Attributes:
+        prefetches: Whether candidates are prefetched, for vectors that may still lie on disk: a
+            little slower for vectors in memory, with the same result. On a CPU only.
+    """
+
+    def __init__(
+        self,
+        index: Any,  # noqa: ANN401 (as above)
+        exact: Engine,
+        *,
+        k_factor: int,
+        max_candidates: int | None = None,
+        lock: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self.ntotal, self.d = exact.ntotal, exact.d
+        self._index, self._exact, self._k_factor = index, exact, k_factor
+        self._max_candidates = exact.ntotal // 4 if max_candidates is None else max_candidates
+        self._lock = lock or contextlib.nullcontext()
+        self.prefetches = False
+
+    def search(self, x: NDArray[np.float32], k: int) -> _Found:
+        """Find the ``k`` nearest of the candidates of each query."""
+        candidates = max(self._k_factor, _MIN_REFINED * k)
+        if candidates > self._max_candidates:
+            return self._exact.search(x, k)
+        if self.prefetches and len(x) * candidates <= _MAX_PREFETCHED:
+            similarities, rows = self._refine_prefetched(x, k, candidates)
+        else:
+            similarities, rows = self._refine(x, k, candidates)
+        short = np.flatnonzero(rows[:, -1] < 0)
+        if short.size:
+            similarities[short], rows[short] = self._exact.search(x[short], k)
+        return similarities, rows
+
+    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of the rows ``key``."""
+        return self._exact.reconstruct_batch(key)
+
+    def _refine(self, x: NDArray[np.float32], k: int, candidates: int) -> _Found:
+        # FAISS multiplies and truncates: the half keeps rounding from losing a candidate.
+        factor = (candidates + 0.5) / k
+        options = faiss.IndexRefineSearchParameters(k_factor=factor)  # type: ignore[call-arg]  # stubs
+        similarities = np.empty((len(x), k), np.float32)
+        rows = np.empty((len(x), k), np.int64)
+        for start in range(0, len(x), _BLOCK_QUERIES):  # FAISS allocates all candidates of a call
+            block = slice(start, start + _BLOCK_QUERIES)
+            with self._lock:
+                similarities[block], rows[block] = self._index.search(x[block], k, params=options)
+        return similarities, rows
+
+    def _refine_prefetched(self, x: NDArray[np.float32], k: int, candidates: int) -> _Found:
+        """Refine as FAISS does, but prefetch all candidates first.
+
+        FAISS faults in one after the other: a thousand took 20 ms from disk instead of 3.
+        """
+        exact: Any = self._exact
+        _, rows = self._index.base_index.search(x, candidates)
+        codes = faiss.rev_swig_ptr(exact.codes.data(), exact.codes.size())
+        prefetch(codes, rows[rows >= 0] * exact.code_size, exact.code_size)
+        similarities = np.full(rows.shape, -np.inf, np.float32)
+        computer = exact.get_distance_computer()  # FAISS's own, for the same digits
+        for query, row, similarity in zip(x, rows, similarities, strict=True):
+            found = row[row >= 0].tolist()  # missing candidates are -1, at the end
+            computer.set_query(faiss.swig_ptr(query))
+            similarity[: len(found)] = [computer(candidate) for candidate in found]
+        best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+        return (
+            np.take_along_axis(similarities, best, axis=1),
+            np.take_along_axis(rows, best, axis=1),
+        )
+
+
+def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
+    """Return the free memory of the GPUs; 0 on a CPU."""
+    if device == "cpu":
+        return 0
+    from index.search.torch_search import free_bytes
+
+    return free_bytes()
+
+
+def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
+    """Put the vectors on the GPUs, by FAISS where it has a GPU build, else by torch.
+
+    Raises:
+        ImportError: There is neither.
+        RuntimeError: They do not fit.
+    """
+    if faiss.get_num_gpus():
+        return RefinedEngine(
+            faiss.IndexRefine(_on_faiss_gpus(exact), exact),
+            exact,
+            k_factor=_GPU_K_FACTOR,
+            max_candidates=_GPU_MAX_CANDIDATES,
+            lock=threading.Lock(),
+        )
+    from index.search.torch_search import TorchEngine, gpus
+
+    return TorchEngine(exact, gpus())
+
+
+def _on_faiss_gpus(exact: Engine) -> Any:  # noqa: ANN401 (as above)
+    """Copy all rows to each GPU, or an equal part to each where all are too many."""
+    count = faiss.get_num_gpus()
+    if count == 1:
+        return _on_faiss_gpu(0, exact, 0, exact.ntotal)
+    joined: Any = faiss.IndexReplicas(exact.d)
+    try:
+        for gpu in range(count):
+            joined.addIndex(_on_faiss_gpu(gpu, exact, 0, exact.ntotal))
+    except RuntimeError:
+        joined = faiss.IndexShards(exact.d, True, True)  # type: ignore[call-arg]  # noqa: FBT003 (threaded, successive ids; not in stubs)
+        for gpu in range(count):
+            first, last = (exact.ntotal * part // count for part in (gpu, gpu + 1))
+            joined.addIndex(_on_faiss_gpu(gpu, exact, first, last))
+    return joined
+
+
+def _on_faiss_gpu(gpu: int, exact: Engine, first: int, last: int) -> Any:  # noqa: ANN401 (as above)
+    options = faiss.GpuIndexFlatConfig()
+    options.device, options.useFloat16 = gpu, True
+    vectors = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), exact.d, options)
+    _copy_rows(exact, vectors, first, last)
+    return vectors
