@@ -248,7 +248,7 @@ def test_codes_divide_the_vector(dimension: int) -> None:
     )
 
 
-def test_another_second_look_is_refused() -> None:
+def test_another_refinement_is_refused() -> None:
     """The similarities of a gallery are those of fp16."""
     with pytest.raises(GalleryError, match="another refinement"):
         resolve("PQ8x4fs,Refine(Flat)", 10, dimension=32)
