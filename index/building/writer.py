@@ -24,11 +24,11 @@ from index.building.unreadable import REPORT, ReportLine, write_report
 from index.gallery.catalog import CatalogRow, CatalogWriter
 from index.gallery.credits import write_credits
 from index.gallery.gallery import VECTORS, Gallery
-from index.search.faiss_search import Written, gpu_bytes, write_vectors
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import THUMBNAILS, write_thumbnails
 from index.gallery.tombstones import write_removed
+from index.search.faiss_search import Written, gpu_bytes, write_vectors
 from index.search.kinds import AUTO, Kind, resolve
 
 _BLOCK_ROWS = 4096
