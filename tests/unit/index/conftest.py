@@ -6,11 +6,16 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from embedder.embedder import Embedder
-from tests.factories import picture, tiny_embedder
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.gallery.store import Store
+from photographs import open_data
+from tests.factories import photographs, picture, tiny_embedder
 
 LANDMARKS = ("9", "10", "700")
 """In the order of landmarks: as numbers, not as text."""
@@ -69,3 +74,47 @@ def _spread(root: Path, name: str, data: bytes) -> None:
     path = root / name[0] / name[1] / name[2] / f"{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+@pytest.fixture
+def choice(embedder_directory: Path) -> EmbedderChoice:
+    """Choose the tiny embedder."""
+    return EmbedderChoice(embedder_directory, threads=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Draw five landmarks, one folder each."""
+    return photographs(tmp_path / "data", landmarks=5, views=6)
+
+
+@pytest.fixture
+def store(tmp_path: Path, data: Path, embedder: Embedder) -> Store:
+    """Build them."""
+    store = Store(tmp_path / "store")
+    build(store, embedder, open_data(data))
+    return store
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no embedder be opened."""
+
+    def fail(choice: EmbedderChoice) -> Embedder:
+        raise AssertionError(f"{choice.directory} was opened")
+
+    monkeypatch.setattr(EmbedderChoice, "open", fail)
+
+
+def count_embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the size of each batch that a network gets."""
+    sizes: list[int] = []
+    embed = Embedder.embed
+
+    def counted(self: Embedder, prepared: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+        sizes.append(len(prepared))
+        return embed(self, prepared)
+
+    monkeypatch.setattr(Embedder, "embed", counted)
+    monkeypatch.setattr(Embedder, "golden_cosine", lambda *_: 1.0)
+    return sizes

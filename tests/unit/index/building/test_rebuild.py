@@ -1,21 +1,16 @@
-"""A gallery that changes: rebuilt, grown and shrunk, without embedding anything twice."""
+"""A published gallery brought up to date, without embedding anything twice."""
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embedder.embedder import Embedder
 from embedder.errors import (
     ArtifactDamagedError,
-    ArtifactMismatchError,
-    CatalogError,
-    GalleryError,
     NoGalleryError,
     TooManyUnreadableError,
 )
@@ -26,79 +21,21 @@ from index.building.extras import Extras
 from index.building.publish import same_content
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
-from index.building.unreadable import REPORT
-from index.gallery.gallery import VECTORS, Gallery
+from index.gallery.gallery import VECTORS
 from index.gallery.manifest import GalleryManifest
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.manifest import write_manifest as write_gallery_manifest
 from index.gallery.store import Store
-from index.gallery.tombstones import REMOVED
-from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.ranking.ranking import Ranking
 from photographs import open_data
 from tests.factories import photographs, tiny_embedder, view_bytes
-
-VIEWS = 6
-
-
-@pytest.fixture
-def choice(embedder_directory: Path) -> EmbedderChoice:
-    """Choose the tiny embedder."""
-    return EmbedderChoice(embedder_directory, threads=1)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Draw five landmarks, one folder each."""
-    return photographs(tmp_path / "data", landmarks=5, views=VIEWS)
-
-
-@pytest.fixture
-def store(tmp_path: Path, data: Path, embedder: Embedder) -> Store:
-    """Build them."""
-    store = Store(tmp_path / "store")
-    build(store, embedder, open_data(data))
-    return store
-
-
-@pytest.fixture
-def never(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no embedder be opened."""
-
-    def fail(choice: EmbedderChoice) -> Embedder:
-        raise AssertionError(f"{choice.directory} was opened")
-
-    monkeypatch.setattr(EmbedderChoice, "open", fail)
-
-
-def count_embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by the size of each batch that a network gets."""
-    sizes: list[int] = []
-    embed = Embedder.embed
-
-    def counted(self: Embedder, prepared: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-        sizes.append(len(prepared))
-        return embed(self, prepared)
-
-    monkeypatch.setattr(Embedder, "embed", counted)
-    monkeypatch.setattr(Embedder, "golden_cosine", lambda *_: 1.0)
-    return sizes
+from tests.unit.index.conftest import count_embedded
 
 
 def full(tmp_path: Path, embedder: Embedder, data: Path) -> GalleryManifest:
     """Build the same photographs from nothing."""
     return build(Store(tmp_path / "full"), embedder, open_data(data))
-
-
-def ids(store: Store) -> list[str]:
-    """Return the picture ids of the published gallery that were not removed."""
-    gallery = Gallery.open(store.path, embedder_digest=None)
-    found = gallery.catalog.column("picture_id")
-    gone = set[int]()
-    if (gallery.directory / REMOVED).exists():
-        gone = set(np.load(gallery.directory / REMOVED)["rows"].tolist())
-    return [name for row, name in enumerate(found) if row not in gone]
 
 
 @pytest.mark.usefixtures("never")
@@ -242,7 +179,7 @@ def test_a_rebuild_stops_at_too_many_unreadable_pictures(
 ) -> None:
     """The share is that of the whole gallery, and what was published stays."""
     before = store.current()
-    for view in range(VIEWS):
+    for view in range(6):
         (data / f"landmark-0/picture-0-{view}.jpg").unlink()
         (data / f"landmark-0/picture-0-{view}.jpg").touch()
     with pytest.raises(TooManyUnreadableError) as caught:
@@ -268,123 +205,6 @@ def test_an_empty_store_has_nothing_to_change(tmp_path: Path, choice: EmbedderCh
         rebuild(store, choice)
     with pytest.raises(NoGalleryError):
         remove(store, pictures=["x"])
-
-
-def test_added_pictures_take_their_places(
-    store: Store,
-    choice: EmbedderChoice,
-    embedder: Embedder,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Of known landmarks and new ones: only they are embedded, and rows stay in their order."""
-    more = tmp_path / "more"
-    shutil.copytree(data / "landmark-0", more / "landmark-0")
-    photographs(more, landmarks=1, views=1)
-    (more / "landmark-0/new.jpg").write_bytes(view_bytes(0, 50))
-    photographs(tmp_path / "others", landmarks=7, views=3)
-    shutil.copytree(tmp_path / "others/landmark-6", more / "landmark-10")
-    embedded = count_embedded(monkeypatch)
-    manifest = add(store, choice, open_data(more))
-    assert sum(embedded) == 4
-    assert (manifest.rows, manifest.landmarks) == (34, 6)
-    assert [source.data for source in manifest.sources] == [str(data), str(more)]
-    together = tmp_path / "together"
-    shutil.copytree(data, together)
-    shutil.copytree(more, together, dirs_exist_ok=True)
-    full(tmp_path, embedder, together)
-    stores = (store.path, tmp_path / "full")
-    ours, theirs = (Gallery.open(path, embedder_digest=None) for path in stores)
-    assert ours.catalog.column("picture_id") == theirs.catalog.column("picture_id")
-    files = [gallery.directory / VECTORS for gallery in (ours, theirs)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    row = ours.catalog.column("picture_id").index("landmark-0/new")
-    assert ours.catalog.row(row).source == 1
-    assert (more / ours.catalog.row(row).path).is_file()
-    assert add(store, choice, open_data(more)).build_id == manifest.build_id
-    assert rebuild(store, choice).build_id == manifest.build_id
-
-
-@pytest.mark.usefixtures("never")
-def test_an_id_that_is_taken_is_refused(
-    store: Store, choice: EmbedderChoice, tmp_path: Path
-) -> None:
-    """Two different pictures of one id are a fault that names both."""
-    more = tmp_path / "more"
-    (more / "landmark-0").mkdir(parents=True)
-    (more / "landmark-0/picture-0-0.jpg").write_bytes(view_bytes(0, 99))
-    with pytest.raises(CatalogError, match=r"picture-0-0 is already .*data/landmark-0/picture"):
-        add(store, choice, open_data(more))
-
-
-def test_only_the_gallerys_embedder_can_add(store: Store, data: Path, tmp_path: Path) -> None:
-    """Vectors of two embedders cannot be compared."""
-    other = EmbedderChoice(tiny_embedder(tmp_path / "other", seed=1))
-    with pytest.raises(ArtifactMismatchError, match="only a rebuild"):
-        add(store, other, open_data(data))
-
-
-def test_unreadable_pictures_are_told_once(
-    store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
-) -> None:
-    """Those of the gallery and those of what is added stand in one report."""
-    (data / "landmark-0/picture-0-0.jpg").write_bytes(b"")
-    rebuild(store, choice)
-    more = photographs(tmp_path / "more", landmarks=7, views=2)
-    for known in range(6):
-        shutil.rmtree(more / f"landmark-{known}")
-    (more / "landmark-6/bad.jpg").write_bytes(b"text")
-    for _ in range(2):
-        manifest = add(store, choice, open_data(more))
-        lines = list(csv.DictReader((store.directory() / REPORT).read_text().splitlines()))
-        assert [line["id"] for line in lines] == ["landmark-0/picture-0-0", "landmark-6/bad"]
-        assert (manifest.unreadable, manifest.rows) == (2, 31)
-
-
-def test_removed_pictures_stay_out_of_every_rebuild(
-    store: Store, choice: EmbedderChoice, data: Path
-) -> None:
-    """First they are marked, then they are gone, although the folder still holds them."""
-    first = remove(store, pictures=["landmark-0/picture-0-1"], landmarks=["landmark-3"])
-    assert (first.rows, first.removed) == (30, 7)
-    builds = [store.directory(name) / VECTORS for name in store.build_ids()]
-    assert builds[0].samefile(builds[1])
-    rows = np.load(store.directory() / REMOVED)["rows"]
-    assert rows.dtype == np.int64
-    assert rows.tolist() == [1, *range(18, 24)]
-    left = ids(store)
-    assert len(left) == 23
-    assert remove(store, landmarks=["landmark-3"]).build_id == first.build_id
-    second = rebuild(store, choice)
-    assert (second.rows, second.removed, second.landmarks) == (23, 0, 4)
-    assert ids(store) == left
-    (data / "landmark-3/one-more.jpg").write_bytes(view_bytes(3, 60))
-    third = rebuild(store, choice)
-    assert (third.rows, third.list.pictures) == (23, 31)
-
-
-def test_adding_brings_back_what_was_removed(
-    store: Store, choice: EmbedderChoice, data: Path
-) -> None:
-    """Naming a picture again is a newer decision."""
-    remove(store, landmarks=["landmark-3"], pictures=["landmark-0/picture-0-1"])
-    rebuild(store, choice)
-    manifest = add(store, choice, open_data(data))
-    assert (manifest.rows, manifest.removed, manifest.added) == (30, 0, ())
-    assert REMOVED not in manifest.files
-
-
-def test_what_is_not_there_cannot_be_removed(store: Store) -> None:
-    """A misspelt id is named, and removing everything is refused."""
-    before = store.current()
-    with pytest.raises(CatalogError, match="no picture of the id nobody"):
-        remove(store, pictures=["nobody"])
-    with pytest.raises(CatalogError, match="no landmark of the id nowhere"):
-        remove(store, landmarks=["nowhere"])
-    with pytest.raises(GalleryError, match="nothing would be left"):
-        remove(store, landmarks=[f"landmark-{number}" for number in range(5)])
-    assert store.current() == before
 
 
 def test_a_rebuild_keeps_the_list_unless_another_is_asked_for(

@@ -52,12 +52,6 @@ def told(store: Store) -> dict[str, Credit]:
 
 
 @pytest.fixture
-def choice(embedder_directory: Path) -> EmbedderChoice:
-    """Choose the tiny embedder."""
-    return EmbedderChoice(embedder_directory, threads=1)
-
-
-@pytest.fixture
 def store(embedder: Embedder, gldv2: Path, tmp_path: Path) -> Store:
     """Build a gallery of which two pictures have a credit."""
     attribute(gldv2, LINES)

@@ -32,12 +32,6 @@ RECIPE = BuildRecipe(thumbnail_side=SIDE)
 
 
 @pytest.fixture
-def choice(embedder_directory: Path) -> EmbedderChoice:
-    """Choose the tiny embedder."""
-    return EmbedderChoice(embedder_directory, threads=1)
-
-
-@pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Draw three landmarks, one folder each."""
     return photographs(tmp_path / "data", landmarks=3, views=4)

@@ -1,0 +1,110 @@
+"""A folder of photographs added to a published gallery."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embedder.embedder import Embedder
+from embedder.errors import (
+    ArtifactMismatchError,
+    CatalogError,
+)
+from index.building.build import build
+from index.building.embedder_choice import EmbedderChoice
+from index.building.rebuild import rebuild
+from index.building.unreadable import REPORT
+from index.gallery.gallery import VECTORS, Gallery
+from index.gallery.store import Store
+from index.gallery.tombstones import REMOVED
+from index.maintenance.add import add
+from index.maintenance.remove import remove
+from photographs import open_data
+from tests.factories import photographs, tiny_embedder, view_bytes
+from tests.unit.index.conftest import count_embedded
+
+
+def test_added_pictures_take_their_places(
+    store: Store,
+    choice: EmbedderChoice,
+    embedder: Embedder,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of known landmarks and new ones: only they are embedded, and rows stay in their order."""
+    more = tmp_path / "more"
+    shutil.copytree(data / "landmark-0", more / "landmark-0")
+    photographs(more, landmarks=1, views=1)
+    (more / "landmark-0/new.jpg").write_bytes(view_bytes(0, 50))
+    photographs(tmp_path / "others", landmarks=7, views=3)
+    shutil.copytree(tmp_path / "others/landmark-6", more / "landmark-10")
+    embedded = count_embedded(monkeypatch)
+    manifest = add(store, choice, open_data(more))
+    assert sum(embedded) == 4
+    assert (manifest.rows, manifest.landmarks) == (34, 6)
+    assert [source.data for source in manifest.sources] == [str(data), str(more)]
+    together = tmp_path / "together"
+    shutil.copytree(data, together)
+    shutil.copytree(more, together, dirs_exist_ok=True)
+    build(Store(tmp_path / "full"), embedder, open_data(together))
+    stores = (store.path, tmp_path / "full")
+    ours, theirs = (Gallery.open(path, embedder_digest=None) for path in stores)
+    assert ours.catalog.column("picture_id") == theirs.catalog.column("picture_id")
+    files = [gallery.directory / VECTORS for gallery in (ours, theirs)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    row = ours.catalog.column("picture_id").index("landmark-0/new")
+    assert ours.catalog.row(row).source == 1
+    assert (more / ours.catalog.row(row).path).is_file()
+    assert add(store, choice, open_data(more)).build_id == manifest.build_id
+    assert rebuild(store, choice).build_id == manifest.build_id
+
+
+@pytest.mark.usefixtures("never")
+def test_an_id_that_is_taken_is_refused(
+    store: Store, choice: EmbedderChoice, tmp_path: Path
+) -> None:
+    """Two different pictures of one id are a fault that names both."""
+    more = tmp_path / "more"
+    (more / "landmark-0").mkdir(parents=True)
+    (more / "landmark-0/picture-0-0.jpg").write_bytes(view_bytes(0, 99))
+    with pytest.raises(CatalogError, match=r"picture-0-0 is already .*data/landmark-0/picture"):
+        add(store, choice, open_data(more))
+
+
+def test_only_the_gallerys_embedder_can_add(store: Store, data: Path, tmp_path: Path) -> None:
+    """Vectors of two embedders cannot be compared."""
+    other = EmbedderChoice(tiny_embedder(tmp_path / "other", seed=1))
+    with pytest.raises(ArtifactMismatchError, match="only a rebuild"):
+        add(store, other, open_data(data))
+
+
+def test_unreadable_pictures_are_told_once(
+    store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
+) -> None:
+    """Those of the gallery and those of what is added stand in one report."""
+    (data / "landmark-0/picture-0-0.jpg").write_bytes(b"")
+    rebuild(store, choice)
+    more = photographs(tmp_path / "more", landmarks=7, views=2)
+    for known in range(6):
+        shutil.rmtree(more / f"landmark-{known}")
+    (more / "landmark-6/bad.jpg").write_bytes(b"text")
+    for _ in range(2):
+        manifest = add(store, choice, open_data(more))
+        lines = list(csv.DictReader((store.directory() / REPORT).read_text().splitlines()))
+        assert [line["id"] for line in lines] == ["landmark-0/picture-0-0", "landmark-6/bad"]
+        assert (manifest.unreadable, manifest.rows) == (2, 31)
+
+
+def test_adding_brings_back_what_was_removed(
+    store: Store, choice: EmbedderChoice, data: Path
+) -> None:
+    """Naming a picture again is a newer decision."""
+    remove(store, landmarks=["landmark-3"], pictures=["landmark-0/picture-0-1"])
+    rebuild(store, choice)
+    manifest = add(store, choice, open_data(data))
+    assert (manifest.rows, manifest.removed, manifest.added) == (30, 0, ())
+    assert REMOVED not in manifest.files
