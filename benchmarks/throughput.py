@@ -32,7 +32,7 @@ import served
 from load import tell
 from served import CORES, Served
 
-from service.lifecycle.reload import open_recognizer
+from service.lifecycle.published import open_recognizer
 from service.resources.cores import divide_cores
 from service.settings import Settings
 
@@ -54,9 +54,9 @@ def stages(served: Served, seconds: float) -> dict[str, float]:
     network, search = {}, {}
     for size in BATCHES:
         embed = partial(recognizer.embed, prepared[:size])
-        look_up = partial(recognizer.look_up, vectors[:size], [None] * size)
+        search_batch = partial(recognizer.search, vectors[:size], [None] * size)
         network[size] = cpu_ms(embed, size, seconds / len(BATCHES))
-        search[size] = cpu_ms(look_up, size, seconds / len(BATCHES))
+        search[size] = cpu_ms(search_batch, size, seconds / len(BATCHES))
     tell(f"CPU ms of a picture: decode {decode:.2f}, network {network}, search {search}")
     return {"decode": decode, "network": min(network.values()), "search": min(search.values())}
 

@@ -1,4 +1,4 @@
-"""A client that left is not worked for."""
+"""Cancels the work for a request when its client disconnects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from starlette.types import Receive
 T = TypeVar("T")
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do ``work`` for a request whose body was read, and cancel it when the client leaves.
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` for a request whose body was read; cancel it when the client disconnects.
 
     Raises:
-        ClientDisconnect: The client left.
+        ClientDisconnect: The client disconnected.
     """
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_left(request.receive))
+    watching = asyncio.ensure_future(_disconnect(request.receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -30,6 +30,6 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
         working.cancel()
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,9 +1,10 @@
-"""What the OpenAPI document shows as examples, in the shapes that are really answered."""
+"""Examples in the OpenAPI document, in the schemas that are really sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
+
+from fastapi.exceptions import RequestValidationError
 
 from service.contract.schemas import (
     Alive,
@@ -18,6 +19,7 @@ from service.contract.schemas import (
     Problem,
     Ready,
 )
+from service.http.problems import RULES, Rule
 
 _REQUEST_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 GALLERY = "2026-11-21T05-12-00Z-3f9c"
@@ -27,55 +29,25 @@ FILE = "(the bytes of a JPEG, PNG, WebP or GIF)"
 _EMBEDDER = f"sha256:{'5f' * 32}"
 
 
-def _problem(
-    status: int, code: str, detail: str, faults: tuple[ParameterFault, ...] | None = None
-) -> Problem:
-    return Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        code=code,
-        detail=detail,
-        request_id=_REQUEST_ID,
-        faults=faults,
-    )
-
-
 _FAULT = ParameterFault(where="query.k", message="Input should be less than or equal to 100")
 
-PROBLEMS: Mapping[int, Problem] = {
-    problem.status: problem
-    for problem in (
-        _problem(400, "multipart-malformed", "the multipart form cannot be read"),
-        _problem(401, "key-refused", "send a key that is known here, in the header X-API-Key"),
-        _problem(403, "admin-off", "this service takes no orders: no admin key is configured"),
-        _problem(404, "picture-unknown", "the gallery has no picture of this id to show"),
-        _problem(408, "request-timeout", "the body did not arrive within 60 seconds"),
-        _problem(
-            409,
-            "reload-refused",
-            "what is published is refused (artifact-damaged), and what was served before still "
-            "is; the service's log tells more",
-        ),
-        _problem(
-            413, "body-too-large", "the picture is too large: at most 20971520 bytes are taken"
-        ),
-        _problem(
-            415,
-            "not-a-picture",
-            "this is not a picture that can be read; send a JPEG, PNG, WebP or GIF",
-        ),
-        _problem(422, "bad-parameters", f"{_FAULT.where}: {_FAULT.message}", (_FAULT,)),
-        _problem(429, "too-many-pictures", "too many of your pictures wait"),
-        _problem(
-            500,
-            "internal",
-            "the service failed to answer; its log tells more under this request id",
-        ),
-        _problem(503, "not-ready", "no gallery is open"),
-        _problem(504, "deadline", "the picture could not be answered in time"),
+
+def _problem(rule: Rule) -> Problem:
+    is_parameter = rule is RULES[RequestValidationError]
+    return Problem(
+        title=rule.status.phrase,
+        status=rule.status,
+        code=rule.code,
+        detail=f"{_FAULT.where}: {_FAULT.message}" if is_parameter else rule.meaning,
+        request_id=_REQUEST_ID,
+        faults=(_FAULT,) if is_parameter else None,
     )
+
+
+PROBLEMS: Mapping[int, Problem] = {
+    rule.status: _problem(rule) for rule in reversed(list(RULES.values()))
 }
-"""One failure of each status, which every address that can fail so can give."""
+"""One problem of each status: the first of the table."""
 
 ANSWER = Answer(
     landmark_id="138982",

@@ -1,4 +1,4 @@
-"""Headers that keep a browser from doing more with an answer than it should."""
+"""Headers that limit what a browser does with an answer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HEADERS = {
 }
 
 
-def is_held(if_none_match: str | None, tag: str) -> bool:
-    """Tell whether a client has what bears ``tag`` already, by its ``If-None-Match``.
+def matches_etag(if_none_match: str | None, tag: str) -> bool:
+    """Tell whether an ``If-None-Match`` header holds ``tag``, or ``*``.
 
-    >>> is_held('W/"a", "b"', '"a"'), is_held('"b"', '"a"'), is_held(None, '"a"')
+    >>> matches_etag('W/"a", "b"', '"a"'), matches_etag('"b"', '"a"'), matches_etag(None, '"a"')
     (True, False, False)
     """
     tags = {one.strip().removeprefix("W/") for one in (if_none_match or "").split(",")}
@@ -25,7 +25,7 @@ def is_held(if_none_match: str | None, tag: str) -> bool:
 
 
 class SecurityHeadersMiddleware:
-    """Add them to every answer that does not say otherwise."""
+    """Adds the headers to every answer, where it does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,63 +1,75 @@
-"""The page for people at ``/``: a few files, read once, that may load nothing from elsewhere."""
+"""The web page at ``/`` and its files, which may load nothing from elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
-from service.http.security_headers import is_held
+from service.http.security_headers import matches_etag
 
-_FOLDER = Path(__file__).parents[1] / "page"
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-_MAX_BYTES = b"{max_bytes}"
+FOLDER = Path(__file__).parents[1] / "page"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-cache",  # kept, and asked for again by its tag
+    "Cache-Control": "no-cache",  # kept, and revalidated by ETag
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file of the page, with headers that say what it is."""
-
-    content: bytes
-    headers: dict[str, str]
-
-    @classmethod
-    def read(cls, path: Path, max_bytes: int) -> _File:
-        content = path.read_bytes().replace(_MAX_BYTES, b"%d" % max_bytes)
-        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        return cls(content, {**_HEADERS, "Content-Type": _TYPES[path.suffix], "ETag": tag})
-
-    async def send(self, request: Request) -> Response:
-        """Answer a request for it; with nothing where the browser has it already."""
-        if is_held(request.headers.get("If-None-Match"), self.headers["ETag"]):
-            return Response(status_code=304, headers=self.headers)
-        return Response(self.content, headers=self.headers)
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""What Python's ``mimetypes`` says of scripts depends on its version and on the machine."""
 
 
-def website(max_bytes: int) -> APIRouter:
-    """Read the page; give its addresses, ``/`` and one for each file beside it.
+class _PageFiles(StaticFiles):
+    """Starlette's static files, with the page's headers, and of known types only."""
 
-    Nothing of a request becomes part of a path.
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """Send one file, or say that it did not change."""
+        suffix = Path(full_path).suffix
+        if suffix not in _TYPES:
+            raise HTTPException(404)
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_HEADERS)
+        if response.status_code != 304:
+            response.headers["Content-Type"] = _TYPES[suffix]
+        return response
+
+
+def add_page(app: FastAPI, max_bytes: int) -> None:
+    """Serve the page at ``/`` and its files under ``/page/``.
+
+    The page itself is no static file, since it contains a setting.
 
     Args:
-        max_bytes: Largest picture that the service takes; the page makes larger ones smaller.
+        app: What serves them.
+        max_bytes: Largest picture that the service accepts; the page makes larger ones smaller.
     """
-    router = APIRouter(include_in_schema=False)
-    for path in sorted(path for path in _FOLDER.iterdir() if path.suffix in _TYPES):
-        address = "/" if path.name == "index.html" else f"/page/{path.name}"
-        router.add_api_route(address, _File.read(path, max_bytes).send, methods=["GET", "HEAD"])
-    return router
+    text = (FOLDER / "index.html").read_text(encoding="utf-8")
+    content = text.replace("{max_bytes}", str(max_bytes))
+    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'}
+
+    async def index(request: Request) -> Response:
+        if matches_etag(request.headers.get("If-None-Match"), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return HTMLResponse(content, headers=headers)
+
+    app.add_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/page", _PageFiles(directory=FOLDER))

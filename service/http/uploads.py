@@ -1,8 +1,8 @@
-"""The bytes of pictures out of a request, never more of them than are allowed.
+"""Reads the pictures of a request into memory, within limits of bytes and time.
 
 A body is refused by its declared length before any of it is read, by its actual length as soon as
 that is exceeded, and when it takes too long. What all requests together hold in memory is bounded
-too. Nothing is written to disk. What the bytes are is not decided here.
+too. Nothing is written to disk. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from service.http.problems import (
+from service.http.errors import (
     BodyTooLargeError,
     FieldError,
     MultipartError,
-    OverloadedError,
     RequestTimeoutError,
 )
+from service.inference.errors import OverloadedError
 
 FIELD = "file"
 """Name of the form field that holds a picture."""
@@ -35,20 +35,20 @@ _ENVELOPE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One picture of a form: the name its sender gave it, and its bytes."""
+    """One file of a form: the name that its sender gave it, and its bytes."""
 
     name: str
     data: bytes
 
 
-class Intake:
-    """Reads bodies, within bounds.
+class UploadBudget:
+    """The memory that the bodies of all requests under way share.
 
     Args:
         max_bytes: Largest picture accepted.
-        held_bytes: What the bodies of all requests under way may come to.
+        held_bytes: Most bytes that all bodies together may take.
         seconds: How long a client may take to send a body.
-        gauge: Told of the bytes that are held.
+        gauge: Shows the bytes that are held.
     """
 
     def __init__(self, *, max_bytes: int, held_bytes: int, seconds: float, gauge: Gauge) -> None:
@@ -59,13 +59,13 @@ class Intake:
         self._held = 0
 
     @contextmanager
-    def begin(self, request: Request) -> Iterator[Reading]:
-        """Read a request's body inside; what it holds counts until the end of the block."""
-        reading = Reading(request, self._max_bytes, self._seconds, self._take)
+    def reader(self, request: Request) -> Iterator[BodyReader]:
+        """Give a reader of one request's body; its bytes count until the end of the block."""
+        reader = BodyReader(request, self._max_bytes, self._seconds, self._take)
         try:
-            yield reading
+            yield reader
         finally:
-            self._take(-reading.received)
+            self._take(-reader.received)
 
     def _take(self, count: int) -> None:
         self._held += count
@@ -74,8 +74,8 @@ class Intake:
             raise OverloadedError("the service holds as many pictures as its memory allows", 1)
 
 
-class Reading:
-    """The body of one request, read once.
+class BodyReader:
+    """Reads the body of one request, once.
 
     Attributes:
         received: Bytes read so far.
@@ -93,9 +93,9 @@ class Reading:
     async def picture(self) -> bytes:
         """Read the one picture that the request carries.
 
-        It is a multipart form with the picture in ``file``; any other content type is taken for
-        the picture itself, since clients name it in many ways (``image/*``,
-        ``application/octet-stream``, ``curl --data-binary``'s form type, none).
+        A multipart form holds the picture in the field ``file``. A body of any other content type
+        is the picture itself: clients send many (``image/*``, ``application/octet-stream``,
+        ``curl --data-binary``'s form type, none).
 
         Returns:
             The file as sent; empty if nothing was sent.
@@ -109,7 +109,7 @@ class Reading:
         """
         async with self._in_time():
             if self._is_form():
-                [upload] = await self._form(1)
+                [upload] = await self._read_form(1)
                 return upload.data
             return b"".join([chunk async for chunk in self._bounded(self._max_bytes)])
 
@@ -126,7 +126,7 @@ class Reading:
         if not self._is_form():
             raise MultipartError("send the pictures as a multipart form")
         async with self._in_time():
-            return await self._form(most)
+            return await self._read_form(most)
 
     def _is_form(self) -> bool:
         content_type = self._request.headers.get("content-type", "")
@@ -138,16 +138,16 @@ class Reading:
             async with asyncio.timeout(self._seconds):
                 yield
         except TimeoutError:
-            words = f"the body did not arrive within {self._seconds:g} seconds"
-            raise RequestTimeoutError(words) from None
+            reason = f"the body did not arrive within {self._seconds:g} seconds"
+            raise RequestTimeoutError(reason) from None
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(
-            f"the picture is too large: at most {self._max_bytes} bytes are taken"
+            f"the picture is too large: at most {self._max_bytes} bytes are accepted"
         )
 
     async def _bounded(self, limit: int) -> AsyncGenerator[bytes, None]:
-        """Yield the body up to ``limit`` bytes and refuse it beyond."""
+        """Yield the body in pieces; refuse it beyond ``limit`` bytes."""
         declared = self._request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:
             raise self._too_large()
@@ -158,7 +158,7 @@ class Reading:
                 raise self._too_large()
             yield chunk
 
-    async def _form(self, most: int) -> list[Upload]:
+    async def _read_form(self, most: int) -> list[Upload]:
         stream = self._bounded(most * self._max_bytes + _ENVELOPE_BYTES)
         parser = _FormInMemory(
             self._request.headers,
@@ -185,7 +185,7 @@ class Reading:
 
 
 class _FormInMemory(MultiPartParser):
-    """Starlette's parser, but uploads stay in memory and a missing end is noticed."""
+    """Starlette's parser, but files stay in memory and a missing last boundary is noticed."""
 
     spool_max_size = sys.maxsize
     complete = False
@@ -195,7 +195,7 @@ class _FormInMemory(MultiPartParser):
 
 
 def _files(form: FormData, most: int) -> list[UploadFile]:
-    """Return the files of a form: 1 to ``most``, all of them under the agreed name."""
+    """Return the files of a form: 1 to ``most``, all of them in the field ``file``."""
     found = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
     if len(found) != len(files) or not 1 <= len(files) <= most:

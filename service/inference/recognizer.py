@@ -1,9 +1,8 @@
 """From the bytes of a picture to an answer. Knows nothing of HTTP, threads or other pictures.
 
 The stages are apart, so that :mod:`service.inference.batcher` can run each where and when it is
-best:
-``prepare`` decodes one picture, ``embed`` runs the network over several, ``look_up`` finds them
-in the gallery.
+best: ``prepare`` decodes one picture, ``embed`` runs the network over several, ``search`` finds
+them in the gallery.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from embedder.embedder import Embedder, Prepared
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition, recognize
 from service.contract.schemas import Answer, Credit, Landmark, Landmarks, Neighbor, Ready
-from service.http.problems import PictureUnknownError
+from service.inference.errors import PictureUnknownError
 
 
 def run_size(pictures: int) -> int:
-    """Return how many of so many pictures, at least 1, the network runs over at once.
+    """Return how many of ``pictures``, at least 1, the network runs over at once.
+
+    An engine compiles for every batch size that it meets, so few sizes occur.
 
     >>> [run_size(pictures) for pictures in (1, 3, 4, 7, 8, 100)]
     [1, 3, 4, 4, 8, 64]
@@ -33,12 +34,12 @@ class Recognizer:
     """Answers for one embedder and one gallery that belong together.
 
     Args:
-        embedder: Open.
-        gallery: Open, made by ``embedder``.
+        embedder: The network, loaded.
+        gallery: An open gallery, made by ``embedder``.
 
     Attributes:
-        embedder: What turns pictures into vectors.
-        gallery: What the vectors are looked up in.
+        embedder: Turns pictures into embeddings.
+        gallery: Holds the embeddings that queries are compared with.
     """
 
     def __init__(self, embedder: Embedder, gallery: Gallery) -> None:
@@ -46,7 +47,7 @@ class Recognizer:
         self.gallery = gallery
 
     def prepare(self, data: bytes) -> Prepared:
-        """Decode one picture. Safe to call from many threads.
+        """Decode one picture. Thread-safe.
 
         Args:
             data: The file's bytes.
@@ -57,10 +58,7 @@ class Recognizer:
         return self.embedder.prepare(data)
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows.
-
-        An engine compiles anew for every number of them that it meets, and so meets few.
-        """
+        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows."""
         parts, done = [], 0
         while done < len(prepared):
             size = run_size(len(prepared) - done)
@@ -68,31 +66,30 @@ class Recognizer:
             done += size
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def look_up(self, vectors: NDArray[np.float32], ks: Sequence[int | None]) -> list[Answer]:
-        """Find pictures in the gallery.
+    def search(self, vectors: NDArray[np.float32], ks: Sequence[int | None]) -> list[Answer]:
+        """Rank the landmarks of the gallery for each query.
 
         Args:
             vectors: ``(n, d)`` unit rows, n at least 1.
-            ks: ``n``, neighbors to tell of for each; None leaves them out of the answer.
+            ks: ``(n,)``, neighbors to return for each; None leaves them out of the answer.
 
         Returns:
             ``n`` answers, in the same order.
         """
         found = recognize(self.gallery, vectors, max(1, *(k or 0 for k in ks)))
-        return [self._word(answer, k) for answer, k in zip(found, ks, strict=True)]
+        return [self._describe(answer, k) for answer, k in zip(found, ks, strict=True)]
 
     def answer(self, prepared: Sequence[Prepared], ks: Sequence[int | None]) -> list[Answer]:
-        """Embed pictures and look them up; see :meth:`look_up`."""
-        return self.look_up(self.embed(prepared), ks)
+        """Embed pictures and search for them; see :meth:`search`."""
+        return self.search(self.embed(prepared), ks)
 
-    def _word(self, answer: Recognition, k: int | None) -> Answer:
-        """Put one query's answer into the words of the catalog."""
+    def _describe(self, answer: Recognition, k: int | None) -> Answer:
+        """Give one query's answer with the ids and names of the catalog."""
         catalog = self.gallery.catalog
         neighbors = None
         if k is not None:
             rows = answer.rows[:k].tolist()
             landmarks = catalog.landmarks[answer.rows[:k]].tolist()
-            told = zip(rows, landmarks, answer.similarities[:k], strict=True)
             neighbors = tuple(
                 Neighbor(
                     landmark_id=catalog.landmark_id(landmark),
@@ -101,7 +98,9 @@ class Recognizer:
                     similarity=float(similarity),
                     credit=self._credit(row),
                 )
-                for row, landmark, similarity in told
+                for row, landmark, similarity in zip(
+                    rows, landmarks, answer.similarities[:k], strict=True
+                )
             )
         return Answer(
             landmark_id=catalog.landmark_id(answer.landmark),
@@ -119,14 +118,14 @@ class Recognizer:
         return Credit(**credit._asdict()) if credit else None
 
     def thumbnail(self, picture: str, gallery: str | None) -> bytes:
-        """Return a small JPEG of a picture of the gallery. Safe to call from many threads.
+        """Return a small JPEG of a picture of the gallery. Thread-safe.
 
         Args:
             picture: Its id.
-            gallery: The build that it is wanted from; None takes whichever serves.
+            gallery: The build that must be serving; None for any.
 
         Raises:
-            PictureUnknownError: There is none to be shown, or another build serves.
+            PictureUnknownError: There is no such thumbnail, or another build serves.
         """
         if gallery not in (None, self.gallery.build_id):
             raise PictureUnknownError("that gallery is not the one that is served")
@@ -136,7 +135,7 @@ class Recognizer:
         return thumbnail
 
     def landmarks(self, offset: int, limit: int) -> Landmarks:
-        """Tell of the landmarks of the gallery, at most ``limit`` after the first ``offset``."""
+        """List the landmarks of the gallery, at most ``limit`` after the first ``offset``."""
         catalog = self.gallery.catalog
         page = range(catalog.landmark_count)[offset : offset + limit]
         return Landmarks(
@@ -150,7 +149,7 @@ class Recognizer:
         )
 
     def describe(self) -> Ready:
-        """Say what answers."""
+        """Describe the gallery and the embedder that answer."""
         manifest = self.gallery.manifest
         return Ready(
             gallery=manifest.build_id,

@@ -1,4 +1,4 @@
-"""The server process around the application: socket, event loop, log, signals."""
+"""The process around the application: socket, event loop, log, signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from embedder.command_line import say
-from service.lifecycle.header_timeout import protocol_for
+from service.lifecycle.header_timeout import protocol_with_header_timeout
 from service.settings import Settings, unknown_variables
 from service.telemetry.logs import set_up_logging
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Take the address, before anything slow is opened. Connections are refused until it serves.
+    """Bind the address, before anything slow is opened. Connections are refused until it serves.
 
     Raises:
         OSError: The address is in use, or is not this machine's.
@@ -42,38 +42,38 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     """Serve ``app`` until SIGTERM or SIGINT, then finish what is in flight and return.
 
     Prints the address to stdout once requests are answered there; everything else is logged to
-    stderr. The lifespan is run here rather than by uvicorn, so that a refused artifact reaches
-    the caller as the error it is.
+    stderr. The lifespan runs here rather than in uvicorn, which would hide its errors from the
+    caller.
 
     Raises:
-        CairnError: An artifact is missing, damaged or foreign, or the device is not to be had.
+        CairnError: An artifact is missing, damaged or mismatched, or the device is not available.
     """
     set_up_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        log.warning("the environment variable %s is no setting of this service", name)
+        log.warning("the environment variable %s is not a setting of this service", name)
     config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
-        access_log=False,  # RequestIdMiddleware logs a line per request, with its id
+        access_log=False,  # RequestRecordMiddleware logs each request
         server_header=False,
-        http=protocol_for(settings.receive_seconds),
+        http=protocol_with_header_timeout(settings.receive_seconds),
         timeout_graceful_shutdown=settings.stop_seconds,
     )
     server = _AnnouncingServer(config)
 
-    async def live() -> None:
+    async def run() -> None:
         async with app.router.lifespan_context(app):
-            _outlive_signals()
+            _ignore_stop_signals()
             _reload_on_hangup(app)
             await server.serve([listener])
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(live())
+        runner.run(run())
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Uvicorn, which also says on stdout where it answers, for scripts to read."""
+    """Uvicorn, which also prints its address to stdout, for scripts to read."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -82,18 +82,18 @@ class _AnnouncingServer(uvicorn.Server):
             say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def _outlive_signals() -> None:
+def _ignore_stop_signals() -> None:
     """Keep a stop signal from ending the process before the lifespan has closed everything.
 
-    Uvicorn stops on SIGTERM and SIGINT by itself, and afterwards raises them again for whoever
-    handled them before: that is this no-op.
+    Uvicorn stops on SIGTERM and SIGINT, restores the handlers of before, which are these, and
+    raises the signal again.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
 
 
 def _reload_on_hangup(app: FastAPI) -> None:
-    """Switch to what is published on SIGHUP, as daemons do."""
+    """Reload what is published on SIGHUP."""
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""What the kernel says of this process's control groups, in both of their versions."""
+"""Limits that the kernel sets on this process's control groups, in cgroup versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def control_groups(controller: str, root: Path) -> Iterator[Path]:
-    """Yield the folders of the groups that bound this process: its own, and those above it.
+def cgroup_directories(controller: str, root: Path) -> Iterator[Path]:
+    """Yield the directories of the groups that limit this process: its own, and those above it.
 
     Args:
-        controller: What is bounded: ``cpu`` or ``memory``.
+        controller: What is limited: ``cpu`` or ``memory``.
         root: Where ``proc`` and ``sys`` are mounted.
     """
     try:
@@ -26,9 +26,9 @@ def control_groups(controller: str, root: Path) -> Iterator[Path]:
         yield from (mount / above for above in (inner, *inner.parents))
 
 
-def number(path: Path, place: int = 0) -> float:
+def read_number(path: Path, field: int = 0) -> float:
     """Return one number of a file; 0 where it is absent or says ``max``."""
     try:
-        return float(path.read_text(encoding="utf-8").split()[place])
+        return float(path.read_text(encoding="utf-8").split()[field])
     except (OSError, ValueError, IndexError):
         return 0.0

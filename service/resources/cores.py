@@ -1,7 +1,7 @@
-"""How many cores there are for this process, and how one number divides them.
+"""How many cores this process may use, and how they are divided among batches.
 
-``os.cpu_count`` counts the machine's. A container may be allowed fewer, by the set of cores it is
-bound to or by a quota of time on them; threads beyond that only get in each other's way.
+``os.cpu_count`` counts the machine's. A container may be allowed fewer, by its CPU affinity or by
+a quota of CPU time; threads beyond that only get in each other's way.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.resources.cgroups import control_groups, number
+from service.resources.cgroups import cgroup_directories, read_number
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
     """How the cores are divided.
 
-    They are divided in time rather than in space: whatever is to be done next is done by the next
-    core that is free, and :class:`~service.inference.batcher.Batcher` never gives out more of them
-    than there are. A fixed share would lie idle whenever its stage has nothing to do.
+    They are divided in time rather than in space: the next core that is free does whatever comes
+    next, and :class:`~service.inference.scheduler.Scheduler` never gives out more of them than
+    there are. A fixed share would lie idle whenever its stage has nothing to do.
 
     Attributes:
-        total: All of them; so many pictures can be decoded at the same time.
-        lanes: Batches that pass the network and the search at the same time.
-        each: Cores that one of these batches keeps busy.
+        total: All of them, and the most pictures decoded at the same time.
+        parallel_batches: Batches that pass the network and the search at the same time.
+        cores_per_batch: Cores that one of these batches keeps busy.
     """
 
     total: int
-    lanes: int
-    each: int
+    parallel_batches: int
+    cores_per_batch: int
 
 
-_MOST_LANES = 4
+_MAX_PARALLEL_BATCHES = 4
 
 
 def divide_cores(threads: int) -> Cores:
@@ -47,28 +47,28 @@ def divide_cores(threads: int) -> Cores:
     is answered sooner by several.
     """
     total = threads or available_cores()
-    lanes = min(total, _MOST_LANES)
-    return Cores(total, lanes, each=total // lanes)
+    batches = min(total, _MAX_PARALLEL_BATCHES)
+    return Cores(total, batches, cores_per_batch=total // batches)
 
 
-AFTER_THE_LOOP = 10
-"""By how much the threads that compute are nicer than the event loop's: as kind as can matter.
+NICENESS = 10
+"""By how much the threads that compute are nicer than the event loop's.
 
 The loop needs little time, but at once: it reads, refuses and answers. Among as many computing
 threads as there are cores it would else get a small share, and requests would wait for it.
 """
 
 
-def let_loop_go_first() -> None:
+def prioritize_event_loop() -> None:
     """Make every other thread of this process nicer than the calling one, the event loop's.
 
-    Those that they start later are as nice. Elsewhere than on Linux, nothing is done.
+    Threads that they start later inherit it. Does nothing where there is no ``/proc``.
     """
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         return
     own = threading.get_native_id()
-    wanted = min(19, os.getpriority(os.PRIO_PROCESS, own) + AFTER_THE_LOOP)
+    wanted = min(19, os.getpriority(os.PRIO_PROCESS, own) + NICENESS)
     for thread in (int(task.name) for task in tasks.iterdir()):
         with contextlib.suppress(OSError):  # it has just ended
             if thread != own and os.getpriority(os.PRIO_PROCESS, thread) < wanted:
@@ -81,18 +81,15 @@ def available_cores(root: Path = Path("/")) -> int:
     Args:
         root: Where ``proc`` and ``sys`` are mounted.
     """
-    bound = len(os.sched_getaffinity(0))
-    return max(1, min([bound, *(math.ceil(quota) for quota in _quotas(root))]))
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the quotas that hold for this process, in cores: of its control group and above."""
-    for directory in control_groups("cpu", root):
-        for quota_file, period_file in (
-            ("cpu.max", "cpu.max"),
-            ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
-        ):
-            quota = number(directory / quota_file)
-            period = number(directory / period_file, -1)
+    """Yield the quotas that hold for this process, in cores: of its cgroup and those above it."""
+    for directory in cgroup_directories("cpu", root):
+        v1 = (directory / "cpu.cfs_quota_us", directory / "cpu.cfs_period_us")
+        for quota_file, period_file in ((directory / "cpu.max",) * 2, v1):
+            quota, period = read_number(quota_file), read_number(period_file, -1)
             if quota > 0 and period > 0:
                 yield quota / period

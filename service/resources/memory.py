@@ -1,4 +1,4 @@
-"""How much memory there is for this process, and how many pictures may be decoded in it at once.
+"""How much memory this process may use, and how many pictures can be decoded in it at once.
 
 A picture of a few hundred kilobytes can have as many pixels as are accepted, and then takes
 hundreds of megabytes while it is decoded. A container that runs out of memory is killed, with all
@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.resources.cgroups import control_groups, number
+from service.resources.cgroups import cgroup_directories, read_number
 
 BYTES_PER_PIXEL = 21
-"""What a picture takes at most while it is decoded.
+"""Most that a picture takes while it is decoded.
 
-Measured, in resident memory: 20.4 for a WebP that is transparent and to be turned upright, 13 for
-such a PNG, 12 for a progressive JPEG. Pillow takes 4 for each copy; libwebp keeps two more.
+Measured, in resident memory: 20.4 for a WebP with transparency and an EXIF rotation, 13 for such
+a PNG, 12 for a progressive JPEG. Pillow takes 4 for each copy; libwebp keeps two more.
 """
 
 REST_BYTES = 512 << 20
@@ -25,7 +25,7 @@ REST_BYTES = 512 << 20
 
 
 def available_bytes(root: Path = Path("/")) -> int:
-    """Return how much memory this process may use: its control groups' or the machine's.
+    """Return how much memory this process may use: the machine's, or its cgroups' limit.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted.
@@ -35,20 +35,20 @@ def available_bytes(root: Path = Path("/")) -> int:
 
 
 def _limits(root: Path) -> Iterator[int]:
-    for directory in control_groups("memory", root):
+    for directory in cgroup_directories("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = int(number(directory / name))
+            limit = int(read_number(directory / name))
             if limit > 0:
                 yield limit
 
 
 def pictures_that_fit(memory_bytes: int, *, max_pixels: int, held_bytes: int) -> int:
-    """Return how many pictures of the largest size may be decoded at once; at least 1.
+    """Return how many pictures of the largest size can be decoded at once; at least 1.
 
     Args:
         memory_bytes: What this process may use.
         max_pixels: Largest picture accepted, width × height.
-        held_bytes: What received pictures may come to beside it.
+        held_bytes: Most that uploaded files may take beside it.
 
     >>> pictures_that_fit(4 << 30, max_pixels=64_000_000, held_bytes=512 << 20)
     2

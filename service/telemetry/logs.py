@@ -1,4 +1,7 @@
-"""How the log looks: a JSON object per line for machines, or a plain line for a terminal."""
+"""How the log looks: a JSON object per line for machines, or a plain line for a terminal.
+
+Every line that is logged while a request is answered has the request's id.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-_FACTS = ("request_id", "method", "path", "status", "milliseconds", "client")
+from asgi_correlation_id import CorrelationIdFilter
+
+_FACTS = ("method", "path", "status", "milliseconds", "client")
+_TEXT = "%(asctime)s %(levelname)s %(name)s [%(correlation_id)s]: %(message)s"
 
 
 def set_up_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
@@ -21,16 +27,20 @@ def set_up_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if form == "json" or (form == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter())
+        handler.addFilter(CorrelationIdFilter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(logging.Formatter(_TEXT))
+        handler.addFilter(CorrelationIdFilter(default_value="-"))
     logging.basicConfig(handlers=[handler], level=level.upper())
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("asgi_correlation_id").setLevel(logging.ERROR)  # warns of each replaced id
 
 
 class JsonFormatter(logging.Formatter):
     r"""One JSON object per record, on one line whatever the record holds.
 
-    >>> record = logging.makeLogRecord({"msg": "two\nlines", "name": "cairn", "request_id": "a1"})
+    >>> facts = {"msg": "two\nlines", "name": "cairn", "correlation_id": "a1"}
+    >>> record = logging.makeLogRecord(facts)
     >>> record.created, record.levelname = 0.0, "INFO"
     >>> print(JsonFormatter().format(record))  # doctest: +NORMALIZE_WHITESPACE
     {"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "logger": "cairn",
@@ -38,7 +48,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Word a record."""
+        """Format a record."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
             "time": time,
@@ -46,6 +56,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if identity := vars(record).get("correlation_id"):
+            line["request_id"] = identity
         line |= {name: vars(record)[name] for name in _FACTS if vars(record).get(name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

@@ -17,9 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.http.problems import RULES as OF_ERRORS
-from service.http.problems import RequestError, Rule
 from service.settings import Settings
-from service.telemetry.metrics import Metrics
 from tests.conftest import ROOT
 from tests.factories import view_bytes
 
@@ -95,17 +93,6 @@ def test_what_is_grouped_by_is_a_label(told: dict[str, set[str]]) -> None:
     assert {label for group in groups for label in re.split(r",\s*", group)} <= labels
 
 
-def every_rule() -> Iterator[Rule]:
-    """Yield how each error looks from outside."""
-    yield from OF_ERRORS.values()
-    kinds = [RequestError]
-    while kinds:
-        kind = kinds.pop()
-        kinds += kind.__subclasses__()
-        if hasattr(kind, "rule"):
-            yield kind.rule
-
-
 def outcomes_in(expression: str) -> list[set[str]]:
     """Give the outcomes that each selector of pictures names."""
     found = re.findall(r'cairn_pictures_total\{[^}]*outcome=~"([^"]*)"', expression)
@@ -114,7 +101,7 @@ def outcomes_in(expression: str) -> list[set[str]]:
 
 def test_whatever_the_service_fails_at_raises_an_alert() -> None:
     """Each code of a problem that is not the client's own doing, by one alert and by one panel."""
-    rules = {rule.code: rule.status for rule in every_rule()}
+    rules = {rule.code: rule.status for rule in OF_ERRORS.values()}
     turned_away = {code for code, status in rules.items() if status in (429, 503)}
     failed = {code for code, status in rules.items() if status >= 500} - turned_away
     assert len(turned_away) > 3
@@ -174,15 +161,8 @@ def test_a_request_for_several_that_fails_as_a_whole_is_counted(client: httpx.Cl
 class Failing:
     """Stands where the batcher does, and has a fault of the program."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
     def refuse_if_full(self, client: str) -> None:
         """Let everyone in."""
-
-    def count(self, outcome: str) -> None:
-        """Count a picture, as the batcher does."""
-        self._metrics.outcomes.labels(outcome).inc()
 
     async def answer(self, data: bytes, k: int | None = None, *, client: str = "") -> None:
         """Fail."""
@@ -193,7 +173,7 @@ class Failing:
 def test_a_fault_of_the_program_is_counted_as_one(address: str) -> None:
     """Not as an answer, whether the picture came alone or among others."""
     app = create_app(Settings(store=Path("absent"), embedder=Path("absent")))
-    app.state.batcher = Failing(app.state.metrics)
+    app.state.batcher = Failing()
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

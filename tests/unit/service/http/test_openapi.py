@@ -28,18 +28,12 @@ from service.contract.api_keys import digest_of
 from service.contract.schemas import Problem
 from service.http import openapi_examples as examples
 from service.http import routes
-from service.http.problems import (
-    RULES,
-    DeadlineError,
-    PictureUnknownError,
-    ReloadRefusedError,
-    RequestError,
-    TooManyRequestsError,
-)
-from service.http.uploads import Intake, Reading
+from service.http.problems import RULES
+from service.http.uploads import BodyReader, UploadBudget
 from service.inference.batcher import Batcher
+from service.inference.errors import DeadlineError, PictureUnknownError, TooManyPicturesError
 from service.inference.recognizer import Recognizer
-from service.lifecycle.reload import Reloader
+from service.lifecycle.reload import Reloader, ReloadRefusedError
 from service.settings import Settings
 
 ABSENT = pathlib.Path("absent")
@@ -56,29 +50,21 @@ ROUTES = {
     if isinstance(route, APIRoute)
     for method in route.methods
 }
-ROOMS = (Batcher, Intake, Reading, Recognizer, Reloader)
+ROOMS = (Batcher, UploadBudget, BodyReader, Recognizer, Reloader)
 """What addresses call; the docstrings say what each of their methods raises."""
 
 ERRORS = {
     name: kind
     for module in (embedder.errors, service.http.problems)
     for name, kind in vars(module).items()
-    if isinstance(kind, type) and issubclass(kind, CairnError | RequestError)
+    if isinstance(kind, type) and issubclass(kind, CairnError)
 }
-
-
-def kinds_of(error: type[RequestError]) -> Iterator[type[RequestError]]:
-    """Walk the errors of requests."""
-    for kind in error.__subclasses__():
-        yield kind
-        yield from kinds_of(kind)
 
 
 def statuses_of(error: type[Exception]) -> set[int]:
     """Give the statuses that an error, or one of its kinds, comes with."""
-    own = RULES[error] if error in RULES else getattr(error, "rule", None)
     kinds = set[int]().union(*map(statuses_of, error.__subclasses__()))
-    return kinds | ({int(own.status)} if own else set())
+    return kinds | {int(RULES[error].status)}
 
 
 def raised_by(method: object) -> set[int]:
@@ -115,6 +101,8 @@ def fails_with(call: Any) -> set[int]:
             found |= statuses_of(ERRORS[ast.unparse(node.exc.func)])
         if isinstance(node, ast.Attribute):
             found |= METHODS.get(node.attr, set())
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found |= fails_with(getattr(routes, node.func.id, None))
     return found
 
 
@@ -216,9 +204,7 @@ def test_what_can_come_is_found_in_the_code() -> None:
     assert can_come(ROUTES["POST /predict"].dependant) >= {401, 415, 422, 429, 503, 504}
 
 
-RAISED = {rule.status: rule for rule in RULES.values()} | {
-    kind.rule.status: kind.rule for kind in kinds_of(RequestError) if hasattr(kind, "rule")
-}
+RAISED = {rule.status: rule for rule in RULES.values()}
 
 
 def test_every_status_of_an_error_is_described_somewhere() -> None:
@@ -227,8 +213,7 @@ def test_every_status_of_an_error_is_described_somewhere() -> None:
     told = {status for operation in OPERATIONS.values() for status, _ in responses(operation)}
     assert RAISED.keys() <= told
     assert set(examples.PROBLEMS) == {status for status in told if status >= 400}
-    rules = [*RULES.values(), *(k.rule for k in kinds_of(RequestError) if hasattr(k, "rule"))]
-    codes = {(rule.status, rule.code) for rule in rules} | {(422, "bad-parameters")}
+    codes = {(rule.status, rule.code) for rule in RULES.values()}
     for status, problem in examples.PROBLEMS.items():
         assert (status, problem.code) in codes
 
@@ -278,7 +263,7 @@ CAUSES = {
     413: Cause(FORM, {"max_bytes": 10}),
     415: Cause(FORM, failure=PictureFormatError("")),
     422: Cause({"params": {"k": 101, "limit": 0}}),
-    429: Cause(FORM, failure=TooManyRequestsError("")),
+    429: Cause(FORM, failure=TooManyPicturesError("")),
     503: Cause({"headers": ADMIN}, {"admin_keys": KEYS["admin_keys"]}, is_open=False),
     504: Cause(FORM, failure=DeadlineError("")),
 }
@@ -301,11 +286,10 @@ def failing(cause: Cause) -> SimpleNamespace:
         fail()
 
     recognizer = SimpleNamespace(landmarks=fail, thumbnail=fail, describe=fail)
-    is_busy = isinstance(cause.failure, TooManyRequestsError)
+    is_busy = isinstance(cause.failure, TooManyPicturesError)
     return SimpleNamespace(
         refuse_if_full=fail if is_busy else lambda _: None,
         answer=fail_later,
-        count=lambda _: None,
         recognizer=recognizer,
         reload=fail_later,
     )

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from service.http.problems import (
+from service.inference.batcher import Batcher, _Job
+from service.inference.errors import (
     DeadlineError,
     OutOfMemoryError,
     OverloadedError,
     StoppingError,
-    TooManyRequestsError,
+    TooManyPicturesError,
 )
-from service.inference.batcher import Batcher, Bounds, _Job
+from service.inference.scheduler import Bounds
 from service.telemetry.metrics import Metrics
 
 
@@ -81,13 +82,13 @@ class Fake:
             raise ValueError("a query is not finite")
         return list(prepared)
 
-    def look_up(self, vectors: list[bytes], ks: Sequence[int | None]) -> list[Any]:
+    def search(self, vectors: list[bytes], ks: Sequence[int | None]) -> list[Any]:
         """Answer with the pictures and what was asked for."""
         return list(zip(vectors, ks, strict=True))
 
     def answer(self, prepared: Sequence[bytes], ks: Sequence[int | None]) -> list[Any]:
         """Embed and look up."""
-        return self.look_up(self.embed(prepared), ks)
+        return self.search(self.embed(prepared), ks)
 
 
 def play(
@@ -95,8 +96,8 @@ def play(
     *,
     cores: int = 1,
     decoders: int | None = None,
-    lanes: int = 1,
-    each: int = 0,
+    parallel_batches: int = 1,
+    cores_per_batch: int = 0,
     waiting: int = 64,
     batch: int = 8,
     deadline: float = 20,
@@ -111,8 +112,8 @@ def play(
         bounds = Bounds(
             cores=cores,
             decoders=decoders or cores,
-            lanes=lanes,
-            each=each,
+            parallel_batches=parallel_batches,
+            cores_per_batch=cores_per_batch,
             waiting=waiting,
             batch=batch,
             deadline_seconds=deadline,
@@ -139,15 +140,15 @@ async def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-@pytest.mark.parametrize("each", [0, 1])
-def test_a_single_picture_is_answered_alone(each: int) -> None:
+@pytest.mark.parametrize("cores_per_batch", [0, 1])
+def test_a_single_picture_is_answered_alone(cores_per_batch: int) -> None:
     """With nothing else under way nothing is waited for."""
 
     async def scene(batcher: Batcher, _fake: Fake) -> None:
         for _ in range(5):
             assert await batcher.answer(b"a", 3) == (b"a", 3)
 
-    assert play(scene, each=each).batches == [[b"a"]] * 5
+    assert play(scene, cores_per_batch=cores_per_batch).batches == [[b"a"]] * 5
 
 
 def test_pictures_that_come_while_a_batch_runs_are_answered_together() -> None:
@@ -183,21 +184,31 @@ def test_lanes_share_what_is_there(pictures: int, largest: int) -> None:
         fake.may_answer.set()
         await asyncio.gather(*asked)
 
-    fake = play(scene, cores=2, lanes=2, each=1, batch=4)
+    fake = play(scene, cores=2, parallel_batches=2, cores_per_batch=1, batch=4)
     assert max(map(len, fake.batches)) == largest
     assert len(fake.answered) == pictures
 
 
-@pytest.mark.parametrize(("cores", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (6, 4, 1)])
-def test_no_more_is_begun_than_there_are_cores(cores: int, lanes: int, each: int) -> None:
+@pytest.mark.parametrize(
+    ("cores", "parallel_batches", "cores_per_batch"), [(1, 1, 1), (2, 2, 1), (4, 2, 2), (6, 4, 1)]
+)
+def test_no_more_is_begun_than_there_are_cores(
+    cores: int, parallel_batches: int, cores_per_batch: int
+) -> None:
     """And all are busy while there is enough to do."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
-        fake.cores_of_a_batch = each
+        fake.cores_of_a_batch = cores_per_batch
         fake.seconds = 0.002
         await asyncio.gather(*(batcher.answer(bytes([n])) for n in range(64)))
 
-    fake = play(scene, cores=cores, lanes=lanes, each=each, batch=4)
+    fake = play(
+        scene,
+        cores=cores,
+        parallel_batches=parallel_batches,
+        cores_per_batch=cores_per_batch,
+        batch=4,
+    )
     assert fake.most_busy == cores
 
 
@@ -212,7 +223,9 @@ def test_a_bound_on_decoding_leaves_the_other_cores_to_answer() -> None:
         fake.may_be_slow.set()
         await asyncio.gather(*rest)
 
-    assert play(scene, cores=2, decoders=1, lanes=2, each=1).most_decoding == 1
+    assert (
+        play(scene, cores=2, decoders=1, parallel_batches=2, cores_per_batch=1).most_decoding == 1
+    )
 
 
 def test_decoding_does_not_run_away_from_the_network() -> None:
@@ -333,12 +346,12 @@ def test_where_lines_are_full_the_longest_gives_way() -> None:
         await asyncio.sleep(0.05)  # one is being decoded, six wait
         one = asyncio.ensure_future(batcher.answer(b"one", client="one"))
         await asyncio.sleep(0.05)
-        with pytest.raises(TooManyRequestsError):
+        with pytest.raises(TooManyPicturesError):
             await batcher.answer(b"more", client="many")
         fake.may_decode.set()
         results = await asyncio.gather(one, *many, return_exceptions=True)
         assert results[0] == (b"one", None)
-        assert [type(result) for result in results[1:]] == [tuple] * 6 + [TooManyRequestsError]
+        assert [type(result) for result in results[1:]] == [tuple] * 6 + [TooManyPicturesError]
 
     play(scene, waiting=6)
 
@@ -416,7 +429,7 @@ def test_many_cores_decode_at_the_same_time() -> None:
         fake.may_decode.set()
         await asyncio.gather(*asked)
 
-    play(scene, cores=16, lanes=4, each=4, batch=4)
+    play(scene, cores=16, parallel_batches=4, cores_per_batch=4, batch=4)
 
 
 def test_a_switch_leaves_what_is_under_way_to_the_old_one_and_then_frees_it() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from index.gallery.store import Store
-from service.http.problems import ReloadRefusedError
 from service.lifecycle import reload
-from service.lifecycle.reload import Reloader
+from service.lifecycle.published import Fingerprint, fingerprint
+from service.lifecycle.reload import Reloader, ReloadRefusedError
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
@@ -33,7 +33,7 @@ def test_an_embedder_for_another_device_is_refused(
 
     async def scene() -> None:
         batcher: Any = SimpleNamespace(recognizer=recognizer("cuda"))  # can neither warm nor switch
-        reloader = Reloader(settings, batcher, Metrics(), ("", ""))
+        reloader = Reloader(settings, batcher, Metrics(), Fingerprint("", ""))
         with pytest.raises(ReloadRefusedError):
             await reloader.reload()
         assert reloader.refusal is not None
@@ -52,9 +52,9 @@ def test_what_cannot_be_read_is_a_state_like_others(
 
     settings = Settings(store=tmp_path, embedder=tmp_path)
     monkeypatch.setattr(Store, "current", broken)
-    assert reload.fingerprint(settings) == ("unreadable", "absent")
+    assert fingerprint(settings) == ("unreadable", "absent")
     monkeypatch.setattr(Path, "glob", broken)
-    assert reload.fingerprint(settings) == ("unreadable", "unreadable")
+    assert fingerprint(settings) == ("unreadable", "unreadable")
 
 
 def test_an_error_of_the_disk_does_not_end_the_looking(
@@ -77,7 +77,7 @@ def test_an_error_of_the_disk_does_not_end_the_looking(
 
     async def scene() -> None:
         asked = asyncio.Event()
-        reloader = Reloader(settings, SimpleNamespace(), Metrics(), ("old", "absent"))  # type: ignore[arg-type] # it is a fake
+        reloader = Reloader(settings, SimpleNamespace(), Metrics(), Fingerprint("old", "absent"))  # type: ignore[arg-type] # it is a fake
         monkeypatch.setattr(reloader, "reload", asked_for(asked))
         following = asyncio.ensure_future(reloader.follow())
         await asyncio.wait_for(asked.wait(), 20)

@@ -67,11 +67,13 @@ def test_a_chosen_number_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "lanes", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 1), (16, 4, 4)]
+    ("cores", "batches", "per_batch"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 1), (16, 4, 4)]
 )
-def test_lanes_never_need_more_cores_than_there_are(cores: int, lanes: int, each: int) -> None:
-    """There is a lane for each core, until these are many."""
-    assert divide_cores(cores) == Cores(total=cores, lanes=lanes, each=each)
+def test_batches_never_need_more_cores_than_there_are(
+    cores: int, batches: int, per_batch: int
+) -> None:
+    """There is a batch for each core, until these are many."""
+    assert divide_cores(cores) == Cores(cores, batches, cores_per_batch=per_batch)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there a thread has no niceness of its own")
@@ -80,13 +82,13 @@ def test_threads_that_compute_give_way_to_the_loop() -> None:
     program = (
         "import os, threading\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from service.resources.cores import let_loop_go_first\n"
+        "from service.resources.cores import prioritize_event_loop\n"
         "def niceness():\n"
         "    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())\n"
         "with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as later:\n"
         "    before = pool.submit(niceness).result()\n"
-        "    let_loop_go_first()\n"
-        "    let_loop_go_first()\n"
+        "    prioritize_event_loop()\n"
+        "    prioritize_event_loop()\n"
         "    started = pool.submit(later.submit, niceness).result()\n"
         "    print(before, niceness(), pool.submit(niceness).result(), started.result())\n"
     )

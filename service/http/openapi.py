@@ -1,0 +1,99 @@
+"""What the OpenAPI document says of bodies, answers and problems."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from service.contract.schemas import Problem
+from service.http import openapi_examples as examples
+from service.http.problems import RULES
+from service.http.uploads import FIELD
+
+Responses = dict[int | str, dict[str, Any]]
+
+_FILE = {"type": "string", "format": "binary"}
+_PICTURE = {"schema": _FILE, "example": examples.FILE}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Whole seconds after which to ask again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _form(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    properties = {"type": "object", "required": [FIELD], "properties": {FIELD: schema}}
+    return {"multipart/form-data": {"schema": properties, "example": {FIELD: example}}}
+
+
+PICTURE_BODY = {
+    "required": True,
+    "content": _form(_FILE, examples.FILE)
+    | {"image/*": _PICTURE, "application/octet-stream": _PICTURE},
+}
+"""One picture: in a form, or as the body itself."""
+
+PICTURES_BODY = {
+    "required": True,
+    "content": _form(
+        {"type": "array", "minItems": 1, "items": _FILE}, [examples.FILE, examples.FILE]
+    ),
+}
+"""Several pictures in a form."""
+
+THUMBNAIL: Responses = {
+    200: {
+        "description": "The picture, small.",
+        "content": {"image/jpeg": {"schema": _FILE, "example": "(the bytes of a JPEG)"}},
+    },
+    304: {"description": "The picture still has the `ETag` that was sent."},
+}
+
+
+def success(example: BaseModel) -> Responses:
+    """Describe the successful answer of an endpoint by an example."""
+    content = {"application/json": {"example": example.model_dump(mode="json")}}
+    return {200: {"content": content}}
+
+
+def problems(*statuses: int) -> Responses:
+    """Describe the failures of an endpoint; every one can fail with 500."""
+    return {status: _problem(status) for status in (*statuses, 500)}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    meanings = dict.fromkeys(rule.meaning for rule in RULES.values() if rule.status == status)
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}  # defined: Outcome refers to it
+    example = examples.PROBLEMS[status].model_dump(mode="json")
+    described: dict[str, Any] = {
+        "description": f"{'; or '.join(meanings)}.".capitalize(),
+        "content": {"application/problem+json": {"schema": schema, "example": example}},
+    }
+    if status in _RETRY_STATUSES:
+        described["headers"] = _RETRY_AFTER
+    return described
+
+
+class DocumentedAPI(FastAPI):
+    """FastAPI, but its document has no failure that the endpoints do not declare.
+
+    FastAPI adds a status 422, with a schema that is never sent, wherever a parameter is taken,
+    even if that takes any text.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        """Make the document once, without what FastAPI adds."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+            for schema in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(schema, None)
+        return super().openapi()

@@ -1,0 +1,30 @@
+"""How many pictures are decoded at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from service.lifecycle.running import max_decoders
+from service.settings import Settings
+
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def settings(max_pixels: int) -> Settings:
+    """Word settings of a service that may use three cores."""
+    return Settings(store=Path("absent"), embedder=Path("absent"), threads=3, max_pixels=max_pixels)
+
+
+def test_memory_bounds_the_decoders_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """With both numbers and what to do; where the memory suffices, the cores decide in silence."""
+    with caplog.at_level(logging.WARNING):
+        assert max_decoders(settings(1_000)) == 3
+        assert caplog.messages == []
+        assert max_decoders(settings(MACHINE)) == 1
+    [words] = caplog.messages
+    assert "decoded at once: 1 rather than 3" in words
+    assert "--max-pixels" in words
