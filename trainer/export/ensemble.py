@@ -1,4 +1,4 @@
-"""Several embedders as one: their networks side by side, their unit vectors joined."""
+"""Several embedders as one: their networks side by side, their unit vectors concatenated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from embedder.artifacts.arrays import read_npz, unit_rows, write_npz
@@ -18,21 +17,14 @@ from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.manifest import GOLDEN, Member, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.torch_export import TorchExportRuntime
-from trainer.export.export import Identity, prove_openvino, publish
+from trainer.export.artifact import Description, publish
+from trainer.export.network import verify_openvino
 from trainer.recipe import load_ensemble
 
 
 @dataclass(frozen=True)
-class _Part:
-    """An embedder of one network.
-
-    Attributes:
-        folder: Its.
-        member: Its network.
-        exported: File of that network for torch.
-        digest: The embedder's.
-        ranking: What the embedder advises.
-    """
+class _SingleEmbedder:
+    """An embedder of one network, with its default ranking."""
 
     folder: Path
     member: Member
@@ -44,7 +36,8 @@ class _Part:
 def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
     """Join embedders into one.
 
-    Its vector is the members' unit vectors, joined in the recipe's order and scaled to length 1.
+    Its vector is the members' unit vectors, concatenated in the recipe's order and scaled to
+    length 1.
 
     Args:
         recipe: The ensemble's; it names the recipes of its members.
@@ -56,10 +49,10 @@ def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
 
     Raises:
         RecipeError: The recipe has faults.
-        TrainingError: The embedders are not those of the members, or ``out`` is in the way.
+        TrainingError: The embedders are not those of the members, or ``out`` holds other files.
         ArtifactMissingError: A file of an embedder is missing.
         ArtifactDamagedError: One was altered, or the new embedder does not agree with them.
-        ArtifactMismatchError: The embedders prove themselves on different pictures.
+        ArtifactMismatchError: The embedders have different golden pictures.
     """
     ensemble, names = load_ensemble(recipe)
     return join_named(ensemble.name, names, embedders, out)
@@ -76,12 +69,12 @@ def join_named(
     """Join embedders of given names, in the order of these; otherwise as :func:`join`.
 
     Args:
-        name: Of the new embedder.
+        name: Name of the new embedder.
         members: Names of the embedders.
         embedders: Their folders, in any order.
         out: Folder of the new embedder; new, or an embedder to replace.
-        ranking: How its galleries answer where they are not told otherwise; by default as all
-            the embedders advise, if they advise the same.
+        ranking: Default ranking of its galleries; None takes that of the members if they all
+            have the same.
     """
     found = [_open(folder) for folder in embedders]
     if sorted(part.member.name for part in found) != sorted(members):
@@ -92,41 +85,45 @@ def join_named(
     parts = sorted(found, key=lambda part: members.index(part.member.name))
     digests: dict[str, JsonValue] = {part.member.name: part.digest for part in parts}
     if ranking is None:
-        agreed = all(part.ranking == parts[0].ranking for part in parts)
-        ranking = parts[0].ranking if agreed else {}
-    identity = Identity(name, {"embedders": digests}, ranking)
-    return publish(out, identity, partial(_write, parts), prove_openvino)
+        same = all(part.ranking == parts[0].ranking for part in parts)
+        ranking = parts[0].ranking if same else {}
+    description = Description(name, {"embedders": digests}, ranking)
+    return publish(out, description, partial(_write, parts), verify_openvino)
 
 
-def _open(folder: Path) -> _Part:
+def _open(folder: Path) -> _SingleEmbedder:
     manifest, digest = read_manifest(folder)
     member = manifest.members[0]
     if len(manifest.members) > 1 or member.exported is None:
         raise TrainingError(f"{folder} is not an embedder that a run was exported to")
     check_files(folder, manifest.files, deep=True)
-    return _Part(folder, member, member.exported, digest, manifest.ranking)
+    return _SingleEmbedder(folder, member, member.exported, digest, manifest.ranking)
 
 
-def _write(parts: Sequence[_Part], made: Path) -> list[Member]:
+def _write(parts: Sequence[_SingleEmbedder], folder: Path) -> list[Member]:
     """Write the networks with their recipes and reports, and golden vectors of the whole."""
-    _write_golden(made / GOLDEN, parts)
-    return [_copy(part, made) for part in parts]
+    _write_golden(folder / GOLDEN, parts)
+    return [_copy(part, folder) for part in parts]
 
 
-def _copy(part: _Part, made: Path) -> Member:
-    """Copy the files of a network; they bear its name."""
+def _copy(part: _SingleEmbedder, folder: Path) -> Member:
+    """Copy the files of a network under its name."""
     name = part.member.name
-    copied = {part.member.onnx: f"{name}.onnx", part.exported: f"{name}.pt2"}
-    for file in ("recipe.yaml", "report.json", "report.html"):
-        if (part.folder / file).is_file():
-            copied[file] = f"{name}.{file}"
-    for file, renamed in copied.items():
-        shutil.copyfile(part.folder / file, made / renamed)
-    return part.member.model_copy(update={"onnx": f"{name}.onnx", "exported": f"{name}.pt2"})
+    onnx, exported = f"{name}.onnx", f"{name}.pt2"
+    copies = {part.member.onnx: onnx, part.exported: exported}
+    texts = ("recipe.yaml", "report.json", "report.html")
+    copies |= {text: f"{name}.{text}" for text in texts if (part.folder / text).is_file()}
+    for file, copy in copies.items():
+        shutil.copyfile(part.folder / file, folder / copy)
+    return part.member.model_copy(update={"onnx": onnx, "exported": exported})
 
 
-def _write_golden(path: Path, parts: Sequence[_Part]) -> None:
-    """Write what torch gives for pictures that are decoded once for all networks."""
+def _write_golden(path: Path, parts: Sequence[_SingleEmbedder]) -> None:
+    """Write what torch computes for the golden pictures, and each network's own crops.
+
+    Raises:
+        ArtifactMismatchError: The embedders have different golden pictures.
+    """
     golden = [read_npz(part.folder / GOLDEN) for part in parts]
     names = [f"picture_{number}" for number in range(len(golden[0]["vectors"]))]
     for part, other in zip(parts, golden, strict=True):
@@ -136,18 +133,17 @@ def _write_golden(path: Path, parts: Sequence[_Part]) -> None:
                 expected=f"those of {parts[0].folder}",
                 found="others; export it anew",
             )
+    pictures = {name: golden[0][name] for name in names}
     targets = [part.member.preprocess for part in parts]
     limits = PictureLimits()
-    images = [decode(golden[0][n].tobytes(), limits=limits, targets=targets) for n in names]
-    vectors: list[NDArray[np.float32]] = []
+    images = [decode(data.tobytes(), limits=limits, targets=targets) for data in pictures.values()]
+    vectors = []
     for part, target in zip(parts, targets, strict=True):
         network = TorchExportRuntime(part.folder / part.exported, precision="f32", device="cpu")
-        rows = network.run(np.stack([to_array(image, target) for image in images]))
-        vectors.append(unit_rows(rows))
+        vectors.append(unit_rows(network.run(np.stack([to_array(i, target) for i in images]))))
     crops = {
         f"{name}_{number}": own[f"{name}_0"]
         for number, own in enumerate(golden)
         for name in ("crops", "crop_vectors")
     }
-    pictures = {name: golden[0][name] for name in names}
     write_npz(path, vectors=unit_rows(np.hstack(vectors)), **pictures, **crops)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedder.errors import TrainingError
 from trainer.export.ensemble import join_named
-from trainer.export.export import advised_ranking, export
+from trainer.export.export import default_ranking, export
 from trainer.model import run_folder
 
 
@@ -34,5 +34,5 @@ def export_networks(run: Path, out: Path) -> str:
         parts = [Path(temporary) / name for name in names]
         for name, part in zip(names, parts, strict=True):
             export(run / name, part)
-        ranking = advised_ranking(recipe)
+        ranking = default_ranking(recipe)
         return join_named(recipe.name, names, parts, out, ranking=ranking)

@@ -1,4 +1,4 @@
-"""Whiten an embedder that is there: the same network, with a whitening behind it."""
+"""Whiten an existing embedder: the same network, followed by a whitening."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from embedder.preprocess import read_file
 from embedder.runtimes.torch_export import load_network
 from photographs import Photograph
 from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
-from trainer.export.export import Finished, publish_network
+from trainer.export.artifact import Description
+from trainer.export.network import FinishedNetwork, publish_network
 from trainer.model.inference_module import InferenceModule
 from trainer.model.whitening import learn_whitening
 from trainer.recipe import WhitenRecipe
 
-_BATCH = 32
+_BATCH_SIZE = 32
 
 
 def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe, out: Path) -> str:
-    """Write an embedder of one network anew, with a whitening learned from photographs.
+    """Write a copy of an embedder with a whitening learned from photographs.
 
     Args:
-        source: Folder of the embedder.
-        photographs: What is learned from; those that cannot be read are left out.
+        source: Folder of the embedder, which has one network.
+        photographs: What the whitening is learned from; unreadable ones are skipped.
         recipe: How to whiten.
         out: Folder of the new embedder, or of one to replace.
 
@@ -40,8 +41,8 @@ def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe
 
     Raises:
         ArtifactError: The embedder cannot be used, or has no network for torch.
-        TrainingError: It has several networks, there are too few photographs, or ``out`` is in
-            the way.
+        TrainingError: It has several networks, there are too few photographs, or ``out`` holds
+            other files.
     """
     manifest, digest = read_manifest(source)
     member = manifest.members[0]
@@ -54,30 +55,28 @@ def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe
     embedder.close()
     whitening = learn_whitening(rows, recipe)
     crops = prepare_crops(photographs, member.preprocess, GOLDEN_CROPS)
-    others = manifest.files.keys() - {GOLDEN, member.onnx, member.exported}
-    finished = Finished(
-        member.name,
+    texts = manifest.files.keys() - {GOLDEN, member.onnx, member.exported}
+    finished = FinishedNetwork(
         InferenceModule(load_network(source / member.exported, "cpu"), whitening=whitening),
-        whitening.dimension,
         member.preprocess,
         crops.astype(np.float16),
-        {name: (source / name).read_bytes() for name in sorted(others)},
-        manifest.ranking,
+        {name: (source / name).read_bytes() for name in sorted(texts)},
     )
     learned: dict[str, JsonValue] = {
         "embedder": digest,
         "pictures": len(rows),
         "shrink": recipe.shrink,
     }
-    return publish_network(out, finished, {**manifest.provenance, "whitened": learned})
+    provenance = {**manifest.provenance, "whitened": learned}
+    return publish_network(out, Description(member.name, provenance, manifest.ranking), finished)
 
 
 def _embed(embedder: Embedder, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
-    """Embed the photographs that can be read."""
+    """Embed the readable photographs: ``(n, d)`` unit rows."""
     rows = [np.empty((0, embedder.dimension), np.float32)]
     with ThreadPoolExecutor() as pool, tqdm(total=len(photographs), unit="picture") as bar:
-        for start in range(0, len(photographs), _BATCH):
-            batch = photographs[start : start + _BATCH]
+        for start in range(0, len(photographs), _BATCH_SIZE):
+            batch = photographs[start : start + _BATCH_SIZE]
             prepared = pool.map(lambda photograph: _prepare(embedder, photograph), batch)
             rows.append(embedder.embed([picture for picture in prepared if picture is not None]))
             bar.update(len(batch))
@@ -85,6 +84,7 @@ def _embed(embedder: Embedder, photographs: Sequence[Photograph]) -> NDArray[np.
 
 
 def _prepare(embedder: Embedder, photograph: Photograph) -> Prepared | None:
+    """Prepare a photograph; None if it is unreadable."""
     try:
         return embedder.prepare(read_file(photograph.path, embedder.limits))
     except PictureError:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from embedder.artifacts.arrays import unit_rows
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from embedder.runtimes.torch_export import TorchExportRuntime, refuse_code
-from trainer.export.export import capture, write_exported
+from trainer.export.network import capture, write_exported
 
 
 class TinyNetwork(torch.nn.Module):
