@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from embedder.artifacts.documents import FrozenModel
 from photographs.prepare.split import CountsRecipe, FoldsRecipe, SubsetRecipe
-from trainer.recipe.fields import Fraction, FractionBelowOne, Frozen, PositiveFraction
+from trainer.recipe.fields import Fraction, FractionBelowOne, PositiveFraction
 
 
-class DataRecipe(Frozen):
+class DataRecipe(FrozenModel):
     """The photographs of a run, and how they are split into training and validation set.
 
     Attributes:
@@ -41,7 +42,7 @@ class DataRecipe(Frozen):
     max_unreadable: Fraction = 0.01
 
 
-class AugmentRecipe(Frozen):
+class AugmentRecipe(FrozenModel):
     """Random changes to a training picture. Zero switches a part off.
 
     Attributes:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trainer.recipe.fields import Fraction, FractionBelowOne, Frozen, PositiveFraction
+from embedder.artifacts.documents import FrozenModel
+from trainer.recipe.fields import Fraction, FractionBelowOne, PositiveFraction
 
 SCALE_LIMIT = 1000
 """From this factor on, the softmax over scaled cosines has no useful gradient."""
@@ -26,7 +27,7 @@ Scale = Annotated[float, Field(gt=0), AfterValidator(_check_trainable)]
 Radians = Annotated[float, Field(ge=0, le=math.pi / 2)]
 
 
-class DynamicMargin(Frozen):
+class DynamicMargin(FrozenModel):
     """A margin per landmark in radians, larger the fewer pictures it has."""
 
     kind: Literal["dynamic"]
@@ -40,7 +41,7 @@ class DynamicMargin(Frozen):
         return self
 
 
-class ConstantMargin(Frozen):
+class ConstantMargin(FrozenModel):
     """The same margin for all landmarks."""
 
     kind: Literal["constant"]
@@ -50,7 +51,7 @@ class ConstantMargin(Frozen):
 Margin = Annotated[DynamicMargin | ConstantMargin, Field(discriminator="kind")]
 
 
-class _HeadRecipe(Frozen):
+class _HeadRecipe(FrozenModel):
     """What all heads share.
 
     Attributes:

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trainer.recipe.fields import FractionBelowOne, Frozen
+from embedder.artifacts.documents import FrozenModel
+from trainer.recipe.fields import FractionBelowOne
 
 
-class GemRecipe(Frozen):
+class GemRecipe(FrozenModel):
     """Generalized mean: ``p`` = 1 is the average, large ``p`` approaches the maximum.
 
     Attributes:
@@ -24,13 +25,13 @@ class GemRecipe(Frozen):
     test_p: float | None = Field(default=None, ge=1, le=20)
 
 
-class AverageRecipe(Frozen):
+class AverageRecipe(FrozenModel):
     """The mean over all positions."""
 
     kind: Literal["average"]
 
 
-class GridRecipe(Frozen):
+class GridRecipe(FrozenModel):
     """The means over the cells of a grid, concatenated: positions still count.
 
     Attributes:
@@ -41,7 +42,7 @@ class GridRecipe(Frozen):
     cells: int = Field(default=6, ge=1, le=32)
 
 
-class TokenRecipe(Frozen):
+class TokenRecipe(FrozenModel):
     """The class token of a transformer."""
 
     kind: Literal["token"]
@@ -52,7 +53,7 @@ PoolingRecipe = Annotated[
 ]
 
 
-class LinearNeckRecipe(Frozen):
+class LinearNeckRecipe(FrozenModel):
     """One linear layer from pooled features to the embedding.
 
     Attributes:
@@ -65,7 +66,7 @@ class LinearNeckRecipe(Frozen):
     after: Literal["nothing", "swish", "batchnorm", "batchnorm-prelu"] = "batchnorm"
 
 
-class HiddenNeckRecipe(Frozen):
+class HiddenNeckRecipe(FrozenModel):
     """Two linear layers with a ReLU between them.
 
     Attributes:
@@ -80,13 +81,13 @@ class HiddenNeckRecipe(Frozen):
     dimension: int = Field(default=512, ge=2)
 
 
-class NoNeckRecipe(Frozen):
+class NoNeckRecipe(FrozenModel):
     """The pooled features are the embedding."""
 
     kind: Literal["none"]
 
 
-class ClassifierNeckRecipe(Frozen):
+class ClassifierNeckRecipe(FrozenModel):
     """The backbone's own pretrained classifier: its logits are the embedding."""
 
     kind: Literal["classifier"]
@@ -105,7 +106,7 @@ NeckRecipe = Annotated[
 ]
 
 
-class NetworkRecipe(Frozen):
+class NetworkRecipe(FrozenModel):
     """The embedding network, which is what an embedder keeps of a training.
 
     Attributes:

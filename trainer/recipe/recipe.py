@@ -7,16 +7,17 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
+from embedder.artifacts.documents import FrozenModel
 from embedder.manifest import Preprocess
 from index.ranking.ranking import Ranking
 from trainer.recipe.data import AugmentRecipe, DataRecipe
-from trainer.recipe.fields import Fraction, FractionBelowOne, Frozen, Name
+from trainer.recipe.fields import Fraction, FractionBelowOne, Name
 from trainer.recipe.head import HeadRecipe
 from trainer.recipe.network import NetworkRecipe
 from trainer.recipe.stage import OptimizerRecipe, StageRecipe
 
 
-class WhitenRecipe(Frozen):
+class WhitenRecipe(FrozenModel):
     """PCA whitening of the embeddings.
 
     Attributes:
@@ -46,7 +47,7 @@ def _check_no_penalties(ranking: Ranking) -> Ranking:
     return ranking
 
 
-class EmbedderRecipe(Frozen):
+class EmbedderRecipe(FrozenModel):
     """An embedder.
 
     Attributes:
@@ -142,7 +143,7 @@ class Recipe(EmbedderRecipe):
         return yaml.safe_dump(content, sort_keys=False)
 
 
-class EnsembleRecipe(Frozen):
+class EnsembleRecipe(FrozenModel):
     """Several embedders whose vectors are concatenated.
 
     Attributes:

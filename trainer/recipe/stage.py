@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.recipe.fields import Fraction, Frozen
+from embedder.artifacts.documents import FrozenModel
+from trainer.recipe.fields import Fraction
 
 
-class OneCycle(Frozen):
+class OneCycle(FrozenModel):
     """Rise linearly for a fraction of the stage, then fall to zero along a cosine."""
 
     kind: Literal["one-cycle"]
     rise: Fraction = 0.15
 
 
-class Cosine(Frozen):
+class Cosine(FrozenModel):
     """Warm up at a fraction of the full rate for some epochs, then fall along a cosine."""
 
     kind: Literal["cosine"]
@@ -24,7 +25,7 @@ class Cosine(Frozen):
     warmup_factor: Fraction = 0.1
 
 
-class Halving(Frozen):
+class Halving(FrozenModel):
     """Rise linearly, then halve with every epoch, down to a floor.
 
     Attributes:
@@ -39,13 +40,13 @@ class Halving(Frozen):
     floor: Fraction = 0.025
 
 
-class Constant(Frozen):
+class Constant(FrozenModel):
     """The full rate throughout."""
 
     kind: Literal["constant"]
 
 
-class StageRecipe(Frozen):
+class StageRecipe(FrozenModel):
     """A part of the training at one picture size.
 
     Attributes:
@@ -87,7 +88,7 @@ class StageRecipe(Frozen):
         return min(self.epochs, self.stop_at_epoch or self.epochs)
 
 
-class OptimizerRecipe(Frozen):
+class OptimizerRecipe(FrozenModel):
     """The optimizer.
 
     Attributes:
