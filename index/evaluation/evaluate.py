@@ -12,6 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
@@ -296,21 +297,19 @@ def _threshold_metrics(gallery: Gallery, answered: AnsweredQueries) -> Threshold
     calibration = gallery.manifest.calibration
     if calibration is None:
         return None
-    pairs = list(zip(answered.queries, answered.answers, strict=True))
-    right = [
-        gallery.catalog.landmark_id(answer.landmark) in query.landmark_ids
-        for query, answer in pairs
-        if answer.known
-    ]
+    catalog, pairs = gallery.catalog, list(zip(answered.queries, answered.answers, strict=True))
+    right = np.array([catalog.landmark_id(a.landmark) in q.landmark_ids for q, a in pairs], bool)
+    shown = np.array([bool(query.landmark_ids) for query, _ in pairs], bool)
+    above = np.array([bool(answer.known) for _, answer in pairs], bool)
     return ThresholdMetrics(
         confidence=calibration.threshold,
         precision_target=calibration.precision_target,
-        precision=_share(right),
-        answered=_share([bool(answer.known) for _, answer in pairs]) or 0.0,
-        known_answered=_share([bool(a.known) for query, a in pairs if query.landmark_ids]),
-        unknown_answered=_share([bool(a.known) for query, a in pairs if not query.landmark_ids]),
+        precision=_share(right[above]),
+        answered=_share(above) or 0.0,
+        known_answered=_share(above[shown]),
+        unknown_answered=_share(above[~shown]),
     )
 
 
-def _share(facts: Sequence[bool]) -> float | None:
-    return sum(facts) / len(facts) if facts else None
+def _share(facts: NDArray[np.bool_]) -> float | None:
+    return float(facts.mean()) if facts.size else None
