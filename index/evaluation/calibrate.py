@@ -208,5 +208,5 @@ def _require_unknown(data: PhotographSet, queries: Sequence[Query]) -> None:
     if all(query.landmark_ids for query in queries):
         raise CatalogError(
             data.directory,
-            "every query shows a landmark: without pictures of none, unknown ones cannot be told",
+            "every query shows a landmark: without pictures of none, no threshold can be fitted",
         )

@@ -176,7 +176,7 @@ def evaluate(
     """
     queries = data.queries()
     if not queries:
-        raise CatalogError(data.directory, "it holds no labeled queries to judge by")
+        raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
     batch = EmbeddedBatch.join(
         embed_queries(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
     )

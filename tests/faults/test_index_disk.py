@@ -60,7 +60,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 def test_a_full_disk_leaves_the_published_gallery_alone(
     work: tuple[Path, Path, Path], tmp_path: Path, what: str
 ) -> None:
-    """Whatever does not fit, the error is a sentence, and with room the build goes on."""
+    """Whatever does not fit, the error is a sentence, and with room the build resumes."""
     embedder, few, many = work
     store, whole = tmp_path / "store", tmp_path / "whole"
     for data, where in ((few, store), (many, whole)):

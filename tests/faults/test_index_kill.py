@@ -144,7 +144,7 @@ def test_a_killed_build_leaves_the_published_gallery_alone(work: Work, tmp_path:
 
 
 def test_a_killed_build_does_not_begin_again(work: Work, tmp_path: Path) -> None:
-    """Complete shards are taken up, not embedded a second time."""
+    """Complete shards are used, not embedded a second time."""
     store = kill_in_time(work, tmp_path, "third shard")
     complete = len(list((store / "work").rglob("*.arrow")))
     assert complete >= 3

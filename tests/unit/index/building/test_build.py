@@ -66,7 +66,7 @@ def test_the_manifest_says_what_the_gallery_was_made_of(
 
 
 def test_the_list_is_a_choice(embedder: Embedder, gldv2: Path, tmp_path: Path) -> None:
-    """The clean list is preferred where it is there, and any other can be asked for."""
+    """The clean list is preferred where it exists, and any other can be named."""
     (gldv2 / "train_clean.csv").write_text("landmark_id,images\n9,000abc 010abc\n")
     store, data = Store(tmp_path / "s"), open_data(gldv2)
     clean = build(store, embedder, data)
@@ -90,7 +90,7 @@ def test_a_folder_per_landmark_becomes_a_gallery(embedder: Embedder, tmp_path: P
 def test_pictures_of_no_landmark_are_left_out(
     embedder: Embedder, gldv2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They could never be an answer; that they were left out is said."""
+    """They could never be an answer; a warning counts them."""
     (gldv2 / "index.csv").write_text("id\n000abc\n010abc\n")
     (gldv2 / "index_image_to_landmark.csv").write_text("id,landmark_id\n000abc,9\n")
     (gldv2 / "train").rename(gldv2 / "index")
@@ -117,7 +117,7 @@ def spoil(directory: Path, count: int) -> list[str]:
 def test_unreadable_pictures_are_counted_named_and_skipped(
     embedder: Embedder, gldv2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An empty file, text, a truncated picture and an absent one are each told with a reason."""
+    """An empty file, text, a truncated picture and an absent one are each reported with a reason."""
     spoiled = spoil(gldv2 / "train", 4)
     manifest = build(Store(tmp_path / "s"), embedder, open_data(gldv2))
     assert (manifest.rows, manifest.unreadable, manifest.landmarks) == (8, 4, 2)
@@ -205,7 +205,7 @@ def test_batches_and_readers_do_not_change_the_gallery(
     assert content(slow) == content(fast)
 
 
-def test_a_second_build_at_once_is_told(embedder: Embedder, gldv2: Path, tmp_path: Path) -> None:
+def test_a_second_build_at_once_is_refused(embedder: Embedder, gldv2: Path, tmp_path: Path) -> None:
     """One writer at a time."""
     store = Store(tmp_path / "s")
     with store.writing(), pytest.raises(StoreBusyError):

@@ -1,4 +1,4 @@
-"""Shards that are there or not there, and true or not there."""
+"""Shards that are complete and current, or embedded again."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_shard_comes_back_as_it_was_written(listed: list[Photograph], tmp_path
         assert found.thumbnails == written[number].thumbnails
 
 
-def test_a_shard_of_changed_files_is_not_taken_up(listed: list[Photograph], tmp_path: Path) -> None:
+def test_a_shard_of_changed_files_is_not_used(listed: list[Photograph], tmp_path: Path) -> None:
     """A file that grew, one that vanished and one that appeared each void their shard."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     for number in range(2):
@@ -71,7 +71,7 @@ def test_a_shard_of_changed_files_is_not_taken_up(listed: list[Photograph], tmp_
     assert journal.read_current(0) is None
 
 
-def test_a_broken_shard_is_not_taken_up(listed: list[Photograph], tmp_path: Path) -> None:
+def test_a_broken_shard_is_not_used(listed: list[Photograph], tmp_path: Path) -> None:
     """Absent, truncated, or of other pictures: it is named, and embedded again."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     with pytest.raises(ArtifactMissingError):

@@ -157,7 +157,7 @@ def _pretend_bf16(store: Store) -> None:
     write_gallery_manifest(store.directory(), manifest.model_copy(update={"embedder": made}))
 
 
-def test_what_was_chosen_for_another_embedder_is_told_where_it_is_lost(
+def test_lost_choices_are_logged_when_the_embedder_changes(
     embedder: Embedder, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Old and new ranking and kind are named where they differ, and only there."""

@@ -1,4 +1,4 @@
-"""The figures of a gallery, and the warning that they may be too good."""
+"""The metrics of a gallery, and a warning where they are too good."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gallery(embedder: Embedder, gldv2: Path, tmp_path: Path) -> Gallery:
     return Gallery.open(tmp_path / "s", embedder_digest=embedder.digest)
 
 
-def test_figures_are_those_of_the_submission(
+def test_metrics_are_those_of_the_submission(
     gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
 ) -> None:
     """Judging answers and scoring the file that ``predict`` writes give the same.
@@ -35,23 +35,23 @@ def test_figures_are_those_of_the_submission(
     """
     solution = gldv2 / "recognition_solution_v2.1.csv"
     solution.write_text(solution.read_text().replace("bbb0,10,", "bbb0,,"))
-    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
     out = tmp_path / "o.csv"
     predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), out)
     truths = {query.id: query.landmark_ids for query in open_data(gldv2).queries()}
-    said = dict(line.split(",") for line in out.read_text().splitlines()[1:])
-    answers = [Prediction(name, *_parse(words)) for name, words in said.items()]
+    rows = dict(line.split(",") for line in out.read_text().splitlines()[1:])
+    answers = [Prediction(name, *_parse(words)) for name, words in rows.items()]
     known, unknown = (
         [answer.confidence for answer in answers if bool(truths[answer.query_id]) is shown]
         for shown in (True, False)
     )
-    assert figures.gap == pytest.approx(gap(answers, truths), abs=1e-6)
-    assert figures.top1 == top1_accuracy(answers, truths) == 1.0
-    assert figures.auroc == auroc(known, unknown)
-    assert 0 < figures.gap < 1
-    assert 0 < figures.auroc < 1
-    assert (figures.queries, figures.known, figures.unknown, figures.unreadable) == (4, 2, 2, 0)
-    assert (figures.build_id, figures.embedder) == (gallery.build_id, embedder.digest)
+    assert metrics.gap == pytest.approx(gap(answers, truths), abs=1e-6)
+    assert metrics.top1 == top1_accuracy(answers, truths) == 1.0
+    assert metrics.auroc == auroc(known, unknown)
+    assert 0 < metrics.gap < 1
+    assert 0 < metrics.auroc < 1
+    assert (metrics.queries, metrics.known, metrics.unknown, metrics.unreadable) == (4, 2, 2, 0)
+    assert (metrics.build_id, metrics.embedder) == (gallery.build_id, embedder.digest)
 
 
 def _parse(words: str) -> tuple[str, float]:
@@ -62,8 +62,8 @@ def _parse(words: str) -> tuple[str, float]:
 def test_unreadable_queries_abstain(gallery: Gallery, embedder: Embedder, gldv2: Path) -> None:
     """A known query that cannot be read is an answer missed."""
     (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(b"")
-    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
-    assert (figures.unreadable, figures.known, figures.top1) == (1, 3, pytest.approx(2 / 3))
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
+    assert (metrics.unreadable, metrics.known, metrics.top1) == (1, 3, pytest.approx(2 / 3))
 
 
 def test_queries_that_are_in_the_gallery_are_named(
@@ -75,30 +75,30 @@ def test_queries_that_are_in_the_gallery_are_named(
     Image.open(gldv2 / "train/1/2/0/120abc.jpg").save(again, "JPEG", quality=95)
     (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(original.read_bytes())
     (gldv2 / "test/b/b/b/bbb0.jpg").write_bytes(again.getvalue())
-    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
-    assert figures.same_content == 1
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
+    assert metrics.same_content == 1
     assert "aaa0 is the same file as 000abc" in caplog.text
-    assert figures.near_duplicates == 1
+    assert metrics.near_duplicates == 1
     assert "bbb0 is very near to 120abc" in caplog.text
 
 
-def test_one_sort_of_queries_leaves_the_other_figures_out(
+def test_one_kind_of_queries_leaves_the_other_metrics_out(
     gallery: Gallery, embedder: Embedder, gldv2: Path
 ) -> None:
     """Without pictures of no landmark there is no AUROC; without known ones, only nothing."""
     solution = gldv2 / "recognition_solution_v2.1.csv"
     solution.write_text("id,landmarks,Usage\naaa0,9,Public\n")
-    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
-    assert (figures.gap, figures.top1, figures.auroc) == (1.0, 1.0, None)
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
+    assert (metrics.gap, metrics.top1, metrics.auroc) == (1.0, 1.0, None)
     solution.write_text("id,landmarks,Usage\nddd0,,Public\n")
-    figures, _ = evaluate(gallery, embedder, open_data(gldv2))
-    assert (figures.gap, figures.top1, figures.auroc) == (None, None, None)
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
+    assert (metrics.gap, metrics.top1, metrics.auroc) == (None, None, None)
 
 
 def test_data_without_labeled_queries_is_refused(
     gallery: Gallery, embedder: Embedder, gldv2: Path
 ) -> None:
-    """There is nothing to judge by."""
+    """There is nothing to evaluate by."""
     (gldv2 / "recognition_solution_v2.1.csv").unlink()
     with pytest.raises(CatalogError, match="no labeled queries"):
         evaluate(gallery, embedder, open_data(gldv2))

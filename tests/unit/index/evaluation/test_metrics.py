@@ -1,4 +1,4 @@
-"""The official figures, against tables worked by hand and slow definitions."""
+"""The official metrics, against tables worked by hand and slow definitions."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_top1_counts_known_queries_only() -> None:
     ],
 )
 def test_faulty_answers_are_refused(answers: list[Prediction], words: str) -> None:
-    """A second, a stranger's or a nameless number would change the figure silently."""
+    """A second, a stranger's or a nameless number would change the metric silently."""
     with pytest.raises(ValueError, match=words):
         gap(answers, TRUTHS)
     with pytest.raises(ValueError, match=words):

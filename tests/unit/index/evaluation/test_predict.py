@@ -90,7 +90,7 @@ def test_an_answer_has_six_decimals() -> None:
     assert format_answer(None) == ""
 
 
-def test_another_precision_is_said(
+def test_another_precision_is_logged(
     gallery: Gallery,
     embedder_directory: Path,
     gldv2: Path,

@@ -82,7 +82,7 @@ def test_only_the_gallerys_embedder_can_add(store: Store, data: Path, tmp_path: 
         add(store, other, open_data(data))
 
 
-def test_unreadable_pictures_are_told_once(
+def test_unreadable_pictures_are_reported_once(
     store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
 ) -> None:
     """Those of the gallery and those of what is added stand in one report."""

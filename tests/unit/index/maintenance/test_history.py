@@ -1,4 +1,4 @@
-"""Builds are listed, gone back to, deleted and proved."""
+"""Builds are listed, rolled back to, deleted and verified."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_builds_are_listed_oldest_first(store: Store) -> None:
     assert list_builds(Store(store.path / "absent")) == []
 
 
-def test_going_back_goes_one_build_at_a_time(store: Store) -> None:
+def test_rollback_goes_one_build_at_a_time(store: Store) -> None:
     """To the newest that is older, until there is none; and forward again by name."""
     names = store.build_ids()
     assert roll_back(store).build_id == names[1] == store.current()
@@ -76,7 +76,7 @@ def test_going_back_goes_one_build_at_a_time(store: Store) -> None:
         roll_back(store, "never")
 
 
-def test_a_damaged_build_is_not_gone_back_to(store: Store) -> None:
+def test_a_damaged_build_is_not_rolled_back_to(store: Store) -> None:
     """Every byte is read first, and the published build stays."""
     names = store.build_ids()
     damage(store.directory(names[1]) / VECTORS)
@@ -109,7 +109,7 @@ def test_abandoned_work_is_deleted_and_recent_work_is_not(store: Store) -> None:
 
 
 def test_every_change_is_made_by_one_writer(store: Store) -> None:
-    """A second one is told."""
+    """A second one is refused."""
     with store.writing():
         for change in (roll_back, clean, lambda s: remove(s, landmarks=["landmark-0"])):
             with pytest.raises(StoreBusyError):
@@ -123,27 +123,27 @@ def test_build_ids_ascend_within_a_second(store: Store) -> None:
     assert store.new_build_id() > names[-1]
 
 
-def test_a_whole_build_is_proved(store: Store, embedder: Embedder) -> None:
+def test_a_whole_build_is_verified(store: Store, embedder: Embedder) -> None:
     """Files, rows, and a sample embedded again; removed rows are not looked at."""
-    proved = verify(store, embedder, sample=5)
-    assert (proved.rows, proved.removed, proved.files) == (12, 1, 5)
-    assert (proved.sample, proved.changed) == (5, 0)
-    assert proved.worst_cosine is not None
-    assert proved.worst_cosine > 0.999
+    verified = verify(store, embedder, sample=5)
+    assert (verified.rows, verified.removed, verified.files) == (12, 1, 5)
+    assert (verified.sample, verified.changed) == (5, 0)
+    assert verified.worst_cosine is not None
+    assert verified.worst_cosine > 0.999
     everything = verify(store, embedder, sample=100)
     assert everything.sample == 11
     assert verify(store).worst_cosine is None
     assert verify(store, build_id=store.build_ids()[0]).rows == 8
 
 
-def test_changed_pictures_are_counted_not_judged(
+def test_changed_pictures_are_counted_not_refused(
     store: Store, embedder: Embedder, tmp_path: Path
 ) -> None:
     """They are a rebuild's business."""
     (tmp_path / "data/landmark-0/picture-0-1.jpg").write_bytes(view_bytes(0, 50))
     (tmp_path / "data/landmark-0/picture-0-2.jpg").unlink()
-    proved = verify(store, embedder)
-    assert (proved.sample, proved.changed) == (9, 2)
+    verified = verify(store, embedder)
+    assert (verified.sample, verified.changed) == (9, 2)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_vectors_of_other_pictures_are_found(
         verify(store, embedder)
 
 
-def test_an_empty_store_cannot_be_proved_or_gone_back_in(tmp_path: Path) -> None:
+def test_an_empty_store_cannot_be_verified_or_rolled_back(tmp_path: Path) -> None:
     """There is nothing published."""
     for ask in (verify, roll_back):
         with pytest.raises(NoGalleryError):
