@@ -117,7 +117,7 @@ def spoil(directory: Path, count: int) -> list[str]:
 def test_unreadable_pictures_are_counted_named_and_skipped(
     embedder: Embedder, gldv2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An empty file, text, a truncated picture and an absent one are each reported with a reason."""
+    """Each has a reason: an empty file, text, a truncated picture, an absent one."""
     spoiled = spoil(gldv2 / "train", 4)
     manifest = build(Store(tmp_path / "s"), embedder, open_data(gldv2))
     assert (manifest.rows, manifest.unreadable, manifest.landmarks) == (8, 4, 2)
