@@ -18,7 +18,7 @@ import torch
 from embedder.embedder import GOLDEN_COSINE, Embedder
 from embedder.runtimes.devices import can_run_bf16
 from photographs import list_pictures
-from trainer.evaluation.validate import embed_photographs
+from trainer.evaluation.embed import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import load_recipe

@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 from tests.factories import photographs
 from tests.recipes import TINY, tiny_recipe
 from tests.torchrun import run, two_processes
-from trainer.evaluation.validate import embed_photographs
+from trainer.evaluation.embed import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import load_recipe

@@ -10,6 +10,7 @@ on the list that is written here uses the others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from embedder.runtimes.devices import can_run_bf16
 from photographs import Photograph, landmark_order, write_list
 from photographs.prepare.split import labeled
 from trainer.evaluation.denoise_page import CheckedPicture, write_page
-from trainer.evaluation.validate import embed_photographs
+from trainer.evaluation.embed import embed_photographs
 from trainer.model import run_folder
 from trainer.model.run_folder import TrainedNetwork
 from trainer.recipe import SoftmaxRecipe
@@ -179,16 +180,15 @@ def _describe(checked: Sequence[CheckedPicture]) -> dict[str, Any]:
     """Count the kept and dropped pictures; with precision and recall if truths are known."""
     before = {str(one.photograph.landmark_id) for one in checked}
     after = {str(one.photograph.landmark_id) for one in checked if one.kept}
-    edges = range(0, 180, BIN_DEGREES)
-    places = [min(int(one.angle_degrees) // BIN_DEGREES, len(edges) - 1) for one in checked]
-    counts = np.bincount(np.array(places, np.int64), minlength=len(edges)).tolist()
+    edges = range(0, 180 + BIN_DEGREES, BIN_DEGREES)
+    counts, _ = np.histogram([one.angle_degrees for one in checked], edges)
     described: dict[str, Any] = {
         "pictures": len(checked),
         "kept": sum(one.kept for one in checked),
         "dropped": sum(not one.kept for one in checked),
         "landmarks": len(before),
         "emptied": sorted(before - after, key=landmark_order),
-        "angles": {f"{e}-{e + BIN_DEGREES}": n for e, n in zip(edges, counts, strict=True)},
+        "angles": {f"{a}-{b}": int(n) for (a, b), n in zip(pairwise(edges), counts, strict=True)},
     }
     if any(one.truth is not None for one in checked):
         described |= _precision_recall(checked)

@@ -23,7 +23,7 @@ from index.ranking.ranking import Ranking, mean_of_largest, rank
 from index.search.faiss_search import nearest
 from index.search.neighbors import Neighbors
 from photographs import Photograph, landmark_order
-from trainer.evaluation.validate import embed_photographs
+from trainer.evaluation.embed import embed_photographs
 from trainer.heads.head import Head
 from trainer.model.inference_module import ViewEmbeddings, combine_views
 from trainer.model.network import EmbeddingNetwork
@@ -115,9 +115,7 @@ def measure_rules(
     if not searched or not any(query.landmark_id for query in readable):
         return None, whitening
     vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
-    names = sorted({str(photograph.landmark_id) for photograph in searched}, key=landmark_order)
-    codes = {landmark: code for code, landmark in enumerate(names)}
-    landmarks = np.array([codes[str(photograph.landmark_id)] for photograph in searched])
+    names, landmarks = _number_landmarks(searched)
     search = _Search(names, landmarks, readable, gallery_views, query_views, whitening, vote)
     neighbors = search.find_neighbors()
     answers = {"head": _answer_by_head(candidate, queries), **search.answer_by_rules(neighbors)}
@@ -233,6 +231,13 @@ class _HeadAnswers(nn.Module):
         with torch.autocast(pictures.device.type, enabled=False):
             scores = self.head.scores(embeddings, None)
         return torch.stack([best.float() for best in scores.max(dim=1)], dim=1)
+
+
+def _number_landmarks(photographs: Sequence[Photograph]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the landmarks of photographs in order, and the place of each photograph's: ``(n,)``."""
+    names = sorted({str(photograph.landmark_id) for photograph in photographs}, key=landmark_order)
+    codes = {landmark: code for code, landmark in enumerate(names)}
+    return names, np.array([codes[str(photograph.landmark_id)] for photograph in photographs])
 
 
 def _name(query: Photograph) -> str:

@@ -17,7 +17,7 @@ from embedder.manifest import GOLDEN, read_manifest
 from embedder.preprocess import read_file
 from embedder.runtimes.torch_export import load_network
 from photographs import Photograph
-from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
+from trainer.evaluation.embed import GOLDEN_CROPS, prepare_crops
 from trainer.export.artifact import Description
 from trainer.export.network import FinishedNetwork, publish_network
 from trainer.model.inference_module import InferenceModule

@@ -37,21 +37,18 @@ class DataWait:
     def measure(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches; the time between two of them counts as the network's work."""
         iterator = iter(batches)
-        while True:
-            asked = time.monotonic()
-            batch = next(iterator, None)
-            got = time.monotonic()
-            if batch is None:
-                break
+        started = time.monotonic()
+        while (batch := next(iterator, None)) is not None:
             if self._step_end is None:  # the first batch; on a CPU, every one
-                self._waited += got - asked
+                self._waited += time.monotonic() - started
             else:
                 self._gaps.append((self._step_end, _record_event()))
                 self._add_gaps(wait=False)
             yield batch
             if self._cuda:
                 self._step_end = _record_event()
-            self._total += time.monotonic() - asked
+            self._total += time.monotonic() - started
+            started = time.monotonic()
         self._add_gaps(wait=True)
 
     def seconds(self) -> dict[str, float]:

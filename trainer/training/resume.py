@@ -13,7 +13,7 @@ from embedder.artifacts.arrays import write_npz
 from embedder.errors import TrainingError
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
-from trainer.evaluation.validate import GOLDEN_CROPS, prepare_crops
+from trainer.evaluation.embed import GOLDEN_CROPS, prepare_crops
 from trainer.heads import make_head, set_class_counts
 from trainer.model import checkpoint, run_folder
 from trainer.model.checkpoint import Progress

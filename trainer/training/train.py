@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from trainer.training.allocator import out_of_memory_advice
 from trainer.training.batches import load_epoch, note_unreadable, share_batch
 from trainer.training.data_wait import DataWait, describe_wait
 from trainer.training.finalize import finalize
+from trainer.training.model_selection import validate_and_keep_best
 from trainer.training.resume import finish_epoch, finished_report, start_or_resume
 from trainer.training.run_setup import RunContext, set_up_run
 from trainer.training.scalars import Scalars
 from trainer.training.state import TrainingState
-from trainer.training.validation import validate_epoch
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,12 @@ def train(
     if resume and (report := processes.from_first(finished_report(context))):
         return report
     state = start_or_resume(context, weights, resume=resume)
-    with _open_scalars(context, state) as scalars:
+    with closing(_open_scalars(context, state)) as scalars:
         while (number := state.progress.stage) < len(recipe.stages):
             stage, started = recipe.stages[number], time.monotonic()
             with out_of_memory_advice(number, stage, context.last):
                 metrics = _train_epoch(context, state, stage, scalars)
-                metrics |= validate_epoch(context, state)
+                metrics |= validate_and_keep_best(context, state)
             metrics["seconds"] = round(time.monotonic() - started, 1)
             _record_epoch(state, metrics, scalars)
             finish_epoch(context, state, stage)

@@ -16,7 +16,7 @@ from tests.factories import photographs
 from tests.recipes import tiny_recipe
 from trainer.cli import main
 from trainer.evaluation.denoise import denoise, dominant_angles
-from trainer.evaluation.validate import embed_photographs
+from trainer.evaluation.embed import embed_photographs
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import load_recipe

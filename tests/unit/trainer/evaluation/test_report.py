@@ -25,9 +25,9 @@ from photographs import Photograph, open_data
 from photographs.prepare.split import stratified_split
 from tests.factories import photographs, picture, view_bytes
 from tests.recipes import tiny_recipe
+from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.report import write_report
 from trainer.evaluation.rule_ladder import Candidate, RuleLadder, measure_rules
-from trainer.evaluation.validate import embed_photographs
 from trainer.export.export import export
 from trainer.heads import make_head
 from trainer.model import checkpoint

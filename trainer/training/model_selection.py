@@ -1,4 +1,4 @@
-"""After each epoch: score the network by its validation pictures, and keep the best one."""
+"""Model selection: score the network of each epoch on validation pictures, keep the best."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
 
-def validate_epoch(context: RunContext, state: TrainingState) -> dict[str, Any]:
-    """Score the network of an epoch; save it if it is the best so far.
+def validate_and_keep_best(context: RunContext, state: TrainingState) -> dict[str, Any]:
+    """Score the network of an epoch, and save it if it is the best so far.
 
     What is scored and saved has its weights rounded for bfloat16, as it will be exported.
 
