@@ -1,4 +1,4 @@
-"""The smallest recipe that trains a real network, for tests of the whole laboratory."""
+"""The smallest recipe that trains a real network, for tests of the whole trainer."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 
 def two_processes(*module: str, plain: bool = False) -> list[str]:
-    """Write down the command that runs a module with arguments; a program if ``plain``."""
+    """Return the command that runs a module with arguments; a program if ``plain``."""
     ours = ["--no-python", *module] if plain else ["-m", *module]
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return [sys.executable, "-m", *launcher, *ours]

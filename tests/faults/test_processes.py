@@ -1,4 +1,4 @@
-"""Several processes train as one, stop as one, and are taken up again as one."""
+"""Several processes train as one, stop as one, and are resumed as one."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.slow
 
 
 def training(tmp_path: Path, out: str) -> list[str]:
-    """Write down a run: module and arguments."""
+    """Return module and arguments of a run."""
     recipe, data = str(tmp_path / "recipe.yaml"), str(tmp_path / "data")
     return ["trainer", "train", "--recipe", recipe, "--data", data, "--out", str(tmp_path / out)]
 
 
 def trained(tmp_path: Path, out: str, *more: str) -> list[str]:
-    """Write down the command of a run in two processes."""
+    """Return the command of a run in two processes."""
     return two_processes(*training(tmp_path, out), *more)
 
 
@@ -71,7 +71,7 @@ def calm_recipe(path: Path) -> Path:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Read what a run has learned."""
+    """Read the weights of a run."""
     tensors, _ = checkpoint.load(folder / "last.safetensors")
     return {n: t for n, t in tensors.items() if n.startswith(("network.", "head.", "averaged."))}
 
@@ -173,7 +173,7 @@ def test_a_process_that_disappears_stops_the_other(tmp_path: Path) -> None:
 def test_killed_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     """Killed in the middle of epochs and resumed by as many processes, every tensor is equal."""
     photographs(tmp_path / "data", landmarks=4, views=7)
-    tiny_recipe(tmp_path / "recipe.yaml")  # with drop-out: each process has its own chance
+    tiny_recipe(tmp_path / "recipe.yaml")  # with drop-out: each process has its own random numbers
     assert run(trained(tmp_path, "whole")).returncode == 0
     for stage, epoch, step in ((0, 0, 2), (0, 1, 3)):
         _kill_at(tmp_path, (stage, epoch, step))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def command(tmp_path: Path, out: Path, *more: str) -> list[str]:
-    """Write down the command of a run."""
+    """Return the command of a run."""
     recipe, data = str(tmp_path / "recipe.yaml"), str(tmp_path / "data")
     arguments = ["train", "--recipe", recipe, "--data", data, "--out", str(out), *more]
     return [sys.executable, "-m", "trainer", *arguments]

@@ -234,7 +234,7 @@ class _HeadAnswers(nn.Module):
 
 
 def _number_landmarks(photographs: Sequence[Photograph]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the landmarks of photographs in order, and the place of each photograph's: ``(n,)``."""
+    """Return the landmarks of photographs, and the place in them of each photograph's own."""
     names = sorted({str(photograph.landmark_id) for photograph in photographs}, key=landmark_order)
     codes = {landmark: code for code, landmark in enumerate(names)}
     return names, np.array([codes[str(photograph.landmark_id)] for photograph in photographs])

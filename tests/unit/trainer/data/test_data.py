@@ -88,7 +88,7 @@ def test_an_epoch_sees_every_picture_at_most_once() -> None:
 
 @pytest.mark.parametrize("recipe", [LIVELY, AugmentRecipe(flip=0)])
 def test_a_variation_follows_its_generator(recipe: AugmentRecipe) -> None:
-    """The same generator gives the same picture; the result has the asked size."""
+    """The same generator gives the same picture; the result has the size of the network's input."""
     target = Preprocess(side=48)
     images = [
         augment(picture(1, side=90), recipe, target, np.random.default_rng(seed))

@@ -127,7 +127,7 @@ def test_precision_and_recall_are_those_of_the_truth(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command judges what it dropped by a list of right labels; the page shows it."""
+    """The command compares what it dropped with a list of right labels; the page shows it."""
     run, angles, limit = placed
     ordered = sorted(angles, key=lambda name: angles[name])
     wrong = {ordered[2], *ordered[-2:]}  # one of those that are kept, two that are dropped
@@ -178,7 +178,7 @@ def test_a_run_without_finished_sub_centers_is_refused(
 
 
 def test_photographs_of_other_landmarks_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
-    """What the run never learned cannot be judged by it."""
+    """Landmarks that the run was not trained on have no sub-centers."""
     first, *others = open_data(data).gallery()
     stranger = Photograph(first.id, first.path, "elsewhere")
     with pytest.raises(ArtifactMismatchError, match="1 others, one of them elsewhere"):

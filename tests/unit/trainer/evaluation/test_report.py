@@ -1,4 +1,4 @@
-"""A finished run is judged as it will be served, and its report shows by what."""
+"""A finished run is measured as it will be served, and its report shows the mistakes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from trainer.training.train import train
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Photograph]:
-    """Draw photographs of four landmarks, three of them hard to tell from others."""
+    """Draw photographs of four landmarks, three of them hard to recognize."""
     folder = photographs(tmp_path_factory.mktemp("data"), landmarks=4, views=9)
     for view in range(0, 9, 2):
         (folder / "landmark-0" / f"picture-0-{view}.jpg").write_bytes(view_bytes(1, 50 + view))
@@ -95,34 +95,34 @@ def test_views_and_whitening_of_a_recipe_travel_in_the_embedder(
     assert rows @ rows.T == pytest.approx(embedder.embed(mirrored) @ rows.T, abs=1e-4)
 
 
-def test_the_ladder_judges_what_is_served(
+def test_the_ladder_measures_what_is_served(
     run: Path, exported: Path, pictures: list[Photograph], recipe: Recipe
 ) -> None:
     """The rung of the nearest picture is what the exported embedder gives."""
-    learned, kept_back = stratified_split(pictures, 0.3, seed=recipe.seed)
-    cosines = embed(exported, kept_back) @ embed(exported, learned).T
+    train_part, validation_part = stratified_split(pictures, 0.3, seed=recipe.seed)
+    cosines = embed(exported, validation_part) @ embed(exported, train_part).T
     nearest = cosines.argmax(axis=1)
     answers = [
-        Prediction(query.id, str(learned[row].landmark_id), float(cosines[place, row]))
-        for place, (query, row) in enumerate(zip(kept_back, nearest, strict=True))
+        Prediction(query.id, str(train_part[row].landmark_id), float(cosines[place, row]))
+        for place, (query, row) in enumerate(zip(validation_part, nearest, strict=True))
     ]
-    expected = gap(answers, {query.id: [str(query.landmark_id)] for query in kept_back})
+    expected = gap(answers, {query.id: [str(query.landmark_id)] for query in validation_part})
     report = json.loads((run / "report.json").read_text())
     rungs = {rung["ranking"]: rung for rung in report["ladder"]}
     assert list(rungs) == ["head", "top1, one view, not whitened", "top1", "vote"]
     assert rungs["top1"]["gap"] == pytest.approx(expected, abs=1e-6)
-    assert sum(group["queries"] for group in report["class_sizes"]) == len(kept_back)
+    assert sum(group["queries"] for group in report["class_sizes"]) == len(validation_part)
 
 
-def test_the_head_is_judged_by_its_nearest_sub_center(
+def test_the_head_answers_by_its_nearest_sub_center(
     run: Path, pictures: list[Photograph], recipe: Recipe
 ) -> None:
     """The rung of the head is what a plain product with its centers gives."""
-    _, kept_back = stratified_split(pictures, 0.3, seed=recipe.seed)
+    _, validation_part = stratified_split(pictures, 0.3, seed=recipe.seed)
     tensors, facts = checkpoint.load(run / "best.safetensors")
     network = EmbeddingNetwork(recipe.network).eval()
     network.load_state_dict(checkpoint.part(tensors, "network"))
-    asked, rows = embed_photographs(network, kept_back, recipe.embed, bf16=False)
+    asked, rows = embed_photographs(network, validation_part, recipe.embed, bf16=False)
     centers = torch.nn.functional.normalize(tensors["head.weight"]).numpy()
     best = (rows @ centers.T).argmax(axis=1) // 2
     right = [facts["landmarks"][n] == p.landmark_id for n, p in zip(best, asked, strict=True)]
@@ -158,7 +158,7 @@ def mixtures(folder: Path, first: int, number: int) -> list[Photograph]:
     return found
 
 
-def test_pictures_of_no_landmark_are_asked_and_penalize(tmp_path: Path) -> None:
+def test_distractors_are_queries_and_penalties(tmp_path: Path) -> None:
     """Every second one is a query without an answer; the others measure both penalties."""
     recipe = load_recipe(tiny_recipe(tmp_path / "tiny.yaml"))
     network = Coarse().eval()

@@ -1,4 +1,4 @@
-"""A network in training is judged by the served rule, with pictures of no landmark among them."""
+"""A network in training is scored by top1, with distractors among the queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PREPROCESS = Preprocess(side=48)
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingNetwork:
-    """Make a network that has learned nothing: like pictures still give like vectors."""
+    """Make an untrained network: like pictures still give like vectors."""
     torch.manual_seed(0)
     recipe = load_recipe(tiny_recipe(tmp_path_factory.mktemp("recipe") / "tiny.yaml"))
     return EmbeddingNetwork(recipe.network).eval()

@@ -41,7 +41,7 @@ def prepared(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def command(tmp_path: Path, recipe: Path, data: Path) -> list[str]:
-    """Write down the command of a compiled run."""
+    """Return the command of a compiled run."""
     given = ["--recipe", recipe, "--data", data, "--out", tmp_path / "run", "--set", "compile=true"]
     return [sys.executable, "-m", "trainer", "train", *map(str, given)]
 

@@ -1,4 +1,4 @@
-"""Several networks of one recipe are trained apart and exported as one."""
+"""The networks of a multi-seed recipe are trained apart and exported as one embedder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_one_embedder_joins_their_vectors(run: Path, tmp_path: Path) -> None:
     assert rows[0] == pytest.approx(np.concatenate(rows[1:]) / np.sqrt(2), abs=1e-5)
 
 
-def test_a_run_is_gone_on_with_where_it_stopped(
+def test_a_multi_seed_run_is_resumed_where_it_stopped(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
     """A network that is finished stays as it is, one that lacks is trained."""
@@ -115,7 +115,7 @@ def test_a_network_that_has_not_ended_is_not_exported(
         export_networks(half, tmp_path / "embedder")
 
 
-def test_a_finished_network_is_not_judged_again(
+def test_a_finished_network_is_not_measured_again(
     pictures: list[Photograph], recipe: Recipe, run: Path, tmp_path: Path
 ) -> None:
     """Its report is read, unless another recipe is to be reported."""
@@ -130,7 +130,7 @@ def test_a_finished_network_is_not_judged_again(
     assert again["networks"][0]["seconds"] != 12345.0
 
 
-def test_one_network_does_not_take_the_folder_of_several(
+def test_a_plain_run_does_not_take_the_folder_of_a_multi_seed_run(
     pictures: list[Photograph], recipe: Recipe, run: Path, tmp_path: Path
 ) -> None:
     """Neither alone nor by --resume; and several do not take the folder of one."""
@@ -145,7 +145,7 @@ def test_one_network_does_not_take_the_folder_of_several(
         train_networks(recipe, pictures, copy / "tiny-1")
 
 
-def test_a_run_that_never_learned_takes_no_folder(
+def test_a_run_without_a_checkpoint_takes_no_folder(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
     """A mended recipe may use the folder where the faulty one was refused."""

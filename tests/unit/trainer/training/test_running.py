@@ -1,4 +1,4 @@
-"""What surrounds the steps: clocks, curves, memory, chance, numbers that are none."""
+"""What surrounds the steps: data wait, event files, memory, random numbers, non-finite numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recipe(tmp_path: Path) -> Recipe:
     return found.model_copy(update={"stages": (short,)})
 
 
-def test_waiting_for_batches_is_told_from_working() -> None:
+def test_data_wait_is_measured_apart_from_computing() -> None:
     """Time in the loader and time between batches are measured apart."""
 
     def slow() -> Iterator[int]:
@@ -194,7 +194,7 @@ def test_workers_change_nothing(pictures: list[Photograph], recipe: Recipe, tmp_
         assert [key for key in found[0] if not found[0][key].equal(other[key])] == []
 
 
-def test_how_the_work_is_done_may_change_when_a_run_is_taken_up(
+def test_settings_that_do_not_decide_the_outcome_may_change_on_resume(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
     """Parts, workers, logs do not make another run of it; the run's recipe tells the new ones."""

@@ -1,4 +1,4 @@
-"""Stages learn from lists of their own."""
+"""Stages train on lists of their own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_another_class_set_begins_with_a_new_head(
     assert facts["updates"] > tensors["optimizer.0.step"].item() > 0
 
 
-def test_no_stage_learns_what_is_kept_back(
+def test_no_stage_trains_on_validation_pictures(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
     """The pictures that the best network is chosen by are taken out of every list."""
@@ -74,7 +74,7 @@ def test_the_same_landmarks_keep_head_and_optimizer(
     assert margins[1:].tolist() == pytest.approx([0.05] * 4)
 
 
-def test_recounting_leaves_what_a_head_has_learned(recipe: Recipe) -> None:
+def test_new_class_counts_leave_the_centers_of_a_head(recipe: Recipe) -> None:
     """Margins and weights are those of the new counts, the centers stay."""
     weighted = recipe.head.model_copy(update={"class_weights": "rarity"})
     head = make_head(weighted, 8, np.array([5, 5, 5]))

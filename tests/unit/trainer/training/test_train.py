@@ -1,4 +1,4 @@
-"""A run learns, chooses by the served rule, and refuses what it cannot do."""
+"""A run trains, selects its best network by top1, and refuses what it cannot do."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_resuming_a_finished_run_changes_nothing(run: Path, pictures: list[Photo
 def test_one_landmark_is_too_few(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
-    """There must be something to tell apart."""
+    """A classifier needs two classes."""
     alone = [p for p in pictures if p.landmark_id == pictures[0].landmark_id]
     with pytest.raises(TrainingError, match="7 photographs of 1 landmarks"):
         train(recipe, alone, tmp_path / "run")
@@ -266,7 +266,7 @@ def _change(embedder: Path, name: str, ranking: dict[str, JsonValue]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("validation", "learned", "kept_back"),
+    ("validation", "train_size", "validation_size"),
     [
         ({"kind": "folds", "folds": 7, "fold": 1, "every": 2}, 24, 2),
         ({"kind": "counts", "learned": 16, "kept_back": 6, "tested": 4}, 16, 6),
@@ -276,10 +276,10 @@ def test_a_run_splits_as_its_recipe_says(
     pictures: list[Photograph],
     tmp_path: Path,
     validation: dict[str, Any],
-    learned: int,
-    kept_back: int,
+    train_size: int,
+    validation_size: int,
 ) -> None:
-    """Folds and counts reach the run; a tested part is judged once and reported."""
+    """Folds and counts reach the run; a test part is measured once and reported."""
     content = yaml.safe_load(tiny_recipe(tmp_path / "tiny.yaml").read_text())
     content["data"]["validation"] = validation
     content["head"] = {"kind": "softmax"}
@@ -287,15 +287,15 @@ def test_a_run_splits_as_its_recipe_says(
     content["stages"] = [{**content["stages"][0], "epochs": 1, "schedule": {"kind": "constant"}}]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
     report = train(load_recipe(tmp_path / "mine.yaml"), pictures, tmp_path / "run")
-    assert (report["pictures"], report["kept_back"]) == (learned, kept_back)
+    assert (report["pictures"], report["kept_back"]) == (train_size, validation_size)
     assert report.get("tested") == validation.get("tested")
     assert ("test_gap" in report) is (validation["kind"] == "counts")
 
 
-def test_distractors_are_asked_at_validation(
+def test_distractors_are_queries_in_validation(
     pictures: list[Photograph], recipe: Recipe, tmp_path: Path
 ) -> None:
-    """The report tells how well pictures of no landmark are told apart; they must be there."""
+    """The report holds the AUROC of pictures of no landmark; a missing folder is refused."""
     folder = tmp_path / "distractors"
     folder.mkdir()
     for number in range(3):
