@@ -1,4 +1,4 @@
-"""Batches of training pictures: augmentation, loading, order.
+"""Batches of training pictures: order, augmentation, loading.
 
 It knows nothing of networks.
 """

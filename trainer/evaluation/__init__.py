@@ -1,4 +1,4 @@
-"""Judge networks by the rules that galleries serve; find labels that look wrong.
+"""Embed photographs and measure networks by the rules of galleries; find wrong labels.
 
-It changes no weight.
+It changes no weights.
 """

@@ -1,4 +1,4 @@
-"""The training loop and all that it needs: step, state, schedule, run folder.
+"""The training loop and what it needs: run setup, batches, gradient step, state, model selection.
 
-It knows nothing of artifacts.
+It knows nothing of embedder artifacts.
 """

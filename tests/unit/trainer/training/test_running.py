@@ -148,7 +148,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
-def test_a_run_without_out_of_memory_advice_says_what_to_do(
+def test_a_run_without_enough_memory_says_what_to_do(
     pictures: list[Photograph], tmp_path: Path
 ) -> None:
     """A process that gets too little memory ends by exit code 7 and names the way on."""
