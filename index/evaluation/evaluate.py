@@ -17,19 +17,11 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch
-from index.evaluation.duplicates import count_duplicates
-from index.evaluation.metrics import (
-    DEPTH,
-    Prediction,
-    auroc,
-    gap,
-    group_by_size,
-    mean_average_precision_at_100,
-    top1_accuracy,
-)
+from index.evaluation import metrics
 from index.evaluation.queries import (
     AnsweredQueries,
     answer_in_blocks,
+    count_duplicates,
     embed_queries,
     to_prediction,
 )
@@ -121,7 +113,7 @@ class Evaluation:
         unreadable: Those that could not be read, and so have no answer.
         same_content: Those whose file is, byte for byte, one of the gallery.
         near_duplicates: Others that are nearly a picture of the gallery; see
-            :mod:`index.evaluation.duplicates`.
+            :data:`index.evaluation.queries.NEAR_DUPLICATE_COSINE`.
         ladder: The metrics of each ranking that the gallery allows, its own first.
         class_sizes: The known queries by the size of their landmark; without those whose
             landmark is not in the gallery.
@@ -185,7 +177,7 @@ def evaluate(
         [queries[place] for place in readable],
         [batch.pictures[place] for place in readable],
         vectors,
-        answer_in_blocks(partial(recognize, gallery, k=DEPTH), vectors),
+        answer_in_blocks(partial(recognize, gallery, k=metrics.DEPTH), vectors),
     )
     truths = {query.id: query.landmark_ids for query in queries}
     same, near = count_duplicates(gallery, answered)
@@ -233,7 +225,7 @@ def rankings(gallery: Gallery) -> dict[str, Ranking]:
 
 def _predictions(
     gallery: Gallery, answered: AnsweredQueries, answers: Sequence[Recognition]
-) -> list[Prediction]:
+) -> list[metrics.Prediction]:
     pairs = zip(answered.queries, answers, strict=True)
     return [to_prediction(gallery, query.id, answer) for query, answer in pairs]
 
@@ -247,17 +239,17 @@ def _ladder(
 
 
 def _ranking_metrics(
-    ranking: str, predictions: Sequence[Prediction], truths: _Truths
+    ranking: str, predictions: Sequence[metrics.Prediction], truths: _Truths
 ) -> RankingMetrics:
     known = [p for p in predictions if truths[p.query_id]]
     unknown = [p.confidence for p in predictions if not truths[p.query_id]]
     landmarks = {query: shown for query, shown in truths.items() if shown}
     return RankingMetrics(
         ranking=ranking,
-        gap=gap(predictions, truths) if landmarks else None,
-        landmark_only_gap=gap(known, landmarks) if landmarks else None,
-        top1=top1_accuracy(predictions, truths) if landmarks else None,
-        auroc=auroc([p.confidence for p in known], unknown) if known and unknown else None,
+        gap=metrics.gap(predictions, truths) if landmarks else None,
+        landmark_only_gap=metrics.gap(known, landmarks) if landmarks else None,
+        top1=metrics.top1_accuracy(predictions, truths) if landmarks else None,
+        auroc=metrics.auroc([p.confidence for p in known], unknown) if known and unknown else None,
     )
 
 
@@ -279,17 +271,17 @@ def _map100(answered: AnsweredQueries, truths: _Truths, rows: Mapping[str, range
         for query, answer in zip(answered.queries, answered.answers, strict=True)
         if query.id in relevant
     }
-    return mean_average_precision_at_100(retrieved, relevant) if relevant else None
+    return metrics.mean_average_precision_at_100(retrieved, relevant) if relevant else None
 
 
 def _class_sizes(
-    predictions: Sequence[Prediction], truths: _Truths, rows: Mapping[str, range]
+    predictions: Sequence[metrics.Prediction], truths: _Truths, rows: Mapping[str, range]
 ) -> Iterator[ClassSizeMetrics]:
     sizes = {landmark: len(own) for landmark, own in rows.items()}
-    for least, asked in group_by_size(truths, sizes, CLASS_SIZES).items():
+    for least, asked in metrics.group_by_size(truths, sizes, CLASS_SIZES).items():
         if asked:
             given = [p for p in predictions if p.query_id in asked]
-            top1, group_gap = top1_accuracy(given, asked), gap(given, asked)
+            top1, group_gap = metrics.top1_accuracy(given, asked), metrics.gap(given, asked)
             yield ClassSizeMetrics(least, len(asked), top1, group_gap)
 
 

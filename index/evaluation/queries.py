@@ -1,4 +1,4 @@
-"""Queries of a gallery: embedded in batches, and answered by its ranking.
+"""Queries of a gallery: embed them, answer them, and find those that the gallery contains.
 
 The ranking is the served one, :mod:`index.gallery.recognize`.
 """
@@ -18,6 +18,12 @@ from index.evaluation.metrics import Prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition
 from photographs import Photograph, Query
+
+NEAR_DUPLICATE_COSINE = 0.99
+"""A query this near to a picture of the gallery is probably that picture, encoded again."""
+
+_NAMED = 5
+"""How many duplicates of each kind the log names."""
 
 _BLOCK_QUERIES = 256
 
@@ -89,3 +95,29 @@ def answer_in_blocks(
 def to_prediction(gallery: Gallery, query_id: str, answer: Recognition) -> Prediction:
     """Name the landmark of an answer by its id."""
     return Prediction(query_id, gallery.catalog.landmark_id(answer.landmark), answer.confidence)
+
+
+def count_duplicates(gallery: Gallery, answered: AnsweredQueries) -> tuple[int, int]:
+    """Count the queries that are in the gallery, and name some of them in the log.
+
+    Returns:
+        How many are byte for byte a file of the gallery, and how many others have a cosine of
+        at least :data:`NEAR_DUPLICATE_COSINE` to one of its pictures.
+    """
+    catalog = gallery.catalog
+    found = catalog.rows_of_content({picture.sha256 for picture in answered.pictures}).tolist()
+    row_of = {catalog.row(row).sha256: row for row in reversed(found)}
+    same, near = list[str](), list[str]()
+    for query, picture, answer in zip(
+        answered.queries, answered.pictures, answered.answers, strict=True
+    ):
+        nearest = int(answer.similarities.argmax())
+        if (row := row_of.get(picture.sha256)) is not None:
+            same.append(f"{query.id} is the same file as {catalog.picture_id(row)}")
+        elif answer.similarities[nearest] >= NEAR_DUPLICATE_COSINE:
+            row = int(answer.rows[nearest])
+            near.append(f"{query.id} is very near to {catalog.picture_id(row)}")
+    for duplicates in filter(None, (same, near)):
+        named = ", ".join(duplicates[:_NAMED]) + (", …" if len(duplicates) > _NAMED else "")
+        _log.warning("%d queries seem to be in the gallery: %s", len(duplicates), named)
+    return len(same), len(near)
