@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from index.evaluation.metrics import Prediction, auroc, gap, group_by_size, top1_accuracy
+from index.evaluation.metrics import Prediction, group_by_size, top1_accuracy
 from index.ranking.ranking import Ranking, mean_of_largest, rank
 from index.search.faiss_search import nearest
 from index.search.neighbors import Neighbors
 from photographs import Photograph, landmark_order
 from trainer.evaluation.embed import embed_photographs
+from trainer.evaluation.validate import measure_answers
 from trainer.heads.head import Head
 from trainer.model.inference_module import ViewEmbeddings, combine_views
 from trainer.model.network import EmbeddingNetwork
@@ -263,12 +264,9 @@ def _answer_by_head(candidate: Candidate, queries: Sequence[Photograph]) -> list
 def _metrics(
     answers: Sequence[Prediction], truths: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
-    metrics = {"gap": gap(answers, truths), "top1": top1_accuracy(answers, truths)}
-    unknown = [answer.confidence for answer in answers if not truths[answer.query_id]]
-    if unknown:
-        known = [answer.confidence for answer in answers if truths[answer.query_id]]
-        metrics["auroc"] = auroc(known, unknown)
-    return metrics
+    found = measure_answers(answers, truths)
+    metrics = {"gap": found.gap, "top1": top1_accuracy(answers, truths)}
+    return metrics if found.auroc is None else {**metrics, "auroc": found.auroc}
 
 
 def _by_class_size(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +62,23 @@ def top1_metrics(
     truths = {query.id: [str(query.landmark_id)] for query in queries}
     answers = _answer([query.id for query in known], landmarks, rows, vectors)
     unknown, vectors = embed_photographs(network, distractors, preprocess, bf16=bf16)
-    if not unknown:
-        return Metrics(gap(answers, truths), None)
-    names = [f"distractor {number}" for number in range(len(unknown))]
-    wrong = _answer(names, landmarks, rows, vectors)
-    separation = auroc([a.confidence for a in answers], [a.confidence for a in wrong])
-    return Metrics(gap([*answers, *wrong], truths | {name: [] for name in names}), separation)
+    if unknown:
+        names = [f"distractor {number}" for number in range(len(unknown))]
+        answers += _answer(names, landmarks, rows, vectors)
+        truths |= {name: [] for name in names}
+    return measure_answers(answers, truths)
+
+
+def measure_answers(answers: Sequence[Prediction], truths: Mapping[str, Sequence[str]]) -> Metrics:
+    """Compute the metrics of answers.
+
+    Args:
+        answers: At most one to each query.
+        truths: By query id, its landmark; empty for a distractor.
+    """
+    known = [answer.confidence for answer in answers if truths[answer.query_id]]
+    unknown = [answer.confidence for answer in answers if not truths[answer.query_id]]
+    return Metrics(gap(answers, truths), auroc(known, unknown) if unknown else None)
 
 
 def _answer(

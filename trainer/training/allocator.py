@@ -51,10 +51,9 @@ def out_of_memory_advice(number: int, stage: StageRecipe, last: Path) -> Iterato
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(_advice(number, stage, last)) from error
-    except RuntimeError as error:
-        if any(part in str(error) for part in _OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:  # torch's error is a RuntimeError
+        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if lacking or any(part in str(error) for part in _OUT_OF_MEMORY):
             raise TrainingError(_advice(number, stage, last)) from error
         raise
 

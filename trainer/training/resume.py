@@ -31,15 +31,14 @@ def finished_report(context: RunContext) -> dict[str, Any] | None:
 
     Measuring it again would take minutes, and pays only where the recipe asks for something new.
     """
-    files = (run_folder.REPORT, run_folder.RECIPE, run_folder.LAST)
-    if not all((context.out / name).is_file() for name in files):
+    out, files = context.out, (run_folder.REPORT, run_folder.RECIPE, run_folder.LAST)
+    if not all((out / name).is_file() for name in files):
         return None
-    facts = checkpoint.load_facts(context.last)
-    finished = facts["progress"]["stage"] == len(context.training_sets)
-    same = (
-        facts["recipe"] == context.digest and run_folder.read_recipe(context.out) == context.recipe
-    )
-    return run_folder.read_report(context.out) if finished and same else None
+    same_inputs = checkpoint.load_facts(context.last)["recipe"] == context.digest
+    same_recipe = run_folder.read_recipe(out) == context.recipe
+    if not (same_inputs and same_recipe and run_folder.is_finished(out)):
+        return None
+    return run_folder.read_report(out)
 
 
 def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) -> TrainingState:
