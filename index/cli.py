@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedder.embedder import Embedder
     from index.building.embedder_choice import EmbedderChoice
     from index.building.extras import DistractorSet
+    from index.building.pipeline import PipelineOptions
     from index.building.recipe import BuildRecipe
     from index.gallery.gallery import Gallery
     from index.gallery.manifest import GalleryManifest
@@ -478,11 +479,16 @@ def _recipe(asked: argparse.Namespace) -> BuildRecipe:
     return BuildRecipe(
         asked.list,
         asked.max_unreadable,
-        asked.batch_size,
-        asked.threads,
+        _pipeline(asked),
         kind=asked.kind,
         min_recall=asked.min_recall,
     )
+
+
+def _pipeline(asked: argparse.Namespace) -> PipelineOptions:
+    from index.building.pipeline import PipelineOptions
+
+    return PipelineOptions(asked.batch_size, asked.threads)
 
 
 def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
@@ -547,9 +553,7 @@ def _distractors(
     if asked.distractors == OWN:
         return OWN
     source = Path(asked.distractors)
-    return DistractorSet.embed(
-        source, embedder, batch_pictures=asked.batch_size, readers=asked.threads
-    )
+    return DistractorSet.embed(source, embedder, _pipeline(asked))
 
 
 def _predict(asked: argparse.Namespace) -> dict[str, object]:
@@ -563,8 +567,7 @@ def _predict(asked: argparse.Namespace) -> dict[str, object]:
             embedder,
             pictures,
             asked.out,
-            batch_pictures=asked.batch_size,
-            readers=asked.threads,
+            _pipeline(asked),
         )
         return {
             "submission": str(written.path),
@@ -588,8 +591,7 @@ def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
             gallery,
             embedder,
             data,
-            batch_pictures=asked.batch_size,
-            readers=asked.threads,
+            _pipeline(asked),
         )
         if asked.report is not None:
             write_report(asked.report, gallery, evaluation, answered)
@@ -607,9 +609,8 @@ def _calibrate(asked: argparse.Namespace) -> dict[str, object]:
             Store(asked.store),
             embedder,
             data,
+            _pipeline(asked),
             precision_target=asked.precision_target,
-            batch_pictures=asked.batch_size,
-            readers=asked.threads,
         )
     shown = {"build_id", "ranking", "calibration"}
     return manifest.model_dump(mode="json", include=shown)

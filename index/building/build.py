@@ -136,7 +136,7 @@ def _complete_journal(
         _log.info("%d of %d pictures were embedded before; resuming", total - left, total)
     if not missing:
         return
-    times = StageTimes(reader_count(recipe.readers))
+    times = StageTimes(reader_count(recipe.pipeline.readers))
     with (
         embedder.open() as opened,
         progress_bar(total, done=total - left, what="embed") as bar,
@@ -170,12 +170,12 @@ def _embed_shards(
     times: StageTimes,
 ) -> Iterator[tuple[int, Shard]]:
     """Embed shards one after the other; no batch spans two of them."""
-    size = recipe.batch_pictures
+    size = recipe.pipeline.batch_pictures
     paths = ([photograph.path for photograph in journal.shard_photographs(n)] for n in numbers)
     embedded = embed_files(
         (batch for shard in paths for batch in cut(shard, size)),
         embedder,
-        readers=recipe.readers,
+        readers=recipe.pipeline.readers,
         known=None if gallery is None else _vectors_by_content(gallery),
         times=times,
         thumbnail_side=recipe.thumbnail_side or 0,

@@ -22,7 +22,12 @@ from embedder.artifacts.files import FileRecord, record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import EmbedderManifest
-from index.building.pipeline import BATCH_PICTURES, embed_paths
+from index.building.pipeline import (
+    DEFAULT_OPTIONS,
+    EmbeddedBatch,
+    PipelineOptions,
+    embed_paths,
+)
 from index.gallery.distractors import (
     DISTRACTORS,
     MOST_LANDMARKS,
@@ -77,33 +82,21 @@ class DistractorSet:
 
     @classmethod
     def embed(
-        cls,
-        source: Path,
-        embedder: Embedder,
-        *,
-        batch_pictures: int = BATCH_PICTURES,
-        readers: int = 0,
+        cls, source: Path, embedder: Embedder, options: PipelineOptions = DEFAULT_OPTIONS
     ) -> DistractorSet:
         """Embed the pictures of a folder or a list.
 
         Args:
             source: The folder or list.
             embedder: That of the gallery.
-            batch_pictures: Pictures per batch of the network.
-            readers: Threads that read and decode; 0 for one per core.
+            options: Batch size and threads.
 
         Raises:
             CatalogError: There are none, or none can be read.
         """
         paths = [picture.path for picture in list_pictures(source)]
-        batches = embed_paths(
-            paths,
-            embedder,
-            what="embed distractors",
-            batch_pictures=batch_pictures,
-            readers=readers,
-        )
-        vectors = np.concatenate([batch.vectors[batch.usable()] for batch in batches])
+        batch = EmbeddedBatch.join(embed_paths(paths, embedder, "embed distractors", options))
+        vectors = batch.vectors[batch.usable()]
         if not len(vectors):
             raise CatalogError(source, "none of its pictures can be read")
         if skipped := len(paths) - len(vectors):

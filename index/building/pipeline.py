@@ -32,6 +32,22 @@ BATCH_PICTURES = 16
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""
 
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """Options of everything that embeds pictures.
+
+    Attributes:
+        batch_pictures: Pictures per batch of the network.
+        readers: Threads that read and decode; 0 for one per core.
+    """
+
+    batch_pictures: int = BATCH_PICTURES
+    readers: int = 0
+
+
+DEFAULT_OPTIONS = PipelineOptions()
+
 KnownVectors = Callable[[bytes], NDArray[np.float32] | None]
 """Looks up the vector of a content that was embedded before, by its SHA-256."""
 
@@ -128,10 +144,8 @@ def embed_files(
 def embed_paths(
     paths: Sequence[Path],
     embedder: Embedder,
-    *,
     what: str,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
+    options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> Iterator[EmbeddedBatch]:
     """Embed files in batches, in order, with a progress bar on stderr.
 
@@ -139,11 +153,11 @@ def embed_paths(
         paths: The files.
         embedder: Embeds them.
         what: Title of the progress bar.
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
+        options: Batch size and threads.
     """
     with progress_bar(len(paths), what=what) as bar:
-        for batch in embed_files(cut(paths, batch_pictures), embedder, readers=readers):
+        batches = cut(paths, options.batch_pictures)
+        for batch in embed_files(batches, embedder, readers=options.readers):
             yield batch
             bar.update(len(batch.pictures))
 

@@ -80,7 +80,9 @@ def rebuild(
         elif recipe.thumbnail_side not in (0, published.thumbnail_side):
             plan = RowPlan.read_all(sources, gallery)
         else:
-            plan = plan_changes(gallery, sources, by_content=by_content, readers=recipe.readers)
+            plan = plan_changes(
+                gallery, sources, by_content=by_content, readers=recipe.pipeline.readers
+            )
         return write_gallery(store, plan, lazy, recipe)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from index.building.extras import Extras
-from index.building.pipeline import BATCH_PICTURES
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 
 _MAX_UNREADABLE, _FEW_PICTURES = 0.01, 5
 
@@ -19,8 +19,7 @@ class BuildRecipe:
             :meth:`photographs.PhotographSet.default_list`.
         max_unreadable: Share of pictures that may be unreadable, in [0, 1]; by default 0.01,
             or five pictures if that is more.
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
+        pipeline: Batch size and threads.
         extras: Ranking, distractors and calibration; by default those of the gallery that is
             rebuilt, or the ranking that the embedder advises.
         kind: Kind of gallery, as :func:`index.search.kinds.resolve` takes it; by default the
@@ -32,8 +31,7 @@ class BuildRecipe:
 
     list_name: str | None = None
     max_unreadable: float | None = None
-    batch_pictures: int = BATCH_PICTURES
-    readers: int = 0
+    pipeline: PipelineOptions = DEFAULT_OPTIONS
     extras: Extras | None = None
     kind: str | None = None
     min_recall: float | None = None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
-from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch
+from index.building.pipeline import DEFAULT_OPTIONS, EmbeddedBatch, PipelineOptions
 from index.building.publish import republish
 from index.evaluation.queries import embed_queries
 from index.gallery.gallery import Gallery
@@ -61,10 +61,9 @@ def calibrate(
     store: Store,
     embedder: Embedder,
     data: PhotographSet,
+    options: PipelineOptions = DEFAULT_OPTIONS,
     *,
     precision_target: float = PRECISION_TARGET,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
 ) -> GalleryManifest:
     """Calibrate the published gallery by labeled queries and publish the result.
 
@@ -76,9 +75,8 @@ def calibrate(
         store: Holds the gallery.
         embedder: The one that made it.
         data: Holds the queries, some of which show no landmark.
+        options: Batch size and threads.
         precision_target: Share of correct answers above the threshold, in (0, 1).
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
 
     Returns:
         The manifest of the published gallery.
@@ -95,11 +93,7 @@ def calibrate(
         store.writing(),
         closing(Gallery.open(store.path, embedder_digest=embedder.digest)) as gallery,
     ):
-        batch = EmbeddedBatch.join(
-            embed_queries(
-                gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers
-            )
-        )
+        batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
         places = _not_in_gallery(gallery, batch)
         if len(places) < _FEWEST:
             raise CatalogError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
-from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch
+from index.building.pipeline import DEFAULT_OPTIONS, EmbeddedBatch, PipelineOptions
 from index.evaluation import metrics
 from index.evaluation.queries import (
     AnsweredQueries,
@@ -144,9 +144,7 @@ def evaluate(
     gallery: Gallery,
     embedder: Embedder,
     data: PhotographSet,
-    *,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
+    options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> tuple[Evaluation, AnsweredQueries]:
     """Answer the labeled queries of a data folder and compute metrics.
 
@@ -157,8 +155,7 @@ def evaluate(
         gallery: Searched.
         embedder: The one that made the gallery.
         data: Holds the queries and their truths.
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
+        options: Batch size and threads.
 
     Returns:
         The metrics, and the answers that they were computed from.
@@ -169,9 +166,7 @@ def evaluate(
     queries = data.queries()
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
-    batch = EmbeddedBatch.join(
-        embed_queries(gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers)
-    )
+    batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
     readable, vectors = batch.usable(), batch.vectors[batch.usable()]
     answered = AnsweredQueries(
         [queries[place] for place in readable],

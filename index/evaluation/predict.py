@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
-from index.building.pipeline import BATCH_PICTURES
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.unreadable import ReportLine, write_report
 from index.evaluation.metrics import Prediction
 from index.evaluation.queries import embed_queries, to_prediction
@@ -49,9 +49,7 @@ def predict(
     embedder: Embedder,
     queries: Sequence[Photograph],
     out: Path,
-    *,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
+    options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> Submission:
     """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
 
@@ -64,8 +62,7 @@ def predict(
         embedder: The one that made the gallery.
         queries: Of distinct ids.
         out: The file to write; its folder is created.
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
+        options: Batch size and threads.
 
     Raises:
         CatalogError: Two queries have the same id, or ``out`` is a folder.
@@ -75,12 +72,9 @@ def predict(
         raise CatalogError(out, "it is a folder; name a file for the answers")
     out.parent.mkdir(parents=True, exist_ok=True)
     rows, faults = [], []
-    batches = embed_queries(
-        gallery, embedder, queries, batch_pictures=batch_pictures, readers=readers
-    )
     answered = (
         pair
-        for batch in batches
+        for batch in embed_queries(gallery, embedder, queries, options)
         for pair in zip(batch.pictures, recognize(gallery, batch.vectors), strict=True)
     )
     for query, (picture, answer) in zip(queries, answered, strict=True):

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
-from index.building.pipeline import BATCH_PICTURES, EmbeddedBatch, ReadPicture, embed_paths
+from index.building.pipeline import (
+    DEFAULT_OPTIONS,
+    EmbeddedBatch,
+    PipelineOptions,
+    ReadPicture,
+    embed_paths,
+)
 from index.evaluation.metrics import Prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition
@@ -52,9 +58,7 @@ def embed_queries(
     gallery: Gallery,
     embedder: Embedder,
     queries: Sequence[Photograph] | Sequence[Query],
-    *,
-    batch_pictures: int = BATCH_PICTURES,
-    readers: int = 0,
+    options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> Iterator[EmbeddedBatch]:
     """Embed queries batch by batch, in order, with a progress bar on stderr.
 
@@ -63,8 +67,7 @@ def embed_queries(
             in another precision.
         embedder: The one that made the gallery.
         queries: Pictures to embed.
-        batch_pictures: Pictures per batch of the network.
-        readers: Threads that read and decode; 0 for one per core.
+        options: Batch size and threads.
     """
     made = (gallery.manifest.embedder.runtime, gallery.manifest.embedder.precision)
     if made != (embedder.runtime, embedder.precision):
@@ -74,13 +77,7 @@ def embed_queries(
             embedder.runtime,
             embedder.precision,
         )
-    return embed_paths(
-        [query.path for query in queries],
-        embedder,
-        what="embed queries",
-        batch_pictures=batch_pictures,
-        readers=readers,
-    )
+    return embed_paths([query.path for query in queries], embedder, "embed queries", options)
 
 
 def answer_in_blocks(

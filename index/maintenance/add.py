@@ -73,7 +73,7 @@ def add(
         removed = read_removed(gallery.directory).without(new.photographs)
         sources = merge_sources(members, removed)
         trusted = set(range(len(members))) - {place}
-        plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.readers)
+        plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
         plan = replace(plan, unreadable=_known_unreadable(gallery, new, removed))
         return write_gallery(store, plan, lazy, recipe)
 

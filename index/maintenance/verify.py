@@ -127,7 +127,7 @@ def _embed_again(
     roots = [Path(source.data) for source in gallery.manifest.sources]
     stored = [gallery.catalog.row(int(row)) for row in rows]
     paths = [roots[row.source] / row.path for row in stored]
-    batch = EmbeddedBatch.join(embed_paths(paths, embedder, what="embed again"))
+    batch = EmbeddedBatch.join(embed_paths(paths, embedder, "embed again"))
     same = [
         place for place in batch.usable() if batch.pictures[place].sha256 == stored[place].sha256
     ]

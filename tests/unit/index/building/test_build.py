@@ -17,6 +17,7 @@ from embedder.errors import (
     TooManyUnreadableError,
 )
 from index.building.build import build
+from index.building.pipeline import PipelineOptions
 from index.building.recipe import BuildRecipe
 from index.building.unreadable import REPORT
 from index.gallery.gallery import Gallery
@@ -200,8 +201,9 @@ def test_batches_and_readers_do_not_change_the_gallery(
     """Two builds are the same files, but for their name and time."""
     spoil(gldv2 / "train", 3)
     data = open_data(gldv2)
-    slow = build(Store(tmp_path / "1"), embedder, data, BuildRecipe(batch_pictures=5, readers=1))
-    fast = build(Store(tmp_path / "2"), embedder, data, BuildRecipe(batch_pictures=5, readers=8))
+    recipes = [BuildRecipe(pipeline=PipelineOptions(5, readers)) for readers in (1, 8)]
+    slow = build(Store(tmp_path / "1"), embedder, data, recipes[0])
+    fast = build(Store(tmp_path / "2"), embedder, data, recipes[1])
     assert content(slow) == content(fast)
 
 

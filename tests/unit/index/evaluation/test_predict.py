@@ -10,6 +10,7 @@ import pytest
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.build import build
+from index.building.pipeline import PipelineOptions
 from index.evaluation.metrics import Prediction
 from index.evaluation.predict import format_answer, predict
 from index.gallery.gallery import Gallery
@@ -30,7 +31,7 @@ def test_every_query_has_a_row_in_the_order_of_the_list(
     """The known queries are answered with their landmark and six decimals of the cosine."""
     out = tmp_path / "new" / "folder" / "submission.csv"
     queries = list_pictures(gldv2 / "test.csv")
-    written = predict(gallery, embedder, queries, out, batch_pictures=3)
+    written = predict(gallery, embedder, queries, out, PipelineOptions(batch_pictures=3))
     lines = out.read_text().splitlines()
     assert lines[0] == "id,landmarks"
     rows = [line.split(",") for line in lines[1:]]
