@@ -52,8 +52,6 @@ def test_no_two_networks_of_any_two_seeds_have_one_seed(recipe: Recipe) -> None:
         own.seed
         for seed in range(5)
         for own in recipe.model_copy(update={"seed": seed}).per_network()
-        for seed in range(5)
-        for own in recipe.model_copy(update={"seed": seed}).per_network()
     ]
     assert len(seeds) == 10
     assert len(set(seeds)) == 10
