@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe import AverageRecipe, NetworkRecipe
+from trainer.recipe import NetworkRecipe
+from trainer.recipe.network import AverageRecipe
 
 ROUNDS = 7
 

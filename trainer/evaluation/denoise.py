@@ -29,7 +29,7 @@ from trainer.evaluation.denoise_page import CheckedPicture, write_page
 from trainer.evaluation.embed import embed_photographs
 from trainer.model import run_folder
 from trainer.model.run_folder import TrainedNetwork
-from trainer.recipe import SoftmaxRecipe
+from trainer.recipe.head import SoftmaxRecipe
 
 MAX_ANGLE_DEGREES = 75.0
 """Pictures farther from the dominant sub-center are dropped; the value of the paper."""

@@ -25,7 +25,7 @@ from index.search.neighbors import Neighbors
 from photographs import Photograph, landmark_order
 from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.validate import measure_answers
-from trainer.heads.head import Head
+from trainer.heads import Head
 from trainer.model.inference_module import ViewEmbeddings, combine_views
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.whitening import Whitening, learn_whitening

@@ -18,7 +18,8 @@ from embedder.errors import ArtifactDamagedError, ArtifactMissingError, Fault, R
 from embedder.manifest import Fit, Interpolation, Preprocess
 from trainer.model.six_convolutions import NAME as SIX_CONVOLUTIONS
 from trainer.model.six_convolutions import SixConvolutions
-from trainer.recipe import ClassifierNeckRecipe, NetworkRecipe
+from trainer.recipe import NetworkRecipe
+from trainer.recipe.network import ClassifierNeckRecipe
 
 _FITS = {"center": Fit.CENTER_CROP, "squash": Fit.SQUASH, "border": Fit.PAD}
 """timm's crop modes."""

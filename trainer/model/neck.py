@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainer.recipe import HiddenNeckRecipe, LinearNeckRecipe, NeckRecipe
+from trainer.recipe.network import HiddenNeckRecipe, LinearNeckRecipe, NeckRecipe
 
 
 def make_neck(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.recipe import AverageRecipe, GridRecipe, PoolingRecipe, TokenRecipe
+from trainer.recipe.network import AverageRecipe, GridRecipe, PoolingRecipe, TokenRecipe
 
 
 class Average(nn.Module):

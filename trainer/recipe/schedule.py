@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from trainer.recipe import Constant, Cosine, Halving, OneCycle, StageRecipe
+from trainer.recipe import StageRecipe
+from trainer.recipe.stage import Constant, Cosine, Halving, OneCycle
 
 
 def rate_factor(stage: StageRecipe, epochs_done: float) -> float:

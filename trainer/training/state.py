@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from embedder.errors import TrainingError
 from trainer.distributed import processes
-from trainer.heads.head import Head
+from trainer.heads import Head
 from trainer.model import checkpoint
 from trainer.model.checkpoint import Progress
 from trainer.model.network import EmbeddingNetwork

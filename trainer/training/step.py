@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from embedder.errors import TrainingError
 from trainer.distributed import processes
-from trainer.heads.head import Head
+from trainer.heads import Head
 from trainer.model.network import EmbeddingNetwork
 
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedder.errors import TrainingError
-from trainer.heads import cosines, make_head
+from trainer.heads import Head, cosines, make_head
 from trainer.heads.adacos import AdaCos
 from trainer.heads.cosface import CosFace
 from trainer.heads.cosines import chunked_cosines, nearest_cosines
-from trainer.heads.head import Head
 from trainer.heads.softmax import Softmax
 from trainer.heads.subcenter_arcface import SubcenterArcFace
 from trainer.recipe import HeadRecipe

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.heads import make_head
 from trainer.heads.subcenter_arcface import SubcenterArcFace, add_angular_margins, dynamic_margins
-from trainer.recipe import SubcenterArcFaceRecipe
+from trainer.recipe.head import SubcenterArcFaceRecipe
 
 N, D, CLASSES = 12, 16, 7
 
