@@ -26,17 +26,16 @@ from photographs.lists import Entry, distinct, read_list, read_rows
 from photographs.names import normal_form
 from photographs.photograph import Credit, Photograph, PhotographSet, Query, in_gallery_order
 
-TRAIN_LIST, CLEAN_LIST, INDEX_LIST, TEST_LIST = (
-    "train.csv",
-    "train_clean.csv",
-    "index.csv",
-    "test.csv",
-)
-INDEX_LANDMARKS = "index_image_to_landmark.csv"
+TRAIN_LIST, CLEAN_LIST, INDEX_LIST = "train.csv", "train_clean.csv", "index.csv"
 SOLUTION = "recognition_solution_v2.1.csv"
-RETRIEVAL_SOLUTION = "retrieval_solution_v2.1.csv"
-TRAIN_CATEGORIES, INDEX_CATEGORIES = "train_label_to_category.csv", "index_label_to_category.csv"
-TRAIN_ATTRIBUTION = "train_attribution.csv"
+ATTRIBUTION = "train_attribution.csv"
+
+SPLIT_FILES = {
+    "train": (TRAIN_LIST, CLEAN_LIST, "train_label_to_category.csv"),
+    "index": (INDEX_LIST, "index_image_to_landmark.csv", "index_label_to_category.csv"),
+    "test": ("test.csv", SOLUTION, "retrieval_solution_v2.1.csv"),
+}
+"""The files of each split, beside the attribution of its pictures."""
 
 GALLERY_LISTS = (CLEAN_LIST, TRAIN_LIST, INDEX_LIST)
 """The lists that a gallery is made of; the first that is there is the default."""
@@ -101,7 +100,7 @@ class Gldv2Set(PhotographSet):
 
     def _index_landmarks(self) -> dict[str, str]:
         """Read the landmarks of the pictures of the index, where they are published."""
-        path = self.directory / INDEX_LANDMARKS
+        path = self.directory / "index_image_to_landmark.csv"
         if not path.is_file():
             return {}
         rows = read_rows(path, ("id", "landmark_id"))

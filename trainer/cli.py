@@ -245,14 +245,14 @@ def _backbone_recipe(options: argparse.Namespace) -> EmbedderRecipe:
 
 def _whiten(options: argparse.Namespace) -> dict[str, Any]:
     from photographs import open_data
-    from photographs.prepare.split import random_part
+    from photographs.prepare.split import random_subset
     from trainer.recipe import WhitenRecipe, validated
 
     given = {name: getattr(options, name) for name in ("dimension", "shrink")}
     asked = {name: value for name, value in given.items() if value is not None}
     recipe = validated(WhitenRecipe, asked, "the whitening")
     photographs = open_data(options.data).gallery(options.list)
-    photographs = random_part(photographs, options.pictures, seed=0)
+    photographs = random_subset(photographs, options.pictures, seed=0)
     from trainer.export.whiten import whiten
 
     digest = whiten(options.embedder, photographs, recipe, options.out)

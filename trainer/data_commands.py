@@ -103,7 +103,7 @@ def _add_choice(prepare: argparse.ArgumentParser) -> None:
         "--counts",
         type=_counts,
         metavar="N,N[,N]",
-        help="write lists of so many pictures to learn from, to choose by, and to test with",
+        help="write lists of so many pictures for training, validation and test",
     )
     add("--seed", type=int, default=0, help="of everything random (default: 0)")
 
@@ -169,11 +169,11 @@ def _web_address(text: str) -> str:
 
 
 def _download(options: argparse.Namespace) -> dict[str, Any]:
-    from photographs.download.download import Order, download
-    from photographs.download.fetch import Patience
+    from photographs.download.download import DownloadPlan, download
     from photographs.download.published import SOURCE
+    from photographs.download.transfer import RetryPolicy
 
-    order = Order(
+    plan = DownloadPlan(
         splits=tuple(dict.fromkeys(options.split or ["train"])),
         pictures=options.pictures,
         tars=options.tars,
@@ -182,7 +182,7 @@ def _download(options: argparse.Namespace) -> dict[str, Any]:
         source=options.source or SOURCE,
         connections=options.connections,
     )
-    return download(order, options.out, Patience(attempts=options.attempts))
+    return download(plan, options.out, RetryPolicy(attempts=options.attempts))
 
 
 def _prepare(options: argparse.Namespace) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _prepare(options: argparse.Namespace) -> dict[str, Any]:
 
     counts, copies = None, None
     if options.counts:
-        sizes = dict(zip(("learned", "kept_back", "tested"), options.counts, strict=False))
+        sizes = dict(zip(("train", "validation", "test"), options.counts, strict=False))
         counts = CountsRecipe(kind="counts", **sizes)
     if options.side:
         measure: Literal["shortest", "longest"] = "shortest" if options.shortest else "longest"

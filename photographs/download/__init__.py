@@ -1,4 +1,4 @@
-"""Bring Google Landmarks v2 onto a disk: lists, tars, md5 sums.
+"""Download Google Landmarks v2: lists, tars, md5 sums.
 
 It knows addresses and files, and nothing of training or galleries.
 """

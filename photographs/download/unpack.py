@@ -45,36 +45,37 @@ def unpack(
     """
     try:
         with tarfile.open(tar, "r:") as archive:
-            pictures = _pictures(archive)
-            chosen = [entry for name, entry in pictures.items() if wanted is None or name in wanted]
-            made: set[Path] = set()
+            chosen = [
+                (path, member)
+                for picture_id, path, member in _list_pictures(archive)
+                if wanted is None or picture_id in wanted
+            ]
+            for folder in {Path(path).parent for path, _ in chosen}:
+                (root / folder).mkdir(parents=True, exist_ok=True)
             for path, member in chosen:
                 before_each()
-                _write(archive, member, root / path, made)
+                _write(archive, member, root / path)
     except (tarfile.TarError, EOFError) as error:
         raise DownloadError(f"it is no tar that can be read: {error}") from error
     return len(chosen)
 
 
-def _pictures(archive: tarfile.TarFile) -> dict[str, tuple[str, tarfile.TarInfo]]:
-    """List the pictures with their paths, by id; refuse everything else."""
-    found = {}
+def _list_pictures(archive: tarfile.TarFile) -> list[tuple[str, str, tarfile.TarInfo]]:
+    """List ids, paths and members of the pictures; refuse everything else but folders."""
+    pictures = []
     for member in archive:
         if member.isdir():
             continue
-        picture = _PICTURE.fullmatch(member.name)
-        if not picture or not member.isreg() or member.issparse():
+        named = _PICTURE.fullmatch(member.name)
+        if not named or not member.isreg() or member.issparse():
             raise DownloadError(f"its member {member.name!r} is not a picture a/b/c/abc….jpg")
-        found[picture["id"]] = picture["path"], member
-    return found
+        pictures.append((named["id"], named["path"], member))
+    return pictures
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, made: set[Path]) -> None:
-    if path.parent not in made:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.add(path.parent)
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     content = archive.extractfile(member)
-    if content is None:  # only of members that _pictures refuses
+    if content is None:  # only of members that _list_pictures refuses
         raise DownloadError(f"its member {member.name!r} has no content")
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content.read())

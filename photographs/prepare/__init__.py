@@ -1,4 +1,4 @@
-"""Make one data folder out of another: smaller copies, subsets, folds.
+"""Make one data folder out of another: smaller copies, subsets, splits.
 
 It knows nothing of networks.
 """

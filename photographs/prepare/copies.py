@@ -1,7 +1,7 @@
 """Copies of pictures, smaller or linked, made by several processes; none is made twice.
 
 A smaller copy is a JPEG of the picture as it is seen: upright, without transparency, without EXIF
-and other notes. It is for the disk; what a network sees of it is decided by ``Preprocess`` as ever.
+and other metadata. It saves disk space; what a network sees of it is decided by ``Preprocess``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from embedder.manifest import Fit, Preprocess
 from embedder.preprocess import PictureLimits, decode, read_file, resized_size
 
 _LIMITS = PictureLimits()
-_GROUP = 32  # pictures that a process is given at a time
+_PICTURES_PER_TASK = 32
 
 Job = tuple[Path, Path]
-"""A picture, and where its copy shall lie."""
+"""A picture, and the path of its copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRecipe:
-    """How copies are made.
+    """How smaller copies are made.
 
     Attributes:
         side: Pixels of the longest or the shortest side; smaller pictures keep their size.
@@ -51,9 +51,9 @@ def make_copies(
     """Make the copies that are not there yet, each whole or not at all.
 
     Args:
-        jobs: What to copy to where; folders are made.
-        recipe: How; ``None`` links the files as they are, or copies them where links cannot be.
-        workers: Processes; with one it is done in this one.
+        jobs: What to copy where; folders are made.
+        recipe: How; ``None`` links the files, or copies them where links cannot be.
+        workers: Processes; 1 copies in this one.
 
     Yields:
         For each job in turn its position, and why its picture cannot be read; empty if it can.
@@ -61,25 +61,28 @@ def make_copies(
     Raises:
         OSError: A copy cannot be written.
     """
-    groups = [jobs[start : start + _GROUP] for start in range(0, len(jobs), _GROUP)]
+    tasks = [jobs[i : i + _PICTURES_PER_TASK] for i in range(0, len(jobs), _PICTURES_PER_TASK)]
     if workers == 1:
-        reasons = (reason for group in groups for reason in _copy_group(group, recipe))
-        yield from enumerate(reasons)
+        yield from enumerate(reason for task in tasks for reason in _copy_all(task, recipe))
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
-            results = pool.map(_copy_group, groups, [recipe] * len(groups))
-            yield from enumerate(reason for group in results for reason in group)
+            results = pool.map(_copy_all, tasks, [recipe] * len(tasks))
+            yield from enumerate(reason for reasons in results for reason in reasons)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def smaller(data: bytes, recipe: CopyRecipe) -> bytes:
-    """Turn a picture's file into that of its copy.
+def shrink(data: bytes, recipe: CopyRecipe) -> bytes:
+    """Return the JPEG of a smaller copy.
+
+    Args:
+        data: The picture's file.
+        recipe: Its size and quality.
 
     Raises:
-        PictureError: It cannot be read.
+        PictureError: The picture cannot be read.
     """
     fit = Fit.PAD if recipe.measure == "longest" else Fit.CENTER_CROP
     target = Preprocess(side=recipe.side, fit=fit, crop=1.0)
@@ -92,7 +95,7 @@ def smaller(data: bytes, recipe: CopyRecipe) -> bytes:
     return buffer.getvalue()
 
 
-def _copy_group(jobs: Sequence[Job], recipe: CopyRecipe | None) -> list[str]:
+def _copy_all(jobs: Sequence[Job], recipe: CopyRecipe | None) -> list[str]:
     return [_copy(source, target, recipe) for source, target in jobs]
 
 
@@ -104,7 +107,7 @@ def _copy(source: Path, target: Path, recipe: CopyRecipe | None) -> str:
     part = target.with_name(f".{target.name}.part")
     try:
         if recipe:
-            part.write_bytes(smaller(read_file(source, _LIMITS), recipe))
+            part.write_bytes(shrink(read_file(source, _LIMITS), recipe))
         else:
             _link(source, part)
     except (PictureError, FileNotFoundError) as error:
@@ -124,7 +127,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
+    """End a worker when its parent is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 

@@ -1,24 +1,24 @@
-"""Splits of a list of photographs: pure, and the same for the same seed."""
+"""Split a list of photographs into train, validation and test. Pure; a seed repeats a split."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from embedder.artifacts.documents import FrozenModel
 from embedder.errors import TrainingError
-from photographs import Photograph, landmark_order
+from photographs.names import landmark_order
+from photographs.photograph import Photograph
+
+_OLD_COUNTS = {"learned": "train", "kept_back": "validation", "tested": "test"}
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SubsetRecipe(_Frozen):
-    """A balanced part of the photographs.
+class SubsetRecipe(FrozenModel):
+    """A balanced subset of the photographs.
 
     Attributes:
         landmarks: Only this many, those with the most pictures; None takes all.
@@ -29,13 +29,13 @@ class SubsetRecipe(_Frozen):
     pictures: int | None = Field(default=None, ge=1)
 
 
-class FoldsRecipe(_Frozen):
-    """Learn from all folds but one, keep back every n-th picture of that one.
+class FoldsRecipe(FrozenModel):
+    """Train on all folds but one, validate on every n-th picture of that one.
 
     Attributes:
         folds: Their number; each has its share of every landmark.
-        fold: Which one is not learned from.
-        every: 1 keeps all of it back, 15 every 15th picture, to save time.
+        fold: The one that is left out of training.
+        every: 1 validates on all of it, 15 on every 15th picture, to save time.
     """
 
     kind: Literal["folds"]
@@ -50,26 +50,34 @@ class FoldsRecipe(_Frozen):
         return self
 
 
-class CountsRecipe(_Frozen):
+class CountsRecipe(FrozenModel):
     """Split at random into parts of given sizes.
 
     Attributes:
-        learned: Pictures to learn from.
-        kept_back: Pictures to choose the best network by.
-        tested: Pictures that are looked at once, when the run ends: the report tells the GAP by
-            top1.
+        train: Pictures to train on.
+        validation: Pictures to choose the best network by.
+        test: Pictures that are evaluated once, when the run ends; the report has their GAP.
     """
 
     kind: Literal["counts"]
-    learned: int = Field(ge=2)
-    kept_back: int = Field(ge=0)
-    tested: int = Field(default=0, ge=0)
+    train: int = Field(ge=2)
+    validation: int = Field(ge=0)
+    test: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, fields: Any) -> Any:  # noqa: ANN401 (any YAML value)
+        """Accept the names that recipes of before had."""
+        if not isinstance(fields, dict):
+            return fields
+        renamed = {_OLD_COUNTS.get(name, name): value for name, value in fields.items()}
+        return renamed if len(renamed) == len(fields) else fields
 
 
 def labeled(
     photographs: Sequence[Photograph], subset: SubsetRecipe | None, *, seed: int
 ) -> list[Photograph]:
-    """Take the photographs that a run may learn from: with a landmark, and in the subset."""
+    """Select the photographs that can be trained on: with a landmark, and in the subset."""
     known = [photograph for photograph in photographs if photograph.landmark_id is not None]
     return balanced_subset(known, subset, seed=seed) if subset else known
 
@@ -77,35 +85,37 @@ def labeled(
 def stratified_split(
     photographs: Sequence[Photograph], fraction: float, *, seed: int
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """Keep back about ``fraction`` of each landmark's photographs.
+    """Split off about ``fraction`` of each landmark's photographs for validation.
 
-    A landmark always keeps at least two photographs to learn from, so the smallest give none.
+    A landmark always keeps at least two photographs to train on, so the smallest give none.
 
     Args:
         photographs: All of them.
-        fraction: Part to keep back, in [0, 1).
+        fraction: The share for validation, in [0, 1).
         seed: Which ones.
 
     Returns:
-        Those to learn from and those kept back, each in the order given.
+        Train and validation, each in the order given.
     """
     rng = np.random.default_rng(seed)
-    kept_back: set[int] = set()
+    validation: set[int] = set()
     for positions in _by_landmark(photographs).values():
-        wanted = max(1, round(fraction * len(positions))) if fraction else 0
-        number = max(0, min(wanted, len(positions) - 2))
-        kept_back.update(rng.permutation(positions)[:number].tolist())
-    learned = [p for position, p in enumerate(photographs) if position not in kept_back]
-    return learned, [photographs[position] for position in sorted(kept_back)]
+        share = max(1, round(fraction * len(positions))) if fraction else 0
+        count = max(0, min(share, len(positions) - 2))
+        validation.update(rng.permutation(positions)[:count].tolist())
+    return _divide(photographs, validation)
 
 
 def folds_split(
     photographs: Sequence[Photograph], recipe: FoldsRecipe, *, seed: int
 ) -> tuple[list[Photograph], list[Photograph]]:
-    """Leave one fold out, and keep every n-th picture of it back.
+    """Leave one fold out of training, and validate on every n-th picture of it.
 
     The same seed makes the same folds, whichever is left out. The only photograph of a landmark
-    is always learned from.
+    is always trained on.
+
+    Returns:
+        Train and validation, each in the order given.
     """
     rng = np.random.default_rng(seed)
     left_out: set[int] = set()
@@ -113,21 +123,24 @@ def folds_split(
         folds = (rng.permutation(len(positions)) + rng.integers(recipe.folds)) % recipe.folds
         if len(positions) > 1:
             left_out |= {p for p, f in zip(positions, folds, strict=True) if f == recipe.fold}
-    learned = [p for position, p in enumerate(photographs) if position not in left_out]
-    return learned, [photographs[position] for position in sorted(left_out)[:: recipe.every]]
+    train, validation = _divide(photographs, left_out)
+    return train, validation[:: recipe.every]
 
 
 def counts_split(
     photographs: Sequence[Photograph], recipe: CountsRecipe, *, seed: int
 ) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
-    """Split at random by counts; at least one photograph of each landmark is learned from.
+    """Split at random by counts; at least one photograph of each landmark is trained on.
+
+    Returns:
+        Train, validation and test, each in the order given.
 
     Raises:
         TrainingError: There are too few photographs.
     """
-    counts = (recipe.learned, recipe.kept_back, recipe.tested)
+    counts = (recipe.train, recipe.validation, recipe.test)
     landmarks = _by_landmark(photographs)
-    if sum(counts) > len(photographs) or recipe.learned < len(landmarks):
+    if sum(counts) > len(photographs) or recipe.train < len(landmarks):
         raise TrainingError(
             f"data.validation asks for {' + '.join(map(str, counts))} photographs, the first of "
             f"them from each landmark; there are {len(photographs)} of {len(landmarks)} landmarks"
@@ -137,14 +150,14 @@ def counts_split(
     order = ones + [p for p in rng.permutation(len(photographs)).tolist() if p not in set(ones)]
     ends = np.cumsum(counts).tolist()
     parts = (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] : ends[2]])
-    learned, kept_back, tested = ([photographs[i] for i in sorted(part)] for part in parts)
-    return learned, kept_back, tested
+    train, validation, test = ([photographs[i] for i in sorted(part)] for part in parts)
+    return train, validation, test
 
 
 def balanced_subset(
     photographs: Sequence[Photograph], recipe: SubsetRecipe, *, seed: int
 ) -> list[Photograph]:
-    """Take the landmarks with the most photographs, and some photographs of each.
+    """Select the landmarks with the most photographs, and some photographs of each.
 
     Landmarks of equal size come in ``landmark_order``; one with too few photographs gives all.
 
@@ -153,36 +166,38 @@ def balanced_subset(
     """
     sizes = [(-len(p), landmark_order(mark), p) for mark, p in _by_landmark(photographs).items()]
     rng = np.random.default_rng(seed)
-    taken: list[int] = []
+    chosen: list[int] = []
     for _, _, positions in sorted(sizes)[: recipe.landmarks]:
-        taken += rng.permutation(positions)[: recipe.pictures].tolist()
-    return [photographs[position] for position in sorted(taken)]
+        chosen += rng.permutation(positions)[: recipe.pictures].tolist()
+    return [photographs[position] for position in sorted(chosen)]
 
 
-def random_part(photographs: Sequence[Photograph], number: int, *, seed: int) -> list[Photograph]:
-    """Take so many photographs at random, or all of them if there are fewer.
+def random_subset(photographs: Sequence[Photograph], size: int, *, seed: int) -> list[Photograph]:
+    """Select so many photographs at random, or all of them if there are fewer.
 
     Returns:
         In the order given.
     """
-    chosen = np.random.default_rng(seed).permutation(len(photographs))[:number]
+    chosen = np.random.default_rng(seed).permutation(len(photographs))[:size]
     return [photographs[position] for position in sorted(chosen.tolist())]
 
 
-def _by_landmark(photographs: Sequence[Photograph]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for position, photograph in enumerate(photographs):
-        found[str(photograph.landmark_id)].append(position)
-    return found
-
-
 def first_of_each(photographs: Sequence[Photograph], limit: int) -> list[Photograph]:
-    """Take at most ``limit`` photographs of each landmark, the first ones."""
-    taken: dict[str, int] = defaultdict(int)
-    chosen = []
-    for photograph in photographs:
-        landmark = str(photograph.landmark_id)
-        taken[landmark] += 1
-        if taken[landmark] <= limit:
-            chosen.append(photograph)
-    return chosen
+    """Select the first photographs of each landmark, at most ``limit``."""
+    firsts = {p for positions in _by_landmark(photographs).values() for p in positions[:limit]}
+    return _divide(photographs, firsts)[1]
+
+
+def _divide(
+    photographs: Sequence[Photograph], chosen: set[int]
+) -> tuple[list[Photograph], list[Photograph]]:
+    """Divide into those not chosen and those chosen by position, each in the order given."""
+    rest = [p for position, p in enumerate(photographs) if position not in chosen]
+    return rest, [photographs[position] for position in sorted(chosen)]
+
+
+def _by_landmark(photographs: Sequence[Photograph]) -> dict[str, list[int]]:
+    positions = defaultdict[str, list[int]](list)
+    for position, photograph in enumerate(photographs):
+        positions[str(photograph.landmark_id)].append(position)
+    return positions

@@ -81,7 +81,7 @@ def overrides(path: Path) -> list[str]:
     if isinstance(recipe.data.validation, FoldsRecipe):
         small["data.validation.every"] = 1
     if isinstance(recipe.data.validation, CountsRecipe):
-        parts = {"learned": 10, "kept_back": 3, "tested": 3}
+        parts = {"train": 10, "validation": 3, "test": 3}
         small |= {f"data.validation.{key}": value for key, value in parts.items()}
     return [text for key, value in small.items() for text in ("--set", f"{key}={value}")]
 

@@ -15,19 +15,19 @@ import pytest
 
 from embedder.errors import DownloadError
 from photographs import open_data
-from photographs.download.download import Order, download
-from photographs.download.fetch import Patience
+from photographs.download.download import DownloadPlan, download
+from photographs.download.transfer import RetryPolicy
 from tests.official_server import Server, landmarks_server, running, tar_of
 from trainer.cli import main
 
-QUICK = Patience(attempts=3, first_wait_seconds=0.001, longest_wait_seconds=0.01)
+QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, longest_wait_seconds=0.01)
 TAR = "train/images_001.tar"
 
 
-def full(server: Server, **changes: object) -> Order:
-    """Order all pictures of the three small tars."""
+def full(server: Server, **changes: object) -> DownloadPlan:
+    """Plan all pictures of the three small tars."""
     order = {"pictures": "full", "tars": (0, 1, 2), "source": server.url, "connections": 2}
-    return Order(**(order | changes))  # type: ignore[arg-type]  # the fields of Order
+    return DownloadPlan(**(order | changes))  # type: ignore[arg-type]  # the fields of DownloadPlan
 
 
 def found(out: Path) -> dict[str, bytes]:
@@ -141,7 +141,7 @@ def test_a_tar_pieced_together_wrongly_is_brought_once_more(tmp_path: Path) -> N
         cuts = [0, 5000]
         content.cut = lambda name, rest: cuts.pop() if name == TAR and cuts else None
         with pytest.raises(DownloadError):
-            download(full(server, tars=(0, 1)), tmp_path, Patience(1, 0.001))
+            download(full(server, tars=(0, 1)), tmp_path, RetryPolicy(1, 0.001))
         part = place / "images_001.tar.part"
         assert part.stat().st_size == 5000
         part.write_bytes(b"x" * 5000)
@@ -192,11 +192,10 @@ def test_a_full_disk_stops_all_and_is_told_once(tmp_path: Path) -> None:
     assert not server.asked("train/images_002.tar")
 
 
-@pytest.mark.parametrize("able", ["no ranges", "no tags"])
-def test_a_server_that_cannot_go_on_is_asked_for_the_whole(tmp_path: Path, able: str) -> None:
-    """Without ranges, or without a tag to know the version by, a cut file begins anew."""
+def test_a_server_that_cannot_go_on_is_asked_for_the_whole(tmp_path: Path) -> None:
+    """Without ranges a cut file begins anew."""
     content, paths = landmarks_server(tars=2)
-    content.ranges, content.tags = able != "no ranges", able != "no tags"
+    content.ranges = False
     cuts = [5000, 4000, 7000]
     content.cut = lambda name, rest: cuts.pop() if name == TAR and cuts else None
     with running(content) as server:
@@ -217,7 +216,7 @@ def test_a_server_that_always_cuts_at_one_place_is_given_up(tmp_path: Path) -> N
 
 
 def test_a_file_that_changed_between_attempts_begins_anew(tmp_path: Path) -> None:
-    """Two versions are never mixed: the tag tells them apart."""
+    """Two versions are never mixed: the md5 tells."""
     content, _ = landmarks_server(tars=2)
     changed = {"a/b/c/abc0000000000000.jpg": bytes(30_000)}
 

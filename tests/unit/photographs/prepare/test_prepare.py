@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from embedder.errors import CairnError, CatalogError
 from embedder.preprocess import PictureLimits, decode
 from photographs import Photograph, open_data
-from photographs.prepare.copies import CopyRecipe, make_copies, smaller
+from photographs.prepare.copies import CopyRecipe, make_copies, shrink
 from photographs.prepare.prepare import Parts, Preparation, Selection, prepare, select
 from photographs.prepare.split import CountsRecipe
 from tests.factories import photographs, picture, picture_bytes
@@ -62,7 +62,7 @@ def sizes(listed: list[Photograph]) -> dict[str | None, int]:
     return dict(Counter(photograph.landmark_id for photograph in listed))
 
 
-def test_a_prepared_folder_has_the_same_pictures_and_lists_smaller(
+def test_a_prepared_folder_has_the_same_pictures_and_lists_shrink(
     gldv2: Path, tmp_path: Path
 ) -> None:
     """Every listed picture and query is there at the asked size, names and solution too."""
@@ -82,6 +82,7 @@ def test_a_prepared_folder_has_the_same_pictures_and_lists_smaller(
     assert len(after.queries()) == 1
     assert not (tmp_path / "small.part").exists()
     assert json.loads((out / "report.json").read_text()) == {
+        "schema_version": 1,
         "pictures": 21,
         "unreadable": 0,
         "lists": {"train.csv": 20, "train_clean.csv": 11},
@@ -98,20 +99,20 @@ def test_a_copy_is_upright_plain_and_of_the_asked_size(measure: str, size: tuple
     buffer = io.BytesIO()
     tall.save(buffer, "JPEG", exif=exif, quality=95)
     recipe = CopyRecipe(60, "longest" if measure == "longest" else "shortest", 95)
-    with Image.open(io.BytesIO(smaller(buffer.getvalue(), recipe))) as copy:
+    with Image.open(io.BytesIO(shrink(buffer.getvalue(), recipe))) as copy:
         assert (copy.format, copy.mode, copy.size) == ("JPEG", "RGB", size)
         assert not copy.getexif()
         seen = np.asarray(copy.resize((8, 4), Image.Resampling.BOX)).astype(int)
     upright = tall.transpose(Image.Transpose.ROTATE_270).resize((8, 4), Image.Resampling.BOX)
     assert np.abs(seen - np.asarray(upright).astype(int)).mean() < 5
-    kept = smaller(picture_bytes(1, side=40), recipe)
+    kept = shrink(picture_bytes(1, side=40), recipe)
     assert decode(kept, limits=PictureLimits()).size == (40, 40)
 
 
 def test_quality_is_that_of_the_jpeg() -> None:
     """A lower quality gives fewer bytes."""
     data = picture_bytes(1, side=200)
-    lengths = [len(smaller(data, CopyRecipe(150, quality=quality))) for quality in (40, 90)]
+    lengths = [len(shrink(data, CopyRecipe(150, quality=quality))) for quality in (40, 90)]
     assert lengths[0] < 0.7 * lengths[1]
 
 
@@ -184,10 +185,10 @@ def test_folds_hold_every_landmark_and_leave_nothing_out(gldv2: Path, tmp_path: 
 
 def test_counts_are_the_sizes_of_their_lists(gldv2: Path, tmp_path: Path) -> None:
     """Three disjoint lists, of which the first has every landmark."""
-    counts = CountsRecipe(kind="counts", learned=10, kept_back=5, tested=4)
+    counts = CountsRecipe(kind="counts", train=10, validation=5, test=4)
     prepare(gldv2, tmp_path / "out", Preparation(lists=("train.csv",), parts=Parts(counts=counts)))
     data = open_data(tmp_path / "out")
-    parts = [data.gallery(f"train_{name}.csv") for name in ("learned", "kept_back", "tested")]
+    parts = [data.gallery(f"train_{name}.csv") for name in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [10, 5, 4]
     assert len({p.id for part in parts for p in part}) == 19
     assert set(sizes(parts[0])) == set(SIZES)
@@ -257,7 +258,7 @@ def test_a_folder_is_not_written_over(gldv2: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_made_is_told_before_any_work(gldv2: Path, tmp_path: Path) -> None:
     """Nothing is left behind that would be in the way of the next try."""
-    counts = CountsRecipe(kind="counts", learned=100, kept_back=5)
+    counts = CountsRecipe(kind="counts", train=100, validation=5)
     for asked in (
         Preparation(parts=Parts(counts=counts)),
         Preparation(selection=Selection(at_least=100)),
@@ -320,8 +321,8 @@ def test_the_command_does_what_its_options_say(
     assert main(["prepare", *arguments, "--max-unreadable", "0.5", "--only-present"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["lists"]["train.csv"] == report["pictures"] == 9
-    assert report["lists"]["train_learned.csv"] == 6
-    assert "train_tested.csv" not in report["lists"]
+    assert report["lists"]["train_train.csv"] == 6
+    assert "train_test.csv" not in report["lists"]
     assert "train_fold_1.csv" in report["lists"]
     for arguments in (["--counts", "5"], ["--landmarks", "1"], ["--side", "0"]):
         with pytest.raises(SystemExit, match="2"):

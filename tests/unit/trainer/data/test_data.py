@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from embedder.errors import TrainingError
 from embedder.manifest import Preprocess
 from photographs import Photograph, open_data
-from photographs.prepare.split import (
-    CountsRecipe,
-    FoldsRecipe,
-    SubsetRecipe,
-    balanced_subset,
-    counts_split,
-    first_of_each,
-    folds_split,
-    stratified_split,
-)
 from tests.factories import photographs, picture
 from trainer.data.augment import augment
 from trainer.data.loading import AugmentedPictures, epoch_batches, load_batches
@@ -38,42 +26,6 @@ LIVELY = AugmentRecipe(
     saturation=0.3,
     cutout=0.5,
 )
-
-
-def listed(sizes: list[int]) -> list[Photograph]:
-    """List photographs of landmarks of the given sizes."""
-    return [
-        Photograph(f"{landmark}-{n}", Path("none"), str(landmark))
-        for landmark, size in enumerate(sizes)
-        for n in range(size)
-    ]
-
-
-def test_a_split_keeps_back_the_fraction_of_each_landmark() -> None:
-    """Each landmark gives its share, nothing is lost or doubled."""
-    everything = listed([100, 40, 20])
-    learned, kept_back = stratified_split(everything, 0.1, seed=3)
-    assert Counter(p.landmark_id for p in kept_back) == {"0": 10, "1": 4, "2": 2}
-    assert sorted(p.id for p in learned + kept_back) == sorted(p.id for p in everything)
-
-
-def test_the_smallest_landmarks_keep_two_to_learn_from() -> None:
-    """One or two pictures are all learned from; three give one."""
-    learned, _ = stratified_split(listed([1, 2, 3]), 0.5, seed=0)
-    assert Counter(p.landmark_id for p in learned) == {"0": 1, "1": 2, "2": 2}
-
-
-def test_a_split_follows_its_seed() -> None:
-    """The same seed splits alike, another one differently; fraction 0 keeps nothing back."""
-    everything = listed([50, 50])
-    assert stratified_split(everything, 0.2, seed=1) == stratified_split(everything, 0.2, seed=1)
-    assert stratified_split(everything, 0.2, seed=1) != stratified_split(everything, 0.2, seed=2)
-    assert stratified_split(everything, 0.0, seed=1)[1] == []
-
-
-def test_the_first_of_each_are_taken() -> None:
-    """At most the limit of each landmark."""
-    assert [p.id for p in first_of_each(listed([3, 1]), 2)] == ["0-0", "0-1", "1-0"]
 
 
 def test_an_epoch_sees_every_picture_at_most_once() -> None:
@@ -180,39 +132,3 @@ def test_a_move_without_a_turn_is_a_shift() -> None:
     x, y = (round(25 + right), round(25 + down))
     original = np.asarray(image)[25, 25].astype(int)
     assert np.abs(varied[y, x].astype(int) - original).max() < 25
-
-
-def test_folds_are_disjoint_and_share_every_landmark() -> None:
-    """Each picture lies in one fold; a fold is left out whole and every n-th of it kept back."""
-    everything = listed([50, 10, 5, 1])
-    left_out: list[str] = []
-    for fold in range(5):
-        whole = FoldsRecipe(kind="folds", folds=5, fold=fold, every=1)
-        learned, kept_back = folds_split(everything, whole, seed=1)
-        assert Counter(p.landmark_id for p in kept_back) == {"0": 10, "1": 2, "2": 1}
-        assert sorted(p.id for p in learned + kept_back) == sorted(p.id for p in everything)
-        left_out += [p.id for p in kept_back]
-        fewer = whole.model_copy(update={"every": 4})
-        assert folds_split(everything, fewer, seed=1) == (learned, kept_back[::4])
-    assert len(left_out) == len(set(left_out)) == 65
-
-
-def test_a_split_by_counts_is_exact() -> None:
-    """Parts of the sizes asked for, disjoint, each landmark learned; too few is refused."""
-    everything = listed([100, 20, 1])
-    recipe = CountsRecipe(kind="counts", learned=70, kept_back=10, tested=30)
-    parts = counts_split(everything, recipe, seed=0)
-    assert [len(part) for part in parts] == [70, 10, 30]
-    assert len({p.id for part in parts for p in part}) == 110
-    assert {p.landmark_id for p in parts[0]} == {"0", "1", "2"}
-    with pytest.raises(TrainingError, match=r"70 \+ 10 \+ 30 photographs.*there are 50"):
-        counts_split(everything[:50], recipe, seed=0)
-
-
-def test_a_balanced_subset_takes_the_largest_landmarks_alike() -> None:
-    """The most frequent landmarks, so many pictures of each, by the seed; ties to smaller ids."""
-    everything = listed([5, 30, 8, 30, 8])
-    chosen = balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=0)
-    assert Counter(p.landmark_id for p in chosen) == {"1": 6, "2": 6, "3": 6}
-    assert chosen != balanced_subset(everything, SubsetRecipe(landmarks=3, pictures=6), seed=1)
-    assert balanced_subset(everything, SubsetRecipe(), seed=0) == everything
