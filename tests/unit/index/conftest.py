@@ -15,7 +15,7 @@ from index.building.build import build
 from index.building.embedder_choice import EmbedderChoice
 from index.gallery.store import Store
 from photographs import open_data
-from tests.factories import photographs, picture, tiny_embedder
+from tests.factories import photographs, picture, picture_bytes, tiny_embedder
 
 LANDMARKS = ("9", "10", "700")
 """In the order of landmarks: as numbers, not as text."""
@@ -118,3 +118,14 @@ def count_embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(Embedder, "embed", counted)
     monkeypatch.setattr(Embedder, "golden_cosine", lambda *_: 1.0)
     return sizes
+
+
+@pytest.fixture
+def distractors(tmp_path: Path) -> Path:
+    """Write twelve pictures that are like nothing else, and one that is none."""
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"nothing{number}.jpg").write_bytes(picture_bytes(500 + number))
+    (folder / "broken.jpg").write_bytes(b"text")
+    return folder
