@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from embedder.command_line import say
+from embedder.command_line import print_line
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from embedder.errors import CairnError
 
     try:
-        return say(json.dumps(asked.command(asked)))
+        return print_line(json.dumps(asked.command(asked)))
     except CairnError as error:
         print(f"cairn-index: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return error.exit_code

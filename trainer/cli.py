@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedder.command_line import say
+from embedder.command_line import print_line
 from trainer.data_commands import add_download, add_prepare
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         result = options.command(options)
-        return 0 if result is None else say(json.dumps(result))
+        return 0 if result is None else print_line(json.dumps(result))
     except CairnError as error:
         print(f"cairn-train: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
         return error.exit_code

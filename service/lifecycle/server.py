@@ -11,7 +11,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from embedder.command_line import say
+from embedder.command_line import print_line
 from service.lifecycle.header_timeout import protocol_with_header_timeout
 from service.settings import Settings, unknown_variables
 from service.telemetry.logs import set_up_logging
@@ -79,7 +79,7 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
-            say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            print_line(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 def _ignore_stop_signals() -> None:

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.cli import main
 from tests.api.conftest import Artifacts, Running, serving
 from tests.api.test_bad_input import encoded
 from tests.factories import picture, view_bytes
@@ -207,9 +208,5 @@ def test_the_first_request_is_as_fast_as_the_others(artifacts: Artifacts, tmp_pa
 @pytest.mark.parametrize("size", [-1, 257])
 def test_a_batch_size_out_of_bounds_is_refused(size: int) -> None:
     """Memory is set aside for a batch of a few hundred pictures at most."""
-    from pydantic import ValidationError
-
-    from service.settings import Settings
-
-    with pytest.raises(ValidationError):
-        Settings(store=Path("a"), embedder=Path("b"), batch_pictures=size)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--store", "a", "--embedder", "b", "--batch-pictures", str(size)])

@@ -14,7 +14,7 @@ from tests.contract.modules import MODULES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 COMMANDS = {
-    name: target.split(":")[0].removesuffix(".__main__")
+    name: target.split(".")[0]  # the package; run by `python -m` as well
     for name, target in PROJECT["project"]["scripts"].items()
 }
 LABORATORY = {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "yaml"}

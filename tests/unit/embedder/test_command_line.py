@@ -12,7 +12,8 @@ import pytest
 from embedder.command_line import UNREAD
 from tests.conftest import ROOT
 
-SAY = "import sys; from embedder.command_line import say; sys.exit(say('first') or say('second'))"
+IMPORT = "from embedder.command_line import print_line as say\n"
+SAY = f"import sys\n{IMPORT}sys.exit(say('first') or say('second'))"
 
 
 DRAW = ("draw", "--landmarks", "2", "--pictures", "2", "--queries", "1", "--scenes", "1")
@@ -37,7 +38,7 @@ def unread(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_line_is_there_at_once() -> None:
     """It does not wait for the end of the process."""
-    program = "import os; from embedder.command_line import say; say('first'); os._exit(0)"
+    program = f"import os\n{IMPORT}say('first'); os._exit(0)"
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -52,7 +53,7 @@ def test_a_reader_that_left_is_told_by_the_exit_code() -> None:
 
 def test_more_is_lost_in_silence() -> None:
     """A command may go on, and need not look at what it was told."""
-    ended = unread("-c", "from embedder.command_line import say; say('first'); say('second')")
+    ended = unread("-c", f"{IMPORT}say('first'); say('second')")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -60,9 +61,7 @@ def test_a_full_disk_is_an_error() -> None:
     """The caller says which; the end of the process says nothing more."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    program = (
-        "from embedder.command_line import say\ntry: say('first')\nexcept OSError: print('told')"
-    )
+    program = f"{IMPORT}try: say('first')\nexcept OSError: print('told')"
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-c", program],
