@@ -28,7 +28,8 @@ from functools import partial
 from pathlib import Path
 
 from embedder.embedder import Embedder, Prepared
-from index.building.pipeline import BATCH_PICTURES, embed_files, reader_count
+from index.building.defaults import BATCH_PICTURES
+from index.building.pipeline import embed_files, reader_count
 from photographs import open_data
 from photographs.sample import draw_scene
 

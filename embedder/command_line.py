@@ -14,16 +14,18 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import App, CycloptsError, Parameter, ValidationError
-from cyclopts.argument import Argument
+from cyclopts import App, CoercionError, CycloptsError, Parameter, Token, ValidationError
+from cyclopts.argument import Argument, ArgumentCollection
 from cyclopts.validators import Number
 
 from embedder.errors import CairnError
+from embedder.runtimes.devices import Precision
 from embedder.runtimes.threads import wait_passively
 
 BAD_USAGE = 2
@@ -34,8 +36,7 @@ UNREAD = 141
 RESUMABLE = "; the same command goes on from here"
 
 Folder = Annotated[Path, Parameter(metavar="DIR")]
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "f32", "bf16"]
+PrecisionChoice = Literal["auto", Precision]
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 Count = Annotated[int, Parameter(validator=Number(gte=0), metavar="N")]
 PositiveCount = Annotated[int, Parameter(validator=Number(gte=1), metavar="N")]
@@ -45,20 +46,72 @@ _METAVARS = {int: "N", float: "X", Path: "FILE"}
 _LEFT_COLUMN = 26
 
 
-def command_app(name: str, summary: str, **options: Any) -> App:  # noqa: ANN401 (cyclopts' own)
+@dataclass(frozen=True)
+class Check:
+    """Checks all values before cyclopts does, which would report the first fault only.
+
+    Attributes:
+        prefix: What environment variables begin with that stand for flags that are not given;
+            without it, none do.
+    """
+
+    prefix: str = ""
+
+    def __call__(self, app: App, command: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        """Add the values of the environment, and raise ``CycloptsError`` for all faults."""
+        faults = []
+        for argument in arguments:
+            where = argument.name
+            if self.prefix:
+                variable = self.prefix + argument.name.lstrip("-").replace("-", "_").upper()
+                where = f"{where} ({variable})"
+                if not argument.has_tokens and variable in os.environ:
+                    argument.append(Token(value=os.environ[variable], source="env"))
+            if argument.show and (fault := _find_fault(argument)):
+                faults.append(f"{where}: {fault}")
+        if faults:
+            raise CycloptsError("\n".join(faults))
+
+
+def _find_fault(argument: Argument) -> str | None:
+    """Say what is wrong with an argument; a refused text may be secret and is not repeated."""
+    if not argument.has_tokens:
+        return "is required" if argument.required else None
+    try:
+        value = argument.convert()
+    except CoercionError as error:
+        choices = ", ".join(argument.get_choices(force=True) or ())
+        found = error.token.value if error.token else ""
+        return f"must be {f'one of {choices}' if choices else 'a number'}, not {found!r}"
+    try:
+        argument.validate(value)  # type: ignore[no-untyped-call] # cyclopts leaves it untyped
+    except ValidationError as error:
+        words = error.exception_message[:1].lower() + error.exception_message[1:]
+        return f"{words.rstrip('.')}, not {value}" if isinstance(value, int | float) else words
+    return None
+
+
+def command_app(name: str, summary: str, *, env_prefix: str = "", epilogue: str = "") -> App:
     """Make the application of a command, to register functions with.
 
-    A flag has no ``--no-`` form unless its parameter gives one.
+    A flag has no ``--no-`` form; of an option given twice, the last value counts.
 
     Args:
         name: Of the command.
         summary: First line of its help.
-        options: More arguments of :class:`cyclopts.App`.
+        env_prefix: What environment variables begin with that stand for flags, if any do.
+        epilogue: Last paragraph of its help.
     """
-    no_negatives = Parameter(negative=())
-    app = App(name=name, help=summary, version_flags=(), default_parameter=no_negatives, **options)
+    app = App(
+        name=name,
+        help=summary,
+        help_epilogue=epilogue,
+        version_flags=(),
+        default_parameter=Parameter(negative=(), allow_repeating=True),
+        config=Check(env_prefix),
+    )
 
-    @app.command(name="--install-completion", config=())
+    @app.command(name="--install-completion", config=Check())
     def install_completion(*, shell: Shell | None = None, output: Path | None = None) -> int:
         """Install tab completion for this command.
 
@@ -83,6 +136,7 @@ def run(
     arguments: Sequence[str] | None = None,
     *,
     resume_hints: Mapping[Callable[..., object], str] = MappingProxyType({}),
+    logs: bool = True,
 ) -> int:
     """Parse the arguments, call the command's function and print its result.
 
@@ -93,6 +147,7 @@ def run(
         app: The application, made by :func:`command_app`.
         arguments: Without the program's name; by default those of the process.
         resume_hints: What to say, by function, after a command was interrupted.
+        logs: Set up logging to stderr.
 
     Returns:
         The exit code: of the error if there was one, 130 after Ctrl-C, :data:`UNREAD` if nobody
@@ -103,6 +158,8 @@ def run(
     """
     command = _parse(app, list(sys.argv[1:] if arguments is None else arguments))
     wait_passively()
+    if logs:
+        _log_to_stderr()
     try:
         result = command()
         if isinstance(result, Mapping):
@@ -139,7 +196,7 @@ def print_line(line: str) -> int:
     return 0
 
 
-def log_to_stderr() -> None:
+def _log_to_stderr() -> None:
     """Log from INFO on to stderr; libraries that log every step, from WARNING on."""
     import logging
 
@@ -157,7 +214,9 @@ def _parse(app: App, words: list[str]) -> partial[object]:
         )
     except CycloptsError as error:
         name = " ".join((app.name[0], *(error.command_chain or ())))
-        _complain(f"{name}: {_describe(error)}\nSee `{name} --help`.")
+        for line in str(error).splitlines():
+            _complain(f"{name}: {line}")
+        _complain(f"See `{name} --help`.")
         raise SystemExit(BAD_USAGE) from error
     if command == app.help_print:
         asked = bool({"--help", "-h"} & set(words))
@@ -165,17 +224,6 @@ def _parse(app: App, words: list[str]) -> partial[object]:
         (print_line if asked else _complain)(text)
         raise SystemExit(0 if asked else BAD_USAGE)
     return partial(command, *bound.args, **bound.kwargs)
-
-
-def _describe(error: CycloptsError) -> str:
-    """Say what is wrong with the arguments; a refused value may be secret and is not repeated."""
-    if isinstance(error, ValidationError) and error.argument:
-        flag, source = error.argument.name, error.argument.tokens[0].keyword
-        where = flag if source in (flag, None) else f"{flag} ({source})"
-        message = f"{where}: {error.exception_message[:1].lower()}{error.exception_message[1:]}"
-        numeric = isinstance(error.argument.value, int | float)
-        return f"{message.rstrip('.')}, not {error.argument.value}" if numeric else message
-    return str(error)
 
 
 def _complain(text: str) -> None:
@@ -195,7 +243,8 @@ def help_text(app: App, words: Sequence[str]) -> str:
     if command.default_command:
         with app.app_stack(apps):
             collected = command.assemble_argument_collection(parse_docstring=True)
-            arguments = [argument for argument in collected if argument.show]
+            shown = (argument for argument in collected if argument.show)
+            arguments = sorted(shown, key=lambda argument: not argument.required)
     commands = [name for name in command if name not in command.help_flags]
     usage = [app.name[0], *chain, *(_name(argument) for argument in arguments if argument.required)]
     usage += ["[OPTIONS]"] if any(not argument.required for argument in arguments) else []
@@ -219,8 +268,8 @@ def _page(
     yield ""
     for name, explanation in (*rows, ("-h, --help", "Show this page and exit.")):
         left = f"  {name}".ljust(_LEFT_COLUMN)
-        if not left.endswith("  "):  # too long for its column
-            yield left
+        if len(name) > _LEFT_COLUMN - 4:
+            yield left.rstrip()
             left = indent
         yield from textwrap.wrap(left + explanation, width, subsequent_indent=indent)
     if epilogue:

@@ -1,23 +1,35 @@
 """The command ``cairn-index``: parse, call one function, print its result.
 
-The result goes to stdout as one line of JSON, everything else to stderr. Heavy libraries are
-imported after the arguments are parsed, so that ``--help`` is instant.
+Heavy libraries are imported after the arguments are parsed, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import math
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from embedder.command_line import print_line
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from embedder.command_line import (
+    RESUMABLE,
+    Count,
+    Folder,
+    PositiveCount,
+    PrecisionChoice,
+    Share,
+    command_app,
+    run,
+)
+from embedder.errors import GalleryError
+from embedder.runtimes.devices import Device
+from index.building.defaults import BATCH_PICTURES
+from index.evaluation.defaults import PRECISION_TARGET
+from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
 
 if TYPE_CHECKING:
     from embedder.embedder import Embedder
@@ -27,548 +39,389 @@ if TYPE_CHECKING:
     from index.building.recipe import BuildRecipe
     from index.gallery.gallery import Gallery
     from index.gallery.manifest import GalleryManifest
+    from index.gallery.store import Store
     from index.ranking.ranking import Ranking
 
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+Result = dict[str, Any]
+Ids = Annotated[tuple[str, ...], Parameter(metavar="ID...", consume_multiple=(1, None))]
+Penalty = Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf), metavar="W")]
+Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE")]
 
-_INTERRUPTED = 130
-_PRECISION_TARGET = 0.95  # that of index.evaluation.calibrate, likewise
-_BATCH_PICTURES = 16  # that of index.building.pipeline, which is too heavy to ask before --help
-_SAMPLE = 64  # that of index.maintenance.verify, likewise
-_MOST_THUMBNAIL_SIDE = 512  # larger ones would be copies of the photographs
-_KEEP, _IDLE_HOURS = 3, 24.0  # those of index.maintenance.history, likewise
+app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    asked = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which build of it loads
-    from embedder.errors import CairnError
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a network is run.
 
-    try:
-        return print_line(json.dumps(asked.command(asked)))
-    except CairnError as error:
-        print(f"cairn-index: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
-        return error.exit_code
-    except OSError as error:
-        print(f"cairn-index: {error}", file=sys.stderr)  # noqa: T201 (the command's own voice)
-        return 1
-    except KeyboardInterrupt:
-        again = "; the same command goes on from here" if asked.resumes else ""
-        print(f"cairn-index: interrupted{again}", file=sys.stderr)  # noqa: T201 (as above)
-        return _INTERRUPTED
+    Attributes:
+        device: What runs the network; auto is an NVIDIA GPU if there is one.
+        precision: Arithmetic of the network; auto is bf16 where it is exact enough.
+        threads: CPU threads for the network, decoding and search; 0 is one per core.
+    """
 
+    device: Device = "auto"
+    precision: PrecisionChoice = "auto"
+    threads: Count = 0
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cairn-index", description="Make galleries of photographs, and ask them."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    def choice(self, embedder: Path) -> EmbedderChoice:
+        """Choose how to run an embedder."""
+        from index.building.embedder_choice import EmbedderChoice
 
-    build = _add(commands, "build", _build, "embed photographs and publish them as a gallery")
-    _add_data(build)
-    _add_gallery(build, "train_clean.csv, else train.csv, else index.csv")
-    _add_thumbnails(build, "none")
-    _add_ranking(build)
-    _add_life(commands)
-
-    predict = _add(commands, "predict", _predict, "answer pictures and write a submission")
-    predict.add_argument(
-        "--pictures",
-        type=Path,
-        required=True,
-        metavar="DIR_OR_LIST",
-        help="folder that is walked, or a list of ids or paths",
-    )
-    predict.add_argument(
-        "--out", type=Path, required=True, metavar="CSV", help="the submission to write"
-    )
-
-    evaluate = _add(commands, "evaluate", _evaluate, "judge a gallery by labeled queries")
-    _add_data(evaluate)
-    evaluate.add_argument(
-        "--report",
-        type=Path,
-        metavar="HTML",
-        help="write a page with the figures and the worst mistakes beside their neighbors",
-    )
-
-    calibrate = _add(
-        commands,
-        "calibrate",
-        _calibrate,
-        "learn from labeled queries what a confidence is worth, and publish that",
-    )
-    _add_data(calibrate)
-    calibrate.add_argument(
-        "--precision-target",
-        type=_inner_share,
-        default=_PRECISION_TARGET,
-        metavar="SHARE",
-        help="of the answers above the threshold, the share that shall be right "
-        "(default: %(default)s)",
-    )
-    return parser
+        return EmbedderChoice(embedder, self.device, self.precision, self.threads)
 
 
-def _add_life(commands: _Commands) -> None:
-    """Add the commands of a gallery that grows and changes."""
-    rebuild = _add(
-        commands, "rebuild", _rebuild, "bring the gallery up to date, embedding only what changed"
-    )
-    rebuild.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="where the photographs are now, once for each folder of the gallery, in the order "
-        "in which they were added (default: where they were)",
-    )
-    _add_gallery(rebuild, "the gallery's own")
-    _add_thumbnails(rebuild, "as the gallery has them; for others every picture is read")
-    rebuild.add_argument(
-        "--hash",
-        action="store_true",
-        help="read every file: find pictures that changed and kept their size and time",
-    )
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Embedding(Running):
+    """Which embedder is run, and how.
 
-    add = _add(commands, "add", _extend, "add a folder of photographs to the gallery")
-    _add_data(add)
-    _add_gallery(add, "train_clean.csv, else train.csv, else index.csv")
+    Attributes:
+        embedder: Embedder artifact.
+        batch_size: Pictures that the network gets at once.
+    """
 
-    remove = _add_plain(commands, "remove", _remove, "take pictures or landmarks out for good")
-    remove.add_argument("--pictures", nargs="+", default=[], metavar="ID", help="their ids")
-    remove.add_argument("--landmarks", nargs="+", default=[], metavar="ID", help="their ids")
+    embedder: Folder
+    batch_size: PositiveCount = BATCH_PICTURES
 
-    _add_plain(commands, "list", _list, "show the builds of a store")
+    def open(self) -> closing[Embedder]:
+        """Load the embedder, to be closed by ``with``."""
+        return closing(self.choice(self.embedder).open())
 
-    verify = _add_plain(commands, "verify", _verify, "prove a build: bytes, counts and vectors")
-    verify.add_argument(
-        "--embedder",
-        type=Path,
-        metavar="DIR",
-        help="embed a sample again and compare (default: only read and count)",
-    )
-    _add_running(verify)
-    verify.add_argument(
-        "--sample",
-        type=_positive,
-        default=_SAMPLE,
-        metavar="N",
-        help="pictures that are embedded again (default: %(default)s)",
-    )
-    rollback = _add_plain(commands, "rollback", _rollback, "publish an earlier build again")
-    for parser, default in ((verify, "the published one"), (rollback, "the one before")):
-        parser.add_argument("--build", metavar="ID", help=f"which build (default: {default})")
+    def open_gallery(self, store: Path, embedder: Embedder) -> closing[Gallery]:
+        """Open the published gallery, to be closed by ``with``."""
+        from index.gallery.gallery import Gallery
 
-    clean = _add_plain(commands, "gc", _clean, "delete old builds and abandoned work")
-    clean.add_argument(
-        "--keep",
-        type=_positive,
-        default=_KEEP,
-        metavar="N",
-        help="newest builds that stay, beside the published one (default: %(default)s)",
-    )
-    clean.add_argument(
-        "--idle-hours",
-        type=float,
-        default=_IDLE_HOURS,
-        metavar="H",
-        help="an unfinished build is abandoned after so long (default: %(default)s)",
-    )
+        gallery = Gallery.open(
+            store, embedder_digest=embedder.digest, threads=self.threads, device=embedder.device
+        )
+        return closing(gallery)
+
+    def pipeline(self) -> PipelineOptions:
+        """Return the options of the functions that embed pictures."""
+        from index.building.pipeline import PipelineOptions
+
+        return PipelineOptions(self.batch_size, self.threads)
 
 
-def _add(
-    commands: _Commands, name: str, command: Callable[[argparse.Namespace], object], summary: str
-) -> argparse.ArgumentParser:
-    """Add a command with what most of them take: a store, an embedder, and how to run it."""
-    parser = _add_plain(commands, name, command, summary)
-    parser.set_defaults(resumes=command in (_build, _rebuild, _extend))
-    parser.add_argument(
-        "--embedder", type=Path, required=True, metavar="DIR", help="the embedder artifact"
-    )
-    _add_running(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=_positive,
-        default=_BATCH_PICTURES,
-        metavar="N",
-        help="pictures that the network gets at once (default: %(default)s)",
-    )
-    return parser
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What is made of the photographs.
+
+    Attributes:
+        list_name: List of the data folder that is the gallery (default: train_clean.csv, else
+            train.csv, else index.csv; for rebuild, the gallery's own).
+        max_unreadable: Stop when more than this share of the pictures cannot be read (default:
+            0.01, or 5 pictures if that is more).
+        kind: exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16),
+            a factory string of FAISS for a first look of your own, or auto: exact up to 100,000
+            pictures and on a GPU that holds them, fastscan above (default: auto, or the kind
+            that was asked for when the gallery was built).
+        min_recall: Publish nothing whose recall@1 against exact answers is lower (default: any).
+    """
+
+    list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None
+    max_unreadable: Share | None = None
+    kind: Annotated[str | None, Parameter(metavar="KIND")] = None
+    min_recall: Share | None = None
+
+    def recipe(self, embedding: Embedding, thumbnails: int | None = None) -> BuildRecipe:
+        """Turn the options into a recipe."""
+        from index.building.recipe import BuildRecipe
+
+        return BuildRecipe(
+            self.list_name,
+            self.max_unreadable,
+            embedding.pipeline(),
+            kind=self.kind,
+            min_recall=self.min_recall,
+            thumbnail_side=thumbnails,
+        )
 
 
-def _add_plain(
-    commands: _Commands, name: str, command: Callable[[argparse.Namespace], object], summary: str
-) -> argparse.ArgumentParser:
-    """Add a command with what all of them take: a store."""
-    parser = commands.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(command=command, resumes=False)
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="galleries")
-    return parser
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RankingOptions:
+    """How neighbors become an answer.
+
+    Attributes:
+        ranking: The nearest picture, or a vote of the nearest few (default: what the embedder
+            advises, else top1).
+        vote_neighbors: How many vote (default: what the embedder advises, else 5).
+        vote_power: A vote counts its cosine to this power (default: what the embedder advises,
+            else 8).
+        distractors: Folder or list of pictures of no landmark: what looks like them is less
+            likely a landmark. 'gallery' takes the centers of the gallery's own landmarks, for
+            want of such pictures.
+        gallery_penalty: Subtract W times its similarity to distractors from each gallery
+            picture's similarity; 1 is the published strength.
+        query_penalty: Subtract W times its similarity to distractors from each query's
+            confidence; 1 is the published strength, and calibrate fits it.
+        gallery_distractors: A gallery picture is compared with its N nearest distractors
+            (default: 5 pictures, or all centers).
+        query_distractors: The same for a query; a large N takes all (default: 10 pictures, or
+            all centers).
+    """
+
+    ranking: Literal["top1", "vote"] | None = None
+    vote_neighbors: PositiveCount | None = None
+    vote_power: (
+        Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf), metavar="P")] | None
+    ) = None
+    distractors: Annotated[str | None, Parameter(metavar="DIR_OR_LIST")] = None
+    gallery_penalty: Penalty = 0.0
+    query_penalty: Penalty = 0.0
+    gallery_distractors: PositiveCount | None = None
+    query_distractors: PositiveCount | None = None
+
+    def check(self) -> None:
+        """Refuse options that contradict each other."""
+        from index.gallery.distractors import OWN
+
+        if self.distractors == OWN and Path(OWN).is_dir():
+            raise GalleryError(
+                f"--distractors {OWN} means the gallery's own landmarks, and there is a folder of "
+                f"that name here: write ./{OWN} for the folder, or rename it"
+            )
+        if (self.gallery_penalty or self.query_penalty) and self.distractors is None:
+            raise GalleryError(
+                "a penalty needs pictures of no landmark: give them as --distractors"
+            )
+
+    def resolve(self, embedder: Embedder) -> Ranking:
+        """Take what is given, and for the rest what the embedder advises."""
+        from index.building.extras import advised_ranking
+        from index.gallery.distractors import MOST_LANDMARKS, OWN
+
+        everything = MOST_LANDMARKS if self.distractors == OWN else None
+        chosen = {
+            "rule": self.ranking,
+            "neighbors": self.vote_neighbors,
+            "power": self.vote_power,
+            "gallery_penalty": self.gallery_penalty,
+            "gallery_distractors": self.gallery_distractors or everything,
+            "query_penalty": self.query_penalty,
+            "query_distractors": self.query_distractors or everything,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return advised_ranking(embedder.manifest).model_copy(update=given)
+
+    def embed_distractors(
+        self, embedder: Embedder, embedding: Embedding
+    ) -> DistractorSet | Literal["gallery"] | None:
+        """Embed the distractors, if there are pictures of them."""
+        from index.building.extras import DistractorSet
+        from index.gallery.distractors import OWN
+
+        if self.distractors is None:
+            return None
+        if self.distractors == OWN:
+            return OWN
+        return DistractorSet.embed(Path(self.distractors), embedder, embedding.pipeline())
 
 
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="what runs the network (default: %(default)s, an NVIDIA GPU if there is one)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "f32", "bf16"),
-        default="auto",
-        help="arithmetic of the network (default: %(default)s, bf16 where it is exact enough)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="CPU threads for the network, decoding and search (default: one per core)",
-    )
+@app.command
+def build(
+    *,
+    store: Folder,
+    data: Folder,
+    embedding: Embedding,
+    making: Making = Making(),
+    thumbnails: Side | None = None,
+    ranking: RankingOptions = RankingOptions(),
+) -> Result:
+    """Embed photographs and publish them as a gallery.
 
-
-def _add_gallery(parser: argparse.ArgumentParser, default_list: str) -> None:
-    parser.add_argument(
-        "--list",
-        metavar="NAME",
-        help=f"list of the data folder that is the gallery (default: {default_list})",
-    )
-    parser.add_argument(
-        "--max-unreadable",
-        type=_share,
-        metavar="SHARE",
-        help="stop when more than this share "
-        "of the pictures cannot be read (default: 0.01, or 5 pictures if that is more)",
-    )
-    parser.add_argument(
-        "--kind",
-        metavar="KIND",
-        help="exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16), "
-        "a factory string of FAISS for a first look of your own, or auto: exact up to 100,000 "
-        "pictures and on a GPU that holds them, fastscan above (default: auto, or the kind that "
-        "was asked for when the gallery was built)",
-    )
-    parser.add_argument(
-        "--min-recall",
-        type=_share,
-        metavar="FLOOR",
-        help="publish nothing whose recall@1 against exact answers is lower (default: any)",
-    )
-
-
-def _add_thumbnails(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--thumbnails",
-        type=_thumbnail_side,
-        metavar="SIDE",
-        help="keep a small JPEG of each picture in the gallery, for people who look at answers: "
-        f"no side longer than SIDE pixels, at most {_MOST_THUMBNAIL_SIDE}; 0 keeps none "
-        f"(default: {default})",
-    )
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="photographs: files of Google Landmarks v2, or one folder per landmark",
-    )
-
-
-def _add_ranking(parser: argparse.ArgumentParser) -> None:
-    ranking = parser.add_argument_group("ranking", "how neighbors become an answer")
-    ranking.add_argument(
-        "--ranking",
-        choices=("top1", "vote"),
-        help="the nearest picture, or a vote of the nearest few (default: what the embedder "
-        "advises, else top1)",
-    )
-    ranking.add_argument(
-        "--vote-neighbors",
-        type=_positive,
-        metavar="K",
-        help="how many vote (default: likewise, or 5)",
-    )
-    ranking.add_argument(
-        "--vote-power",
-        type=_above_zero,
-        metavar="P",
-        help="a vote counts its cosine to this power (default: likewise, or 8)",
-    )
-    ranking.add_argument(
-        "--distractors",
-        metavar="DIR_OR_LIST",
-        help="pictures of no landmark: what looks like them is believed less; 'gallery' takes "
-        "the centers of the gallery's own landmarks, for want of such pictures",
-    )
-    ranking.add_argument(
-        "--gallery-penalty",
-        type=_strength,
-        default=0.0,
-        metavar="W",
-        help="subtract W times its likeness to distractors from each gallery picture's "
-        "similarity; 1 is the published strength (default: 0)",
-    )
-    ranking.add_argument(
-        "--query-penalty",
-        type=_strength,
-        default=0.0,
-        metavar="W",
-        help="subtract W times its likeness to distractors from each query's confidence; "
-        "1 is the published strength, and calibrate learns it (default: 0)",
-    )
-    ranking.add_argument(
-        "--gallery-distractors",
-        type=_positive,
-        metavar="N",
-        help="distractors that a gallery picture is compared with: the N nearest "
-        "(default: 5 pictures, or all centers)",
-    )
-    ranking.add_argument(
-        "--query-distractors",
-        type=_positive,
-        metavar="N",
-        help="the same for a query; a large N takes all (default: 10 pictures, or all centers)",
-    )
-
-
-def _strength(text: str) -> float:
-    strength = float(text)
-    if not 0 <= strength < math.inf:
-        raise ValueError
-    return strength
-
-
-def _above_zero(text: str) -> float:
-    number = _strength(text)
-    if not number:
-        raise ValueError
-    return number
-
-
-def _inner_share(text: str) -> float:
-    share = float(text)
-    if not 0 < share < 1:
-        raise ValueError
-    return share
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise ValueError
-    return share
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise ValueError
-    return count
-
-
-def _thumbnail_side(text: str) -> int:
-    side = _count(text)
-    if side > _MOST_THUMBNAIL_SIDE:
-        raise ValueError
-    return side
-
-
-def _positive(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
-
-
-def _build(asked: argparse.Namespace) -> dict[str, object]:
+    Args:
+        store: Folder of the galleries; made if missing.
+        data: Photographs: files of Google Landmarks v2, or one folder per landmark.
+        embedding: Embedder.
+        making: Recipe.
+        thumbnails: Keep a small JPEG of each picture in the gallery, for people who look at
+            answers: no side longer than SIDE pixels, at most 512; 0 keeps none (default: none).
+        ranking: Ranking.
+    """
     from index.building.build import build
     from index.building.extras import Extras
-    from index.gallery.store import Store
     from photographs import open_data
 
-    data = open_data(asked.data)
-    _check_distractors(asked)
-    with closing(_load_embedder(asked)) as embedder:
-        extras = Extras(_ranking(asked, embedder), _distractors(asked, embedder))
-        recipe = replace(_recipe(asked), extras=extras, thumbnail_side=asked.thumbnails)
-        return _describe(asked, build(Store(asked.store), embedder, data, recipe))
+    photographs = open_data(data)
+    ranking.check()
+    with embedding.open() as embedder:
+        extras = Extras(ranking.resolve(embedder), ranking.embed_distractors(embedder, embedding))
+        recipe = replace(making.recipe(embedding, thumbnails), extras=extras)
+        galleries = _store(store)
+        return _describe(galleries, build(galleries, embedder, photographs, recipe))
 
 
-def _rebuild(asked: argparse.Namespace) -> dict[str, object]:
+@app.command
+def rebuild(
+    *,
+    store: Folder,
+    embedding: Embedding,
+    making: Making = Making(),
+    data: Annotated[tuple[Path, ...], Parameter(metavar="DIR")] = (),
+    thumbnails: Side | None = None,
+    hash: bool = False,
+) -> Result:
+    """Bring the gallery up to date, embedding only what changed.
+
+    Args:
+        store: Folder of the galleries.
+        embedding: Embedder.
+        making: Recipe.
+        data: Where the photographs are now, once for each folder of the gallery, in the order in
+            which they were added (default: where they were).
+        thumbnails: Longest side of the thumbnails, at most 512 pixels; 0 keeps none (default: as
+            the gallery has them; for others every picture is read).
+        hash: Read every file: find pictures that changed and kept their size and time.
+    """
     from index.building.rebuild import rebuild
-    from index.gallery.store import Store
 
-    manifest = rebuild(
-        Store(asked.store),
-        _choose_embedder(asked),
-        replace(_recipe(asked), thumbnail_side=asked.thumbnails),
-        data=asked.data,
-        by_content=asked.hash,
-    )
-    return _describe(asked, manifest)
+    galleries, choice = _store(store), embedding.choice(embedding.embedder)
+    recipe = making.recipe(embedding, thumbnails)
+    return _describe(galleries, rebuild(galleries, choice, recipe, data=data, by_content=hash))
 
 
-def _extend(asked: argparse.Namespace) -> dict[str, object]:
-    from index.gallery.store import Store
+@app.command
+def add(
+    *,
+    store: Folder,
+    data: Folder,
+    embedding: Embedding,
+    making: Making = Making(),
+) -> Result:
+    """Add a folder of photographs to the gallery.
+
+    Args:
+        store: Folder of the galleries.
+        data: Photographs: files of Google Landmarks v2, or one folder per landmark.
+        embedding: Embedder.
+        making: Recipe.
+    """
     from index.maintenance.add import add
     from photographs import open_data
 
-    data = open_data(asked.data)
-    manifest = add(Store(asked.store), _choose_embedder(asked), data, _recipe(asked))
-    return _describe(asked, manifest)
+    galleries, choice = _store(store), embedding.choice(embedding.embedder)
+    return _describe(galleries, add(galleries, choice, open_data(data), making.recipe(embedding)))
 
 
-def _remove(asked: argparse.Namespace) -> dict[str, object]:
-    from index.gallery.store import Store
+@app.command
+def remove(*, store: Folder, pictures: Ids = (), landmarks: Ids = ()) -> Result:
+    """Remove pictures or landmarks from the gallery for good.
+
+    Args:
+        store: Folder of the galleries.
+        pictures: Ids of pictures.
+        landmarks: Ids of landmarks.
+    """
     from index.maintenance.remove import remove
 
-    manifest = remove(Store(asked.store), pictures=asked.pictures, landmarks=asked.landmarks)
-    return _describe(asked, manifest)
+    galleries = _store(store)
+    return _describe(galleries, remove(galleries, pictures=pictures, landmarks=landmarks))
 
 
-def _list(asked: argparse.Namespace) -> dict[str, object]:
-    from index.gallery.store import Store
+@app.command(name="list")
+def list_builds(*, store: Folder) -> Result:
+    """List the builds of a store.
+
+    Args:
+        store: Folder of the galleries.
+    """
     from index.maintenance.history import list_builds
 
-    builds = list_builds(Store(asked.store))
+    builds = list_builds(_store(store))
     return {
         "current": next((build.build_id for build in builds if build.current), None),
         "builds": [build.summary() for build in builds],
     }
 
 
-def _verify(asked: argparse.Namespace) -> dict[str, object]:
-    from contextlib import nullcontext
-    from dataclasses import asdict
+@app.command
+def verify(
+    *,
+    store: Folder,
+    embedder: Folder | None = None,
+    running: Running = Running(),
+    sample: PositiveCount = SAMPLE_PICTURES,
+    build: Annotated[str | None, Parameter(metavar="ID")] = None,
+) -> Result:
+    """Check a build: bytes, counts and vectors.
 
-    from index.gallery.store import Store
+    Args:
+        store: Folder of the galleries.
+        embedder: Embed a sample again with this artifact and compare (default: only read and
+            count).
+        running: How to embed.
+        sample: Pictures that are embedded again.
+        build: Which build (default: the published one).
+    """
     from index.maintenance.verify import verify
 
-    with closing(_load_embedder(asked)) if asked.embedder else nullcontext() as embedder:
-        found = verify(Store(asked.store), embedder, build_id=asked.build, sample=asked.sample)
-    return asdict(found)
+    opened = closing(running.choice(embedder).open()) if embedder else nullcontext()
+    with opened as loaded:
+        return asdict(verify(_store(store), loaded, build_id=build, sample=sample))
 
 
-def _rollback(asked: argparse.Namespace) -> dict[str, object]:
-    from index.gallery.store import Store
+@app.command
+def rollback(
+    *, store: Folder, build: Annotated[str | None, Parameter(metavar="ID")] = None
+) -> Result:
+    """Publish an earlier build again.
+
+    Args:
+        store: Folder of the galleries.
+        build: Which build (default: the one before the published one).
+    """
     from index.maintenance.history import roll_back
 
-    return _describe(asked, roll_back(Store(asked.store), asked.build))
+    galleries = _store(store)
+    return _describe(galleries, roll_back(galleries, build))
 
 
-def _clean(asked: argparse.Namespace) -> dict[str, object]:
-    from dataclasses import asdict
+@app.command
+def gc(
+    *,
+    store: Folder,
+    keep: PositiveCount = KEEP_BUILDS,
+    idle_hours: Annotated[float, Parameter(metavar="H")] = IDLE_HOURS,
+) -> Result:
+    """Delete old builds and abandoned work.
 
-    from index.gallery.store import Store
+    Args:
+        store: Folder of the galleries.
+        keep: Newest builds that stay, beside the published one.
+        idle_hours: An unfinished build is abandoned when nothing was written for so long.
+    """
     from index.maintenance.history import clean
 
-    return asdict(clean(Store(asked.store), keep=asked.keep, idle_hours=asked.idle_hours))
+    return asdict(clean(_store(store), keep=keep, idle_hours=idle_hours))
 
 
-def _recipe(asked: argparse.Namespace) -> BuildRecipe:
-    from index.building.recipe import BuildRecipe
+@app.command
+def predict(
+    *,
+    store: Folder,
+    embedding: Embedding,
+    pictures: Annotated[Path, Parameter(metavar="DIR_OR_LIST")],
+    out: Annotated[Path, Parameter(metavar="CSV")],
+) -> Result:
+    """Answer pictures and write a submission.
 
-    return BuildRecipe(
-        asked.list,
-        asked.max_unreadable,
-        _pipeline(asked),
-        kind=asked.kind,
-        min_recall=asked.min_recall,
-    )
-
-
-def _pipeline(asked: argparse.Namespace) -> PipelineOptions:
-    from index.building.pipeline import PipelineOptions
-
-    return PipelineOptions(asked.batch_size, asked.threads)
-
-
-def _choose_embedder(asked: argparse.Namespace) -> EmbedderChoice:
-    from index.building.embedder_choice import EmbedderChoice
-
-    return EmbedderChoice(asked.embedder, asked.device, asked.precision, asked.threads)
-
-
-def _describe(asked: argparse.Namespace, manifest: GalleryManifest) -> dict[str, object]:
-    from index.gallery.store import Store
-
-    shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension"}
-    shown |= {"recall", "thumbnail_side", "unreadable"}
-    return {
-        **manifest.model_dump(mode="json", include=shown),
-        "list": manifest.list.name,
-        "embedder": manifest.embedder.digest,
-        "gallery": str(Store(asked.store).directory(manifest.build_id)),
-    }
-
-
-def _check_distractors(asked: argparse.Namespace) -> None:
-    from embedder.errors import GalleryError
-    from index.gallery.distractors import OWN
-
-    if asked.distractors == OWN and Path(OWN).is_dir():
-        raise GalleryError(
-            f"--distractors {OWN} means the gallery's own landmarks, and there is a folder of that "
-            f"name here: write ./{OWN} for the folder, or rename it"
-        )
-    if (asked.gallery_penalty or asked.query_penalty) and asked.distractors is None:
-        raise GalleryError("a penalty needs pictures of no landmark: give them as --distractors")
-
-
-def _ranking(asked: argparse.Namespace, embedder: Embedder) -> Ranking:
-    """Take what is asked for, and of the rest what the embedder advises."""
-    from index.building.extras import advised_ranking
-    from index.gallery.distractors import MOST_LANDMARKS, OWN
-
-    everything = MOST_LANDMARKS if asked.distractors == OWN else None
-    chosen = {
-        "rule": asked.ranking,
-        "neighbors": asked.vote_neighbors,
-        "power": asked.vote_power,
-        "gallery_penalty": asked.gallery_penalty,
-        "gallery_distractors": asked.gallery_distractors or everything,
-        "query_penalty": asked.query_penalty,
-        "query_distractors": asked.query_distractors or everything,
-    }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return advised_ranking(embedder.manifest).model_copy(update=given)
-
-
-def _distractors(
-    asked: argparse.Namespace, embedder: Embedder
-) -> DistractorSet | Literal["gallery"] | None:
-    from index.building.extras import DistractorSet
-    from index.gallery.distractors import OWN
-
-    if asked.distractors is None:
-        return None
-    if asked.distractors == OWN:
-        return OWN
-    source = Path(asked.distractors)
-    return DistractorSet.embed(source, embedder, _pipeline(asked))
-
-
-def _predict(asked: argparse.Namespace) -> dict[str, object]:
+    Args:
+        store: Folder of the galleries.
+        embedding: Embedder.
+        pictures: Folder that is walked, or a list of ids or paths.
+        out: The submission to write.
+    """
     from index.evaluation.predict import predict
     from photographs import list_pictures
 
-    pictures = list_pictures(asked.pictures)
-    with closing(_load_embedder(asked)) as embedder, closing(_open(asked, embedder)) as gallery:
-        written = predict(
-            gallery,
-            embedder,
-            pictures,
-            asked.out,
-            _pipeline(asked),
-        )
+    queries = list_pictures(pictures)
+    with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
+        written = predict(gallery, embedder, queries, out, embedding.pipeline())
         return {
             "submission": str(written.path),
             "report": str(written.report),
@@ -578,58 +431,84 @@ def _predict(asked: argparse.Namespace) -> dict[str, object]:
         }
 
 
-def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
-    from dataclasses import asdict
+@app.command
+def evaluate(
+    *,
+    store: Folder,
+    embedding: Embedding,
+    data: Folder,
+    report: Annotated[Path | None, Parameter(metavar="HTML")] = None,
+) -> Result:
+    """Evaluate a gallery by labeled queries.
 
+    Args:
+        store: Folder of the galleries.
+        embedding: Embedder.
+        data: Photographs with labeled queries, in a layout that build reads.
+        report: Write a page with the metrics and the worst mistakes beside their neighbors.
+    """
     from index.evaluation.evaluate import evaluate
     from index.evaluation.report import write_report
     from photographs import open_data
 
-    data = open_data(asked.data)
-    with closing(_load_embedder(asked)) as embedder, closing(_open(asked, embedder)) as gallery:
-        evaluation, answered = evaluate(
-            gallery,
-            embedder,
-            data,
-            _pipeline(asked),
-        )
-        if asked.report is not None:
-            write_report(asked.report, gallery, evaluation, answered)
+    photographs = open_data(data)
+    with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
+        evaluation, answered = evaluate(gallery, embedder, photographs, embedding.pipeline())
+        if report is not None:
+            write_report(report, gallery, evaluation, answered)
     return asdict(evaluation)
 
 
-def _calibrate(asked: argparse.Namespace) -> dict[str, object]:
+@app.command
+def calibrate(
+    *,
+    store: Folder,
+    embedding: Embedding,
+    data: Folder,
+    precision_target: Annotated[
+        float, Parameter(validator=Number(gt=0, lt=1), metavar="SHARE")
+    ] = PRECISION_TARGET,
+) -> Result:
+    """Fit confidences to the labeled queries, and publish the result.
+
+    Args:
+        store: Folder of the galleries.
+        embedding: Embedder.
+        data: Photographs with labeled queries, in a layout that build reads.
+        precision_target: Share of the answers above the threshold that shall be right.
+    """
     from index.evaluation.calibrate import calibrate
-    from index.gallery.store import Store
     from photographs import open_data
 
-    data = open_data(asked.data)
-    with closing(_load_embedder(asked)) as embedder:
+    photographs = open_data(data)
+    with embedding.open() as embedder:
         manifest = calibrate(
-            Store(asked.store),
+            _store(store),
             embedder,
-            data,
-            _pipeline(asked),
-            precision_target=asked.precision_target,
+            photographs,
+            embedding.pipeline(),
+            precision_target=precision_target,
         )
-    shown = {"build_id", "ranking", "calibration"}
-    return manifest.model_dump(mode="json", include=shown)
+    return manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
 
 
-def _load_embedder(asked: argparse.Namespace) -> Embedder:
-    from embedder.embedder import Embedder
+def _store(directory: Path) -> Store:
+    from index.gallery.store import Store
 
-    return Embedder.load(
-        asked.embedder, device=asked.device, precision=asked.precision, threads=asked.threads
-    )
+    return Store(directory)
 
 
-def _open(asked: argparse.Namespace, embedder: Embedder) -> Gallery:
-    from index.gallery.gallery import Gallery
+def _describe(store: Store, manifest: GalleryManifest) -> Result:
+    shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension"}
+    shown |= {"recall", "thumbnail_side", "unreadable"}
+    return {
+        **manifest.model_dump(mode="json", include=shown),
+        "list": manifest.list.name,
+        "embedder": manifest.embedder.digest,
+        "gallery": str(store.directory(manifest.build_id)),
+    }
 
-    return Gallery.open(
-        asked.store,
-        embedder_digest=embedder.digest,
-        threads=asked.threads,
-        device=embedder.device,
-    )
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run(app, arguments, resume_hints=dict.fromkeys((build, rebuild, add), RESUMABLE))

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from cyclopts.config import Env
 
 from embedder.command_line import (
     BAD_USAGE,
     INTERRUPTED,
     UNREAD,
+    Check,
     PositiveCount,
     command_app,
     print_line,
@@ -36,8 +36,8 @@ _UNREADABLE = 1  # exit code for a picture that cannot be read here
 app = command_app(
     "cairn-serve",
     "Answer POST /predict with the landmark that a picture shows.",
-    config=Env(PREFIX, command=False),
-    help_epilogue="Every flag can be given as CAIRN_NAME in the environment instead "
+    env_prefix=PREFIX,
+    epilogue="Every flag can be given as CAIRN_NAME in the environment instead "
     "(CAIRN_STORE, CAIRN_MAX_BYTES, ...); the flag wins.",
 )
 
@@ -58,7 +58,7 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-@app.command(config=())
+@app.command(config=Check())
 def key(name: str, /) -> int:
     """Make a new key: the key to stdout, once; the entry to configure for it to stderr.
 
@@ -99,7 +99,7 @@ class Query:
 
 
 @app.command(
-    config=(),
+    config=Check(),
     help_epilogue="The exit code is the highest that a picture caused: 1 unreadable here, "
     "10 refused, 11 busy, 12 failed, 13 no answer.",
 )
@@ -174,4 +174,4 @@ def _print_answer(picture: Path, answer: Answer | CairnError | OSError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return run(app, arguments)
+    return run(app, arguments, logs=False)  # the server sets up its own

@@ -16,7 +16,8 @@ from cyclopts import Parameter
 from cyclopts.types import Port
 from cyclopts.validators import Number
 
-from embedder.command_line import Count, Device, Folder, PositiveCount, Precision
+from embedder.command_line import Count, Folder, PositiveCount, PrecisionChoice
+from embedder.runtimes.devices import Device
 from service.contract.api_keys import OFF, parse_keys
 
 PREFIX = "CAIRN_"
@@ -71,7 +72,7 @@ class Settings:
     host: Annotated[str, Parameter(metavar="ADDRESS")] = "127.0.0.1"
     port: Port = 8000
     device: Device = "auto"
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     threads: Count = 0
     max_bytes: PositiveCount = 20 << 20
     max_pixels: PositiveCount = 64_000_000

@@ -24,10 +24,8 @@ from tqdm import tqdm
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
 from embedder.thumbnail import make_thumbnail
+from index.building.defaults import BATCH_PICTURES
 from index.building.stage_timing import DECODE, NETWORK, READ, StageTimes
-
-BATCH_PICTURES = 16
-"""Default number of pictures per batch of the network."""
 
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""

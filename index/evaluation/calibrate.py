@@ -17,6 +17,7 @@ from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
 from index.building.pipeline import DEFAULT_OPTIONS, EmbeddedBatch, PipelineOptions
 from index.building.publish import republish
+from index.evaluation.defaults import PRECISION_TARGET
 from index.evaluation.queries import embed_queries
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
@@ -25,9 +26,6 @@ from index.gallery.store import Store
 from index.ranking.calibration import Calibration, choose_threshold, fit_logistic
 from index.ranking.ranking import Ranking
 from photographs import PhotographSet, Query
-
-PRECISION_TARGET = 0.95
-"""Default share of correct answers above the threshold."""
 
 PUBLISHED_STRENGTH = 1.0
 """Upper bound of the fitted query penalty: see :class:`index.ranking.ranking.Ranking`."""

@@ -13,12 +13,7 @@ from embedder.errors import ArtifactError, GalleryError
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
-
-KEEP_BUILDS = 3
-"""Default number of newest builds that cleaning keeps."""
-
-IDLE_HOURS = 24.0
-"""Default time without progress after which an unfinished build counts as abandoned."""
+from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,7 @@ from index.building.pipeline import EmbeddedBatch, embed_paths
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
 from index.gallery.tombstones import read_removed
-
-SAMPLE = 64
-"""Default number of pictures that are embedded again."""
+from index.maintenance.defaults import SAMPLE_PICTURES
 
 SAME_COSINE = 0.995
 """Lowest cosine of a picture that is embedded again to its stored vector.
@@ -64,7 +62,7 @@ def verify(
     embedder: Embedder | None = None,
     *,
     build_id: str | None = None,
-    sample: int = SAMPLE,
+    sample: int = SAMPLE_PICTURES,
 ) -> Verified:
     """Read every byte of a build, count its rows, and embed some of its pictures again.
 

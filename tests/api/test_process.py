@@ -82,8 +82,10 @@ def test_settings_that_are_wrong_are_all_named() -> None:
     """Exit code 2, a line for each, and the environment's name beside the flag's."""
     ended = run([sys.executable, "-m", "service", "--port", "x", "--max-bytes", "0"])
     assert ended.returncode == 2
-    named = [line.partition(":")[0] for line in ended.stderr.splitlines()]
-    assert named == [
+    *lines, hint = ended.stderr.splitlines()
+    assert "--help" in hint
+    assert [line.partition(": ")[0] for line in lines] == ["cairn-serve"] * 4
+    assert [line.split(": ")[1] for line in lines] == [
         "--store (CAIRN_STORE)",
         "--embedder (CAIRN_EMBEDDER)",
         "--port (CAIRN_PORT)",

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
-import index.cli
+from embedder.command_line import help_text
 from embedder.errors import ArtifactMismatchError, ArtifactMissingError, GalleryError
 from embedder.manifest import read_manifest, write_manifest
-from index.building.pipeline import BATCH_PICTURES
-from index.cli import main
+from index.building.pipeline import PipelineOptions
+from index.cli import app, main
+from index.evaluation.calibrate import calibrate
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.store import Store
-from index.maintenance.history import IDLE_HOURS, KEEP_BUILDS
-from index.maintenance.verify import SAMPLE
+from index.maintenance.history import clean
+from index.maintenance.verify import verify
 from index.ranking.ranking import Ranking
 from tests.conftest import ROOT
 from tests.factories import photographs
@@ -208,15 +211,24 @@ def test_help_loads_nothing_heavy() -> None:
     assert ended.stdout.splitlines()[-1] == "loaded []"
 
 
-def test_the_default_batch_is_that_of_the_stream() -> None:
-    """The command repeats the numbers because asking for them would load the engine."""
-    command = index.cli
-    assert command._BATCH_PICTURES == BATCH_PICTURES
-    assert (command._SAMPLE, command._KEEP, command._IDLE_HOURS) == (
-        SAMPLE,
-        KEEP_BUILDS,
-        IDLE_HOURS,
-    )
+@pytest.mark.parametrize(
+    ("command", "function", "flags"),
+    [
+        ("predict", PipelineOptions, {"batch_size": "batch_pictures", "threads": "readers"}),
+        ("calibrate", calibrate, {"precision_target": "precision_target"}),
+        ("verify", verify, {"sample": "sample"}),
+        ("gc", clean, {"keep": "keep", "idle_hours": "idle_hours"}),
+    ],
+)
+def test_a_flag_has_the_default_of_its_function(
+    command: str, function: Callable[..., object], flags: dict[str, str]
+) -> None:
+    """Calling the function says the same as calling the command."""
+    page = " ".join(help_text(app, [command]).split())
+    for flag, parameter in flags.items():
+        default = inspect.signature(function).parameters[parameter].default
+        explained = page.partition(f" --{flag.replace('_', '-')} ")[2]
+        assert explained.partition("(default: ")[2].startswith(f"{default})")
 
 
 def test_a_gallery_lives_by_commands(

@@ -91,16 +91,16 @@ def test_a_default_is_one_that_could_be_given() -> None:
     ("name", "value", "words"),
     [
         ("port", "99999", "must be <= 65535, not 99999"),
-        ("port", "many", 'unable to convert "many" into int'),
+        ("port", "many", "must be a number, not 'many'"),
         ("threads", "-1", "must be >= 0, not -1"),
         ("max_bytes", "0", "must be >= 1, not 0"),
         ("batch_pictures", "257", "must be <= 256, not 257"),
         ("max_pictures", "1001", "must be <= 1000, not 1001"),
-        ("deadline_seconds", "0", "must be > 0, not 0.0"),
+        ("deadline_seconds", "0", "must be > 0, not 0"),
         ("poll_seconds", "inf", "must be < inf, not inf"),
         ("receive_seconds", "nan", "must be"),
-        ("device", "gpu", 'Choose from: "auto", "cpu", "cuda"'),
-        ("log_level", "loud", "Choose from"),
+        ("device", "gpu", "must be one of auto, cpu, cuda, not 'gpu'"),
+        ("log_level", "loud", "must be one of debug, info, warning, error"),
     ],
 )
 @pytest.mark.parametrize("source", ["flag", "environment"])
@@ -119,8 +119,7 @@ def test_a_setting_that_cannot_be_used_is_refused(
     with pytest.raises(SystemExit, match="2"):
         main([flag, value] if source == "flag" else [])
     told = capsys.readouterr()
-    assert (flag if source == "flag" else variable) in told.err
-    assert words in told.err
+    assert f"cairn-serve: {flag} ({variable}): {words}" in told.err
     assert told.out == ""
 
 
