@@ -72,18 +72,9 @@ class EmbedderChoice:
     def run_like(self, published: EmbedderReference) -> LazyEmbedder:
         """Run as for the published gallery where no other device or precision was asked for."""
         manifest, digest = read_manifest(self.directory)
-        same = replace(
-            self,
-            device=DEVICES[published.runtime],
-            precision=_PRECISIONS[published.precision],
-        )
-        if (
-            digest == published.digest
-            and self.device in ("auto", same.device)
-            and self.precision in ("auto", same.precision)
-        ):
-            ranking = advised_ranking(manifest)
-            return LazyEmbedder(
-                published, manifest.dimension, ranking, lambda: closing(same.open())
-            )
-        return LazyEmbedder.of(self.open())
+        device, precision = DEVICES[published.runtime], _PRECISIONS[published.precision]
+        same_run = self.device in ("auto", device) and self.precision in ("auto", precision)
+        if digest != published.digest or not same_run:
+            return LazyEmbedder.of(self.open())
+        same, ranking = replace(self, device=device, precision=precision), advised_ranking(manifest)
+        return LazyEmbedder(published, manifest.dimension, ranking, lambda: closing(same.open()))

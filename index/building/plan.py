@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.building.pipeline import ReadPicture, find_file, progress_bar, reader_count
+from index.building.pipeline import ReadPicture, cut, find_file, progress_bar, reader_count
 from index.building.sources import Sources
 from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
@@ -110,8 +110,7 @@ def _hash_files(paths: Sequence[Path], readers: int) -> Iterator[bytes]:
         ThreadPoolExecutor(readers, "reader") as pool,
         progress_bar(len(paths), what="compare") as bar,
     ):
-        for begin in range(0, len(paths), _BLOCK_PICTURES):
-            block = paths[begin : begin + _BLOCK_PICTURES]
+        for block in cut(paths, _BLOCK_PICTURES):
             yield from pool.map(_hash_file, block)
             bar.update(len(block))
 

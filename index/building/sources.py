@@ -156,13 +156,9 @@ def _merge(members: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:
     by_id: dict[str, Photograph] = {}
     unique: list[list[tuple[int, Photograph]]] = []
     for origin, source in enumerate(members):
-        new = []
         for photograph in source.photographs:
-            first = by_id.setdefault(photograph.id, photograph)
-            if first is photograph:
-                new.append((origin, photograph))
-            else:
-                _require_same(first, photograph)
+            _require_same(by_id.setdefault(photograph.id, photograph), photograph)
+        new = [(origin, p) for p in source.photographs if by_id[p.id] is p]
         if repeated := len(source.photographs) - len(new):
             _log.info("%d pictures of %s are in another list too", repeated, source.root)
         unique.append(new)
@@ -174,6 +170,8 @@ def _order(photograph: Photograph) -> tuple[tuple[int, int, str, str], str]:
 
 
 def _require_same(first: Photograph, second: Photograph) -> None:
+    if first is second:
+        return
     if first.landmark_id == second.landmark_id:
         if first.path.resolve() == second.path.resolve():
             return

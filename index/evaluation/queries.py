@@ -69,14 +69,10 @@ def embed_queries(
         queries: Pictures to embed.
         options: Batch size and threads.
     """
-    made = (gallery.manifest.embedder.runtime, gallery.manifest.embedder.precision)
-    if made != (embedder.runtime, embedder.precision):
-        _log.warning(
-            "the gallery was embedded with %s in %s, the queries with %s in %s",
-            *made,
-            embedder.runtime,
-            embedder.precision,
-        )
+    made, ran = gallery.manifest.embedder, (embedder.runtime, embedder.precision)
+    if (made.runtime, made.precision) != ran:
+        words = "the gallery was embedded with %s in %s, the queries with %s in %s"
+        _log.warning(words, made.runtime, made.precision, *ran)
     return embed_paths([query.path for query in queries], embedder, "embed queries", options)
 
 
