@@ -23,7 +23,6 @@ from index.building.sources import Source, merge_sources, read_source
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
-from index.gallery.tombstones import read_removed
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO
 from photographs import open_data
@@ -71,7 +70,7 @@ def rebuild(
         if recipe.thumbnail_side is None:
             recipe = replace(recipe, thumbnail_side=published.thumbnail_side)
         members = _read_sources(published, data, recipe.list_name)
-        sources = merge_sources(members, read_removed(gallery.directory))
+        sources = merge_sources(members, gallery.tombstones)
         lazy = embedder.run_like(published.embedder)
         if lazy.reference != published.embedder:
             recipe = _keep_choices(published, lazy, recipe)

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from embedder.errors import CatalogError
 from index.gallery.manifest import ListReference
-from index.gallery.tombstones import Removed
+from index.gallery.tombstones import Tombstones
 from photographs import Credit, Photograph, PhotographSet, landmark_order
 
 FOLDERS = "folders"
 """Name of the list of a data folder that has one folder per landmark."""
+
+_NO_TOMBSTONES = Tombstones()
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +59,13 @@ class Sources:
 
     Attributes:
         members: The sources.
-        removed: Ids that were left out.
+        tombstones: Removed pictures, which are left out.
         photographs: The photographs.
         origins: Index into ``members`` of the source of each photograph.
     """
 
     members: Sequence[Source]
-    removed: Removed
+    tombstones: Tombstones
     photographs: Sequence[Photograph]
     origins: Sequence[int]
 
@@ -131,8 +133,8 @@ def list_digest(photographs: Iterable[Photograph]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def merge_sources(members: Sequence[Source], removed: Removed | None = None) -> Sources:
-    """Merge sources into the order of a gallery, without what was removed.
+def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBSTONES) -> Sources:
+    """Merge sources into the order of a gallery, without removed pictures.
 
     A picture that several sources list is taken from the first of them, if it is the same file
     byte for byte and shows the same landmark.
@@ -140,15 +142,14 @@ def merge_sources(members: Sequence[Source], removed: Removed | None = None) -> 
     Raises:
         CatalogError: Two sources use one id for different pictures, or nothing is left.
     """
-    removed = removed or Removed()
     photographs, origins = [], []
     for origin, photograph in _merge(members):
-        if not removed.holds(photograph.id, photograph.landmark_id):
+        if not tombstones.covers(photograph.id, photograph.landmark_id):
             photographs.append(photograph)
             origins.append(origin)
     if not photographs:
         raise CatalogError(members[0].root, "every picture that it lists was removed")
-    return Sources(members, removed, photographs, origins)
+    return Sources(members, tombstones, photographs, origins)
 
 
 def _merge(members: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:

@@ -27,7 +27,7 @@ from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import THUMBNAILS, write_thumbnails
-from index.gallery.tombstones import write_removed
+from index.gallery.tombstones import write_tombstones
 from index.search.faiss_search import Written, gpu_bytes, write_vectors
 from index.search.kinds import AUTO, Kind, resolve
 
@@ -83,8 +83,8 @@ class GalleryWriter:
         if self.recipe.thumbnail_side:
             self._write_thumbnails(staged)
         write_report(staged / REPORT, self.unreadable)
-        if sources.removed:
-            write_removed(staged, sources.removed, [])
+        if sources.tombstones:
+            write_tombstones(staged, sources.tombstones.without())
         first, *added = (source.reference for source in sources.members)
         return GalleryManifest(
             build_id=build_id,

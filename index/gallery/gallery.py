@@ -17,7 +17,7 @@ from index.gallery.distractors import Distractors
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import Thumbnails
-from index.gallery.tombstones import read_rows
+from index.gallery.tombstones import read_tombstones
 from index.search.faiss_search import RefinedEngine, limit_threads, open_vectors
 from index.search.kinds import FP16_BYTES
 from index.search.neighbors import Engine, LiveRows, Neighbors, find_nearest
@@ -44,6 +44,7 @@ class Gallery:
         credits: Author and license of each row; ``None`` where it was built without.
         distractors: Pictures of no landmark, and the penalty of each row; likewise.
         thumbnails: A small picture of each row; likewise.
+        tombstones: Removed rows, which no search finds.
 
     Raises:
         ArtifactMissingError: A file does not exist.
@@ -67,7 +68,8 @@ class Gallery:
         )
         self.credits = Credits.open(directory, rows=rows) if CREDITS in manifest.files else None
         self.thumbnails = Thumbnails.open(directory, rows=rows) if manifest.thumbnail_side else None
-        removed = read_rows(directory, manifest)
+        self.tombstones = read_tombstones(directory, manifest)
+        removed = self.tombstones.rows
         self._removed = frozenset(removed.tolist())
         self._engine: Engine | None = LiveRows(engine, removed) if removed.size else engine
         self._threads = threads

@@ -20,7 +20,7 @@ from index.building.unreadable import REPORT, ReportLine, read_report
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
-from index.gallery.tombstones import Removed, read_removed
+from index.gallery.tombstones import Tombstones
 from photographs import Credit, Photograph, PhotographSet
 
 
@@ -70,11 +70,11 @@ def add(
         keys = [source.key for source in members]
         place = keys.index(new.key) if new.key in keys else len(members)
         members[place : place + 1] = [new]
-        removed = read_removed(gallery.directory).without(new.photographs)
-        sources = merge_sources(members, removed)
+        tombstones = gallery.tombstones.without(new.photographs)
+        sources = merge_sources(members, tombstones)
         trusted = set(range(len(members))) - {place}
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
-        plan = replace(plan, unreadable=_known_unreadable(gallery, new, removed))
+        plan = replace(plan, unreadable=_known_unreadable(gallery, new, tombstones))
         return write_gallery(store, plan, lazy, recipe)
 
 
@@ -106,7 +106,7 @@ def _stored_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit
             yield picture, credit
 
 
-def _known_unreadable(gallery: Gallery, new: Source, removed: Removed) -> list[ReportLine]:
+def _known_unreadable(gallery: Gallery, new: Source, tombstones: Tombstones) -> list[ReportLine]:
     """Return the report of the gallery without pictures that are added or removed."""
-    listed = {photograph.id for photograph in new.photographs} | removed.pictures
+    listed = {photograph.id for photograph in new.photographs} | tombstones.pictures
     return [line for line in read_report(gallery.directory / REPORT) if line.id not in listed]

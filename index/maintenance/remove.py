@@ -13,7 +13,7 @@ from index.building.publish import republish
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
-from index.gallery.tombstones import read_removed, write_removed
+from index.gallery.tombstones import write_tombstones
 
 _NAMED = 5
 
@@ -42,17 +42,16 @@ def remove(
         GalleryError: No picture would be left, or the store cannot be written.
     """
     with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
-        before = read_removed(gallery.directory)
+        before = gallery.tombstones
         _require_ids(gallery, set(pictures) - before.pictures, set(landmarks) - before.landmarks)
-        removed = before.with_more(pictures, landmarks)
-        rows = removed.rows(gallery.catalog)
-        if len(rows) == len(gallery.catalog):
+        tombstones = before.with_more(pictures, landmarks, gallery.catalog)
+        if len(tombstones.rows) == len(gallery.catalog):
             raise GalleryError("nothing would be left of the gallery; delete the store instead")
         return republish(
             store,
             gallery,
-            write=lambda staged: write_removed(staged, removed, rows),
-            removed=len(rows),
+            write=lambda staged: write_tombstones(staged, tombstones),
+            removed=len(tombstones.rows),
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from embedder.errors import ArtifactDamagedError
 from index.building.pipeline import EmbeddedBatch, embed_paths
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
-from index.gallery.tombstones import read_removed
 from index.maintenance.defaults import SAMPLE_PICTURES
 
 SAME_COSINE = 0.995
@@ -83,16 +81,15 @@ def verify(
     digest = None if embedder is None else embedder.digest
     with closing(Gallery.open(store.path, embedder_digest=digest, build=build_id)) as gallery:
         _check_every_byte(gallery)
-        removed = read_removed(gallery.directory).rows(gallery.catalog)
         cosines, changed = np.empty(0, np.float32), 0
         if embedder is not None:
-            cosines, changed = _embed_again(gallery, embedder, _draw(gallery, removed, sample))
+            cosines, changed = _embed_again(gallery, embedder, _draw(gallery, sample))
         if changed:
             _log.warning("%d pictures of the sample have changed or are gone; rebuild", changed)
         return Verified(
             build_id=gallery.build_id,
             rows=gallery.manifest.rows,
-            removed=len(removed),
+            removed=len(gallery.tombstones.rows),
             files=len(gallery.manifest.files),
             sample=len(cosines),
             worst_cosine=float(cosines.min()) if len(cosines) else None,
@@ -111,9 +108,9 @@ def _check_every_byte(gallery: Gallery) -> None:
             before += expected.bytes
 
 
-def _draw(gallery: Gallery, removed: Sequence[int], sample: int) -> NDArray[np.int64]:
+def _draw(gallery: Gallery, sample: int) -> NDArray[np.int64]:
     """Draw rows without tombstones; always the same ones of a build."""
-    live = np.setdiff1d(np.arange(gallery.manifest.rows), np.array(removed, np.int64))
+    live = np.setdiff1d(np.arange(gallery.manifest.rows), gallery.tombstones.rows)
     rng = np.random.default_rng(gallery.manifest.rows)
     return np.sort(rng.choice(live, min(sample, len(live)), replace=False))
 

@@ -19,7 +19,7 @@ from index.building.rebuild import rebuild
 from index.building.unreadable import REPORT
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
-from index.gallery.tombstones import REMOVED
+from index.gallery.tombstones import TOMBSTONES
 from index.maintenance.add import add
 from index.maintenance.remove import remove
 from photographs import open_data
@@ -107,4 +107,4 @@ def test_adding_brings_back_what_was_removed(
     rebuild(store, choice)
     manifest = add(store, choice, open_data(data))
     assert (manifest.rows, manifest.removed, manifest.added) == (30, 0, ())
-    assert REMOVED not in manifest.files
+    assert TOMBSTONES not in manifest.files

@@ -15,7 +15,7 @@ from index.building.embedder_choice import EmbedderChoice
 from index.building.rebuild import rebuild
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
-from index.gallery.tombstones import REMOVED
+from index.gallery.tombstones import TOMBSTONES
 from index.maintenance.remove import remove
 from tests.factories import view_bytes
 
@@ -25,8 +25,8 @@ def ids(store: Store) -> list[str]:
     gallery = Gallery.open(store.path, embedder_digest=None)
     found = gallery.catalog.column("picture_id")
     gone = set[int]()
-    if (gallery.directory / REMOVED).exists():
-        gone = set(np.load(gallery.directory / REMOVED)["rows"].tolist())
+    if (gallery.directory / TOMBSTONES).exists():
+        gone = set(np.load(gallery.directory / TOMBSTONES)["rows"].tolist())
     return [name for row, name in enumerate(found) if row not in gone]
 
 
@@ -38,7 +38,7 @@ def test_removed_pictures_stay_out_of_every_rebuild(
     assert (first.rows, first.removed) == (30, 7)
     builds = [store.directory(name) / VECTORS for name in store.build_ids()]
     assert builds[0].samefile(builds[1])
-    rows = np.load(store.directory() / REMOVED)["rows"]
+    rows = np.load(store.directory() / TOMBSTONES)["rows"]
     assert rows.dtype == np.int64
     assert rows.tolist() == [1, *range(18, 24)]
     left = ids(store)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedder.artifacts.arrays import unit_rows, write_npz
+from embedder.artifacts.arrays import unit_rows
 from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, GalleryError
@@ -19,7 +19,7 @@ from index.building.recipe import BuildRecipe
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest, write_manifest
 from index.gallery.store import Store
-from index.gallery.tombstones import REMOVED
+from index.gallery.tombstones import TOMBSTONES, Tombstones, write_tombstones
 from index.search.faiss_search import write_vectors
 from index.search.kinds import Kind, fastscan, resolve
 from index.search.neighbors import Neighbors
@@ -62,7 +62,7 @@ def restate(directory: Path, **changes: object) -> GalleryManifest:
 
 def remove(gallery: Gallery, rows: NDArray[np.int64]) -> Gallery:
     """Put tombstones on rows of a published gallery, and open it anew."""
-    write_npz(gallery.directory / REMOVED, rows=rows)
+    write_tombstones(gallery.directory, Tombstones(rows=rows))
     restate(gallery.directory, removed=len(rows))
     return Gallery.open_directory(gallery.directory, embedder_digest=None)
 
@@ -200,9 +200,9 @@ def test_a_removed_neighborhood_is_looked_past(tmp_path: Path) -> None:
 def test_faulty_tombstones_are_refused(tmp_path: Path, rows: list[float]) -> None:
     """Out of order, out of range, miscounted, no numbers, or all that there is."""
     gallery = made(tmp_path, landmark_rows(), "exact")
-    write_npz(gallery.directory / REMOVED, rows=np.array(rows))
+    write_tombstones(gallery.directory, Tombstones(rows=np.array(rows)))
     restate(gallery.directory, removed=max(len(rows), 2))
-    with pytest.raises(ArtifactDamagedError, match=REMOVED):
+    with pytest.raises(ArtifactDamagedError, match=TOMBSTONES):
         Gallery.open_directory(gallery.directory, embedder_digest=None)
 
 
