@@ -1,7 +1,7 @@
-"""Open an embedder artifact, prove it, and turn pictures into unit vectors.
+"""Open an embedder artifact, check it against its golden vectors, and embed pictures.
 
-An embedder with several members is an ensemble: the members' unit vectors are joined and the
-whole is scaled to length 1 again, so its dimension is the sum of theirs.
+An embedder with several members is an ensemble: the members' unit vectors are concatenated and
+scaled to length 1 again, so its dimension is the sum of theirs.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ Prepared = tuple[NDArray[np.float32], ...]
 """One picture, ready for the network: per member ``(3, side, side)``."""
 
 GOLDEN_COSINE: Mapping[Precision, float] = {"f32": 0.9999, "bf16": 0.999}
-"""How near a runtime must come to the vectors that torch gave in float32."""
+"""Lowest cosine with the golden vectors, which torch gave in float32, that is accepted."""
 
 _log = logging.getLogger(__name__)
 
 
 class Embedder:
-    """A proven embedder. Make one with :meth:`load`.
+    """An open embedder; make one with :meth:`load`. Thread-safe.
 
     Attributes:
-        manifest: What the artifact says of itself.
+        manifest: The manifest of the artifact.
         digest: Its identity, ``sha256:<hex>``.
         device: ``cpu`` or ``cuda``.
         precision: ``f32`` or ``bf16``, what the networks compute in.
@@ -76,45 +76,41 @@ class Embedder:
         device: Device = "auto",
         precision: Literal["auto", "f32", "bf16"] = "auto",
         threads: int = 0,
-        lanes: int = 1,
+        parallel_runs: int = 1,
         limits: PictureLimits | None = None,
     ) -> Embedder:
-        """Open the artifact in ``directory``, check its files and prove it on golden vectors.
+        """Open the artifact in ``directory``; check its files and its golden vectors.
 
         Args:
             directory: The artifact.
-            device: ``auto`` takes an NVIDIA GPU where there is one, else the CPU.
-            precision: ``auto`` takes bfloat16 where the processor has it and the golden
+            device: ``auto`` chooses an NVIDIA GPU where there is one, else the CPU.
+            precision: ``auto`` chooses bfloat16 where the processor has it and the golden
                 vectors still agree, else float32.
-            threads: CPU threads of one run of the network; 0 to divide the cores among the lanes.
-            lanes: Runs of the network at the same time, on a CPU.
+            threads: CPU threads of one run of the network; 0 divides the cores among the
+                parallel runs.
+            parallel_runs: Runs of the network at the same time, on a CPU.
             limits: The largest picture that :meth:`prepare` accepts.
 
         Raises:
             ArtifactMissingError: A file is missing.
             ArtifactDamagedError: A file was altered, or the vectors do not agree.
             ArtifactMismatchError: The artifact has another schema version.
-            DeviceError: The device or precision asked for is not to be had here.
+            DeviceError: The device or precision is not available here.
         """
         manifest, digest = read_manifest(directory)
         check_files(directory, manifest.files, deep=True)
-        everywhere = all(member.exported for member in manifest.members)
-        where = resolve_device(device if everywhere or device == "cuda" else "cpu")
-        if precision == "bf16" and not can_run_bf16(where):
-            raise DeviceError("this processor has no bfloat16; choose the precision f32 or auto")
-        candidates: tuple[Precision, ...] = ("f32",)
-        if precision != "f32" and can_run_bf16(where):
-            candidates = ("bf16", "f32") if precision == "auto" else ("bf16",)
-        worst = -1.0
-        for candidate in candidates:
+        runs_everywhere = all(member.exported for member in manifest.members)
+        usable = resolve_device(device if runs_everywhere or device == "cuda" else "cpu")
+        cosine = -1.0
+        for candidate in _candidates(precision, usable):
             runtimes = [
                 open_runtime(
                     directory,
                     member,
-                    device=where,
+                    device=usable,
                     precision=candidate,
                     threads=threads,
-                    lanes=lanes,
+                    parallel_runs=parallel_runs,
                 )
                 for member in manifest.members
             ]
@@ -122,22 +118,22 @@ class Embedder:
                 manifest,
                 digest,
                 runtimes,
-                device=where,
+                device=usable,
                 precision=candidate,
                 limits=limits or PictureLimits(),
             )
-            worst = embedder.golden_cosine(directory)
-            if worst >= GOLDEN_COSINE[candidate]:
+            cosine = embedder.golden_cosine(directory)
+            if cosine >= GOLDEN_COSINE[candidate]:
                 return embedder
-            _log.warning("golden vectors agree only to %.6f in %s", worst, candidate)
+            _log.warning("golden vectors agree only to %.6f in %s", cosine, candidate)
         if precision == "bf16":
             raise DeviceError(
-                f"in bf16 the golden vectors agree only to a cosine of {worst:.6f}; "
+                f"in bf16 the golden vectors agree only to a cosine of {cosine:.6f}; "
                 "choose the precision f32 or auto"
             )
         raise ArtifactDamagedError(
             directory / GOLDEN,
-            f"the network's vectors agree with the golden ones only to a cosine of {worst:.6f}",
+            f"the network's vectors agree with the golden ones only to a cosine of {cosine:.6f}",
         )
 
     @property
@@ -151,10 +147,10 @@ class Embedder:
         return RUNTIMES[self.device]
 
     def prepare(self, data: bytes) -> Prepared:
-        """Decode and preprocess one picture. Safe to call from many threads.
+        """Decode and preprocess one picture.
 
         Args:
-            data: The file's bytes.
+            data: The bytes of its file.
 
         Raises:
             PictureError: The picture cannot be used; its ``reason`` says why.
@@ -168,7 +164,7 @@ class Embedder:
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Embed prepared pictures as one batch.
 
-        Calls from several threads run at once, as many as there are lanes; others take turns.
+        Calls from several threads run at the same time, up to ``parallel_runs``; others wait.
 
         Args:
             prepared: ``n`` pictures from :meth:`prepare`.
@@ -185,7 +181,7 @@ class Embedder:
         return parts[0] if len(parts) == 1 else unit_rows(np.hstack(parts))
 
     def golden_cosine(self, directory: Path) -> float:
-        """Run the golden pictures and return the worst cosine with their golden vectors.
+        """Embed the golden pictures and return the lowest cosine with their golden vectors.
 
         Non-finite vectors count as -1.
 
@@ -206,7 +202,7 @@ class Embedder:
     def _golden_pairs(
         self, golden: Mapping[str, NDArray[Any]]
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Pair what the networks give with what they should: whole pictures, then crops."""
+        """Pair the vectors of the networks with the golden ones: whole pictures, then crops."""
         pictures = [
             self._prepare(golden[f"picture_{number}"].tobytes(), PictureLimits())
             for number in range(len(golden["vectors"]))
@@ -221,3 +217,16 @@ class Embedder:
     def close(self) -> None:
         """Free the networks."""
         self._runtimes = ()
+
+
+def _candidates(
+    precision: Literal["auto", "f32", "bf16"], device: UsableDevice
+) -> tuple[Precision, ...]:
+    """Return the precisions to try, the preferred one first."""
+    if precision == "f32":
+        return ("f32",)
+    if not can_run_bf16(device):
+        if precision == "bf16":
+            raise DeviceError("this processor has no bfloat16; choose the precision f32 or auto")
+        return ("f32",)
+    return ("bf16", "f32") if precision == "auto" else ("bf16",)

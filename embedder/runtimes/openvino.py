@@ -24,27 +24,30 @@ def can_run_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-_COPIES_BYTES = 64 << 20
-"""What the files of all copies of a network may come to; beyond that there is one."""
+_MAX_COPIES_BYTES = 64 << 20
+"""Total file size of the copies of a network; a larger network has one copy."""
 
 
 class OpenVinoRuntime:
     """One network compiled for this CPU.
 
-    A small network is compiled for each lane, and then runs in the thread that asks. A large one
-    is compiled once, with threads of its own to which the work is handed over: little beside the
-    work, while every further copy would hold the weights once more.
+    A small network is compiled once for each parallel run, and then runs in the calling thread.
+    A large one is compiled once, with a stream of threads for each run: handing the work over
+    costs little beside the work, while every further copy would hold the weights once more.
     """
 
-    def __init__(self, path: Path, *, precision: Precision, threads: int, lanes: int) -> None:
+    def __init__(
+        self, path: Path, *, precision: Precision, threads: int, parallel_runs: int
+    ) -> None:
         core = _core()
-        copies = lanes if lanes * path.stat().st_size <= _COPIES_BYTES else 1
-        threads = threads or max(1, len(os.sched_getaffinity(0)) // lanes)
+        copies = parallel_runs if parallel_runs * path.stat().st_size <= _MAX_COPIES_BYTES else 1
+        streams = parallel_runs // copies
+        threads = threads or max(1, len(os.sched_getaffinity(0)) // parallel_runs)
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads * lanes // copies,
+            "INFERENCE_NUM_THREADS": threads * streams,
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": lanes // copies,
+            "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,
         }
         self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
@@ -52,7 +55,7 @@ class OpenVinoRuntime:
             network = core.read_model(path)
             for _ in range(copies):
                 compiled = core.compile_model(network, "CPU", settings)
-                for _ in range(lanes // copies):
+                for _ in range(streams):
                     self._requests.put(compiled.create_infer_request())
         except RuntimeError as error:
             raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
@@ -69,10 +72,10 @@ class OpenVinoRuntime:
 
 @functools.cache
 def _core() -> openvino.Core:
-    """Give the one core of this process; it is never taken down.
+    """Return the one core of this process, which is never destroyed.
 
-    The first core of a thread gives that thread a stack for its signal handlers and takes the
-    memory back when it is taken down. Where another thread does that, the next signal that the
-    first thread handles, such as SIGTERM, kills the process.
+    The first core of a thread gives that thread a stack for its signal handlers and frees it
+    when it is destroyed. Where another thread does that, the next signal that the first thread
+    handles, such as SIGTERM, kills the process.
     """
     return openvino.Core()

@@ -14,7 +14,7 @@ from embedder.runtimes.devices import Precision, UsableDevice
 
 
 class Runtime(Protocol):
-    """One network, ready to run. Calls from several threads run at once or take turns."""
+    """One network, ready to run. Thread-safe."""
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network.
@@ -35,7 +35,7 @@ def open_runtime(
     device: UsableDevice,
     precision: Precision,
     threads: int,
-    lanes: int,
+    parallel_runs: int,
 ) -> Runtime:
     """Open one network of an embedder.
 
@@ -44,8 +44,8 @@ def open_runtime(
         member: The network in it.
         device: ``cpu`` runs ``model.onnx`` by OpenVINO, ``cuda`` runs ``model.pt2`` by torch.
         precision: What the network computes in; vectors are always float32.
-        threads: CPU threads of one run, 0 to divide the cores among the lanes.
-        lanes: Runs at the same time on a CPU; a GPU has one.
+        threads: CPU threads of one run; 0 divides the cores among the parallel runs.
+        parallel_runs: Runs at the same time on a CPU; on a GPU there is one.
 
     Raises:
         ArtifactDamagedError: The engine cannot read the file.
@@ -55,7 +55,9 @@ def open_runtime(
         from embedder.runtimes.openvino import OpenVinoRuntime
 
         path = directory / member.onnx
-        return OpenVinoRuntime(path, precision=precision, threads=threads, lanes=lanes)
+        return OpenVinoRuntime(
+            path, precision=precision, threads=threads, parallel_runs=parallel_runs
+        )
     if member.exported is None:
         raise DeviceError(f"{directory} holds no network for NVIDIA GPUs; choose the device cpu")
     from embedder.runtimes.torch_export import TorchExportRuntime

@@ -63,7 +63,7 @@ def open_recognizer(
             device=settings.device,
             precision=settings.precision,
             threads=cores.cores_per_batch,
-            lanes=cores.parallel_batches,
+            parallel_runs=cores.parallel_batches,
             limits=PictureLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
         )
     return Recognizer(embedder, gallery), _golden_pictures(place)
