@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, unit_rows
 from embedder.embedder import Embedder, Prepared
-from embedder.errors import ArtifactMissingError, RecipeError, TrainingError
-from embedder.manifest import Fit, Interpolation, Preprocess, read_manifest, write_manifest
+from embedder.errors import ArtifactMissingError, TrainingError
+from embedder.manifest import Fit, read_manifest, write_manifest
 from photographs import open_data
 from tests.factories import photographs, tiny_embedder, view_bytes
 from trainer.cli import main
-from trainer.model.backbone import pretrained_preprocess
 from trainer.model.whitening import learn_whitening
 from trainer.recipe import WhitenRecipe
 
@@ -83,18 +82,6 @@ def test_a_mirrored_picture_has_the_same_vector(exported: Path) -> None:
     assert np.abs(rows - embed(exported, pictures[:1])).max() > 1e-3
 
 
-def test_pictures_are_prepared_as_in_pretraining() -> None:
-    """Size, crop, filter, mean and std are timm's; another side can be asked for."""
-    assert pretrained_preprocess("inception_v3") == Preprocess(
-        side=299, fit=Fit.CENTER_CROP, crop=0.875, mean=(0.5,) * 3, std=(0.5,) * 3
-    )
-    other = pretrained_preprocess("tf_efficientnet_b3.ns_jft_in1k", 96)
-    assert (other.side, other.interpolation) == (96, Interpolation.BICUBIC)
-    for unknown in ("no_such_model", "resnet50.no_such_weights"):
-        with pytest.raises(RecipeError, match="timm knows no pretrained"):
-            pretrained_preprocess(unknown)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -113,31 +100,6 @@ def test_runs_and_backbones_are_not_mixed(
     assert main(["export", *arguments, "--out", str(out)]) == TrainingError.exit_code
     assert "--backbone" in capsys.readouterr().err
     assert not out.exists()
-
-
-def test_whitened_rows_vary_alike_in_all_directions() -> None:
-    """Fully whitened, the covariance is a multiple of the identity; fully shrunk, only turned."""
-    rng = np.random.default_rng(0)
-    rows = unit_rows((rng.standard_normal((400, 12)) * np.arange(1, 13) + 3).astype(np.float32))
-    tensor = torch.from_numpy(rows)
-    full = learn_whitening(rows, WhitenRecipe(shrink=0))(tensor).numpy()
-    covariance = np.cov(full.T)
-    assert np.abs(covariance / covariance[0, 0] - np.eye(12)).max() < 0.02
-    assert np.abs(full.mean(axis=0)).max() < 1e-5
-    turned = learn_whitening(rows, WhitenRecipe(shrink=1))(tensor).numpy()
-    centered = rows - rows.mean(axis=0)
-    assert turned @ turned.T == pytest.approx(centered @ centered.T, abs=0.01)
-    few = learn_whitening(rows, WhitenRecipe(dimension=5, shrink=0))
-    assert few(tensor).numpy() == pytest.approx(full[:, :5], abs=1e-6)
-    assert torch.equal(few.weight, few.weight.bfloat16().float())
-
-
-@pytest.mark.parametrize(("n", "dimension"), [(5, 8), (40, 13), (2, None)])
-def test_too_few_pictures_whiten_nothing(n: int, dimension: int | None) -> None:
-    """More directions than there are, or than the pictures show, are refused in words."""
-    rows = unit_rows(np.random.default_rng(1).standard_normal((n, 12)).astype(np.float32))
-    with pytest.raises(TrainingError, match="cannot be whitened"):
-        learn_whitening(rows, WhitenRecipe(dimension=dimension))
 
 
 def test_a_whitened_embedder_is_the_old_one_with_a_layer(exported: Path, tmp_path: Path) -> None:

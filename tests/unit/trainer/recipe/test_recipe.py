@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 import trainer
+import trainer.recipe
 from embedder.errors import RecipeError
 from trainer.recipe import Recipe, load_ensemble, load_recipe
 from trainer.recipe.schedule import rate_factor
@@ -171,3 +175,28 @@ def test_one_cycle_rises_and_falls_to_zero() -> None:
     assert rate_factor(stage, 0) == pytest.approx(0.04)
     assert rate_factor(stage, rise) == pytest.approx(1.0)
     assert rate_factor(stage, stage.epochs) == pytest.approx(0.0)
+
+
+def test_a_linear_neck_need_not_name_its_kind() -> None:
+    """A neck without a kind is linear, and its faults are found there."""
+    assert load_recipe(QUICKSTART).network.neck.kind == "linear"
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(QUICKSTART, ["network.neck={width: 3}"])
+    assert [fault.path for fault in caught.value.faults] == ["network.neck.linear.width"]
+
+
+def test_the_face_names_what_it_shows() -> None:
+    """``__all__`` is sorted, and holds every public class and function of the face."""
+    shown = {
+        name
+        for name, value in vars(trainer.recipe).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert sorted(shown, key=str.lower) == sorted(trainer.recipe.__all__, key=str.lower)
+    assert trainer.recipe.__all__ == sorted(trainer.recipe.__all__)
+
+
+def test_recipes_are_read_without_torch() -> None:
+    """A faulty recipe is refused before the second that torch takes to load."""
+    code = "import sys, trainer.recipe; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

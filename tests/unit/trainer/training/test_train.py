@@ -6,28 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from pydantic import JsonValue
 
-from embedder.artifacts.arrays import read_npz, write_npz
-from embedder.artifacts.files import record
-from embedder.embedder import Embedder
 from embedder.errors import (
-    ArtifactDamagedError,
-    ArtifactMismatchError,
-    ArtifactMissingError,
     CatalogError,
     TrainingError,
 )
-from embedder.manifest import read_manifest, write_manifest
 from photographs import Photograph, open_data
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.cli import main
-from trainer.export.ensemble import join, join_named
-from trainer.export.export import export
 from trainer.model import checkpoint
 from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
@@ -184,87 +173,6 @@ def test_a_loss_that_is_not_finite_stops_with_advice(
         train(recipe.model_copy(update={"stages": (stage,)}), pictures, tmp_path / "run")
 
 
-def test_equal_trainings_export_equal_embedders(
-    run: Path, pictures: list[Photograph], tmp_path: Path
-) -> None:
-    """The identity of an embedder is its content: no time and no folder is part of it."""
-    train(load_recipe(run / "recipe.yaml"), pictures, tmp_path / "again")
-    assert export(run, tmp_path / "first") == export(tmp_path / "again", tmp_path / "second")
-
-
-def test_an_exported_embedder_is_the_trained_network(run: Path, tmp_path: Path) -> None:
-    """The artifact opens, proves its golden vectors and embeds pictures; it can be replaced."""
-    first = tmp_path / "first"
-    assert export(run, first) == export(run, first)
-    embedder = Embedder.load(first, precision="f32")
-    assert embedder.dimension == 16
-    assert embedder.golden_cosine(first) > 0.9999
-    assert embedder.embed([embedder.prepare(view_bytes(1, 99))]).shape == (1, 16)
-
-
-def test_an_ensemble_joins_the_vectors_of_its_members(
-    run: Path, pictures: list[Photograph], tmp_path: Path
-) -> None:
-    """Embedders in any order give one: their unit vectors in the recipe's order."""
-    recipe = tiny_recipe(tmp_path / "tiny.yaml")
-    other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump({"extends": "tiny.yaml", "name": "other", "seed": 5}))
-    stages = load_recipe(recipe).stages[:1]
-    short = stages[0].model_copy(update={"epochs": 1})
-    train(load_recipe(other).model_copy(update={"stages": (short,)}), pictures, tmp_path / "run")
-    joined = tmp_path / "ensemble.yaml"
-    joined.write_text(yaml.safe_dump({"name": "both", "members": ["other.yaml", "tiny.yaml"]}))
-
-    first, second = tmp_path / "first", tmp_path / "second"
-    export(tmp_path / "run", first)
-    export(run, second)
-    with pytest.raises(TrainingError, match="one embedder each of other, tiny; given are tiny, t"):
-        join(joined, [second, second], tmp_path / "both")
-    arguments = ["export", str(second), str(first), "--out", str(tmp_path / "both")]
-    assert main(arguments) == TrainingError.exit_code
-    assert main([*arguments, "--ensemble", str(joined)]) == 0
-    with pytest.raises(TrainingError, match="both is not an embedder that a run was exported to"):
-        join(joined, [tmp_path / "both", second], tmp_path / "more")
-
-    folders = [tmp_path / "both", first, second]
-    both, *members = [Embedder.load(folder, device="cpu", precision="f32") for folder in folders]
-    assert both.manifest.name == "both"
-    assert [member.name for member in both.manifest.members] == ["other", "tiny"]
-    data = view_bytes(2, 77)
-    rows = [e.embed([e.prepare(data)])[0] for e in (both, *members)]
-    expected = np.concatenate(rows[1:]) / np.sqrt(2)
-    assert rows[0] == pytest.approx(expected, abs=1e-5)
-
-    write_npz(first / "golden.npz", **{**read_npz(first / "golden.npz"), "picture_0": np.ones(9)})
-    with pytest.raises(ArtifactDamagedError, match=r"golden\.npz"):
-        join(joined, [first, second], tmp_path / "both")
-    manifest, _ = read_manifest(first)
-    files = {**manifest.files, "golden.npz": record(first / "golden.npz")}
-    write_manifest(first, manifest.model_copy(update={"files": files}))
-    with pytest.raises(ArtifactMismatchError, match=r"golden pictures of .*second"):
-        join(joined, [first, second], tmp_path / "both")
-
-
-def test_an_ensemble_keeps_what_all_its_members_advise(run: Path, tmp_path: Path) -> None:
-    """Of members that advise differently it keeps nothing."""
-    names, folders = ("one", "two"), [tmp_path / "one", tmp_path / "two"]
-    for name, folder in zip(names, folders, strict=True):
-        export(run, folder)
-        _change(folder, name, {"rule": "vote", "neighbors": 3})
-    join_named("both", names, folders, tmp_path / "both")
-    assert read_manifest(tmp_path / "both")[0].ranking == {"rule": "vote", "neighbors": 3}
-    _change(folders[1], "two", {"rule": "vote"})
-    join_named("both", names, folders, tmp_path / "both")
-    assert read_manifest(tmp_path / "both")[0].ranking == {}
-
-
-def _change(embedder: Path, name: str, ranking: dict[str, JsonValue]) -> None:
-    """Let an embedder's network bear another name, and advise another ranking."""
-    manifest, _ = read_manifest(embedder)
-    members = (manifest.members[0].model_copy(update={"name": name}),)
-    write_manifest(embedder, manifest.model_copy(update={"members": members, "ranking": ranking}))
-
-
 @pytest.mark.parametrize(
     ("validation", "train_size", "validation_size"),
     [
@@ -313,23 +221,6 @@ def test_distractors_are_queries_in_validation(
     assert "auroc" in report["ladder"][0]
     with pytest.raises(CatalogError, match="there is no such folder"):
         train(asking(tmp_path / "none"), pictures, tmp_path / "other")
-
-
-def test_an_unfinished_run_is_not_exported(tmp_path: Path) -> None:
-    """A folder without a best network is refused by the file's name."""
-    with pytest.raises(ArtifactMissingError, match=r"recipe\.yaml"):
-        export(tmp_path, tmp_path / "embedder")
-
-
-def test_other_files_are_not_overwritten_by_an_export(run: Path, tmp_path: Path) -> None:
-    """A folder that is no embedder is never replaced."""
-    precious = tmp_path / "photos"
-    precious.mkdir()
-    (precious / "holiday.jpg").write_bytes(b"x")
-    (precious / "manifest.json").write_text('{"name": "a web page"}')
-    with pytest.raises(TrainingError, match="holds other files"):
-        export(run, precious)
-    assert (precious / "holiday.jpg").exists()
 
 
 def test_the_command_reports_faults_with_its_exit_code(
