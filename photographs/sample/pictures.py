@@ -1,240 +1,145 @@
-"""Take photographs of drawn landmarks, and of places that are none.
-
-A picture's viewpoint, weather, crop, crowd and camera faults come from a generator of its own:
-``(seed, landmark, picture)``. Nothing is shared between pictures but the landmark itself.
-"""
-
-from collections.abc import Callable
-from functools import lru_cache
-from math import atan, tan
+"""Take photographs of drawn landmarks, and of places that are none."""
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from photographs.sample.architecture import Landmark, build
-from photographs.sample.camera import Camera, Canvas, View, look, paint
-from photographs.sample.skins import Palette, draw_skin
-from photographs.sample.solids import Place, block, drum
-from photographs.sample.surroundings import (
-    Weather,
-    backdrop,
-    choose_weather,
-    overlay,
-    stand,
+from photographs.sample.facades import SCALE, Color, build
+
+Rng = np.random.Generator
+Size = tuple[int, int]
+Matrix = NDArray[np.float64]
+Thing = tuple[Image.Image, Matrix, float]
+"""A drawing, RGBA; the matrix from its pixels to space (x right, y up, z near); its depth."""
+
+_UNKNOWN = 1 << 40  # number of the first building that is no landmark
+# Zenith, horizon and light of a clear noon, a hazy day, an overcast one, sunset and dusk.
+_WEATHERS = (
+    ((70, 120, 200), (190, 215, 240), (1.05, 1.03, 0.98)),
+    ((110, 150, 200), (225, 225, 220), (1.0, 1.0, 1.0)),
+    ((165, 172, 180), (215, 218, 220), (0.85, 0.86, 0.88)),
+    ((100, 110, 160), (250, 190, 130), (1.05, 0.87, 0.72)),
+    ((60, 65, 120), (220, 150, 160), (0.7, 0.66, 0.8)),
 )
-
-_FINE = 1.25
-_ASPECTS = (1.0, 4 / 3, 3 / 4, 3 / 2, 2 / 3)
-_UNKNOWN = 1 << 40
-
-_remembered = lru_cache(maxsize=256)(build)
 
 
 def draw_landmark(seed: int, landmark: int, picture: int, side: int = 256) -> Image.Image:
-    """Draw one photograph of one landmark.
+    """Draw one photograph of one landmark, RGB; the same for the same arguments.
 
     Args:
         seed: Of the whole sample set, not negative.
         landmark: Which landmark, from 0.
         picture: Which photograph of it, from 0.
         side: Length of the longer side in pixels.
-
-    Returns:
-        An RGB picture, upright or across; the same for the same arguments.
     """
-    rng = np.random.default_rng((seed, 3, landmark, picture))
-    return _photograph(_remembered(seed, landmark), rng, side)
+    rng, (_, front) = np.random.default_rng((seed, 3, landmark, picture)), build(seed, landmark)
+    return photograph([stand(front, np.zeros(2), depth=0.5)], rng, side)
 
 
 def draw_scene(seed: int, picture: int, side: int = 256) -> Image.Image:
-    """Draw one photograph of no landmark: a street, hills, a room, or a building seen only once.
-
-    Args:
-        seed: Of the whole sample set, not negative.
-        picture: Which photograph, from 0.
-        side: Length of the longer side in pixels.
-
-    Returns:
-        An RGB picture, upright or across; the same for the same arguments.
-    """
-    rng = np.random.default_rng((seed, 4, picture))
-    kind = picture % 4
-    if kind == 3:
-        return _photograph(build(seed, _UNKNOWN + picture), rng, side)
-    return _SCENES[kind](rng, side)
+    """Draw one photograph of no landmark: open country, a street, or a building seen only once."""
+    rng, count = np.random.default_rng((seed, 4, picture)), (0, 4, 1)[picture % 3]
+    fronts = [build(seed, _UNKNOWN + 4 * picture + i)[1] for i in range(count)]
+    spread = np.array((2, 1)) * (count > 1)
+    return photograph([stand(f, rng.normal(0, spread), depth=0.5) for f in fronts], rng, side)
 
 
-def landmark_name(seed: int, landmark: int) -> str:
-    """Give the name of a landmark, as a traveler would say it."""
-    return _remembered(seed, landmark).name
+def photograph(things: list[Thing], rng: Rng, side: int) -> Image.Image:
+    """Look at things on the ground, with trees and people added."""
+    camera, horizon, size = _look(things, rng, side)
+    zenith, haze, light = _WEATHERS[rng.integers(len(_WEATHERS))]
+    picture = _backdrop(size, horizon, (zenith, haze), rng)
+    things += [_bystander(rng) for _ in range(rng.integers(14 if things else 50))]
+    onto_ground = np.eye(4)
+    onto_ground[:3, 1] = rng.uniform((-1, 0, -0.8), (1, 0, -0.2))
+    for image, frame, _ in things:
+        shadow = Image.new("RGBA", image.size)
+        shadow.putalpha(image.getchannel("A").point(lambda alpha: alpha * 0.35))
+        place(picture, shadow, camera @ onto_ground @ frame)
+    for image, frame, depth in sorted(things, key=lambda thing: thing[1][2, 2]):
+        dark = ImageEnhance.Brightness(image).enhance(0.55)
+        for behind in np.linspace(depth, 0, 8, endpoint=False) if depth else ():
+            place(picture, dark, camera @ (frame - np.outer((0, 0, behind, 0), (0, 0, 1))))
+        place(picture, image, camera @ frame)
+    return _develop(picture, rng, light)
 
 
-def _photograph(landmark: Landmark, rng: np.random.Generator, side: int) -> Image.Image:
-    size = _size(rng, side)
-    view = _viewpoint(landmark, rng, size)
-    camera, weather = look(view, *size), choose_weather(rng)
-    image = backdrop(camera, weather, rng, landmark.solids)
-    around = _spots(rng, int(rng.integers(0, 7)), (-4, 4), (-5, -landmark.reach - 0.5))
-    stand(ImageDraw.Draw(image), camera, around, rng, weather.light, kind="tree")
-    image = _build_into(image, camera, weather, landmark)
-    _crowd(image, camera, weather, rng, landmark.reach)
-    return _develop(image, rng, side)
+def stand(image: Image.Image, at: Matrix, height: float = 0, depth: float = 0) -> Thing:
+    """Put a drawing upright on the ground, at ``(x, z)``."""
+    pixel = height / image.height if height else 1 / SCALE
+    frame = np.diag((pixel, -pixel, 0, 1))[:, (0, 1, 3)]
+    frame[:3, 2] = at[0] - pixel * image.width / 2, pixel * image.height, at[1]
+    return image, frame, depth
 
 
-def _viewpoint(landmark: Landmark, rng: np.random.Generator, size: tuple[int, int]) -> View:
-    """Stand mostly before the landmark, mostly on the ground, and mostly get it all in."""
-    azimuth = rng.normal(0, 0.6) if rng.random() < 0.9 else rng.uniform(-3, 3)
-    elevation = rng.uniform(-0.02, 0.2) if rng.random() < 0.7 else rng.uniform(0.2, 0.65)
-    field = rng.uniform(0.32, 0.6)
-    longer = max(size)
-    high = landmark.height / 2 / tan(_part(field, size[1] / longer))
-    wide = landmark.reach / tan(_part(field, size[0] / longer))
-    distance = max(max(high, wide) * rng.uniform(0.72, 1.5), landmark.reach + 0.5)
-    slack = 0.22 * landmark.height
-    target = (
-        rng.normal(0, 0.22) * landmark.reach,
-        landmark.height * 0.5 + rng.uniform(-slack, slack),
-        0.0,
-    )
-    return View(azimuth, elevation, distance, target, field, rng.normal(0, 0.035))
+def _look(things: list[Thing], rng: Rng, side: int) -> tuple[Matrix, int, Size]:
+    """Choose the ``(3, 4)`` camera, the horizon and the size of a picture, to see most things."""
+    aspect = rng.choice([1, 4 / 3, 3 / 4, 3 / 2, 2 / 3])
+    width, height = (round(side * min(1, share)) for share in (aspect, 1 / aspect))
+    corners = [frame @ (image.width, 0, 1) for image, frame, _ in things] or [np.array([1.5, 2])]
+    reach, high, *_ = np.max(corners, axis=0).tolist()
+    focal, eye, turn = rng.uniform((0.9, 0.15, -0.7), (1.5, 1.2, 0.7)) * (side, 1, 1)
+    distance = focal * max(2 * reach / width, high / height) * rng.uniform(0.9, 1.7) + 0.5
+    horizon = height / 2 + (high * rng.uniform(0.3, 0.65) - eye) * focal / distance
+    right, down = np.array([np.cos(turn), 0, -np.sin(turn), 0]), np.array([0, -1, 0, eye])
+    ahead = np.array([-np.sin(turn), 0, -np.cos(turn), distance])
+    camera = np.array([focal * right + width / 2 * ahead, focal * down + horizon * ahead, ahead])
+    return camera, round(horizon), (width, height)
 
 
-def _build_into(
-    image: Image.Image, camera: Camera, weather: Weather, landmark: Landmark
-) -> Image.Image:
-    canvas = Canvas(image)
-    for solid in landmark.solids:
-        paint(solid, landmark.skins[solid.skin], camera, weather.light, canvas)
-    return canvas.image()
+def _backdrop(size: Size, horizon: int, sky: tuple[Color, Color], rng: Rng) -> Image.Image:
+    """Draw sky, clouds, hills and ground."""
+    image = ImageOps.colorize(Image.linear_gradient("L"), sky[0], sky[1]).resize(size)
+    noise = [rng.integers(0, 256, grid, np.uint8) for grid in ((9, 5), (24, 12))]
+    clouds, earth = (Image.fromarray(pixels).resize(size) for pixels in noise)
+    image.paste((250, 250, 250), mask=clouds.point(lambda thickness: thickness**2 // 350))
+    (width, height), draw = size, ImageDraw.Draw(image)
+    x = np.linspace(0, width, 40)
+    for color in ((140, 160, 175), (100, 125, 110)):
+        waves = [np.sin(x / width * rng.uniform(2, 25) + rng.uniform(0, 6)) for _ in range(3)]
+        ridge = horizon - height * (0.06 + 0.02 * np.sum(waves, axis=0))
+        draw.polygon([(0, 3 * height), *zip(x, ridge, strict=True), (width, 3 * height)], color)
+    soil = np.array((110, 145, 80)) + rng.random() * np.array((90, 35, 80))
+    dark, light = (tuple((soil * share).astype(int).tolist()) for share in (0.8, 1.1))
+    image.paste(ImageOps.colorize(earth, dark, light), (0, horizon))
+    return image
 
 
-def _crowd(
-    image: Image.Image, camera: Camera, weather: Weather, rng: np.random.Generator, reach: float
-) -> None:
-    """Put people, trees and lamps before the landmark, and at times something before the lens."""
+def _bystander(rng: Rng) -> Thing:
+    """Draw a tree anywhere, or a person before the buildings."""
+    image = Image.new("RGBA", (70, 100))
     draw = ImageDraw.Draw(image)
-    ahead = camera.position[[0, 2]] / np.linalg.norm(camera.position[[0, 2]])
-    aside = np.array([ahead[1], -ahead[0]])
-    far = float(np.linalg.norm(camera.position[[0, 2]]))
-    for kind, most, spread in (("person", 12, 0.5), ("lamp", 2, 0.9), ("tree", 3, 1.0)):
-        count = int(rng.integers(0, most + 1))
-        depth = rng.uniform(min(reach, far * 0.8), far * 0.95, count)
-        shift = rng.normal(0, spread * reach, count)
-        spots = [
-            (float(x), float(z))
-            for x, z in depth[:, None] * ahead + (shift * (1.2 - depth / far))[:, None] * aside
-        ]
-        stand(draw, camera, spots, rng, weather.light, kind=kind)
-    if rng.random() < 0.25:
-        overlay(draw, image.size, rng)
+    if rng.random() < 0.7:
+        for box in ((28, 55, 42, 105), (23, 20, 47, 68)):
+            draw.ellipse(box, tuple(rng.integers(30, 220, 3).tolist()))
+        draw.ellipse((28, 0, 42, 20), (200, 160, 130))
+        return stand(image, rng.uniform((-1.5, 0.5), (1.5, 3)), 0.22)
+    draw.rectangle((32, 50, 38, 100), (90, 65, 45))
+    leaves = rng.uniform((50, 95, 50), (110, 140, 60)) * np.linspace(0.6, 1.1, 40)[:, None]
+    for color in leaves.astype(int).tolist():
+        draw.circle(rng.normal((35, 35), (10, 12)).tolist(), 9, tuple(color))
+    return stand(image, rng.uniform((-2.5, -3), (2.5, 2.5)), rng.uniform(0.5, 1.2))
 
 
-def _develop(image: Image.Image, rng: np.random.Generator, side: int) -> Image.Image:
-    """Scale the drawing to its size, with exposure, tint, contrast, blur and noise."""
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    if rng.random() < 0.15:
-        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.1)) * side / 256))
-    warm, green = rng.normal(0, 0.05), rng.normal(0, 0.015)
-    tint = np.array([1 + warm, 1 + green, 1 - warm])
-    contrast, gamma = rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.25)
-    curve = (((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5) * 255
-    table = (curve * tint[:, None]).clip(0, 255).astype(np.uint8)
-    grain = rng.standard_normal((image.height, image.width), np.float32)
-    grain *= np.float32(rng.uniform(1, 6))
-    noise = Image.fromarray((grain + 128).clip(0, 255).astype(np.uint8))
-    image = image.point(table.ravel().tolist())
-    return ImageChops.add(image, Image.merge("RGB", (noise, noise, noise)), 1, -128)
+def place(picture: Image.Image, image: Image.Image, onto: Matrix) -> None:
+    """Put a drawing into the picture by the ``(3, 3)`` matrix between their homogeneous pixels."""
+    width, height = image.size
+    x, y, away = onto @ [(0, width, width, 0), (0, 0, height, height), (1, 1, 1, 1)]
+    left, top = max(0, int((x / away).min())), max(0, int((y / away).min()))
+    right, foot = (x / away).max() + 1, (y / away).max() + 1
+    size = int(min(right, picture.width)) - left, int(min(foot, picture.height)) - top
+    if away.min() > 0.3 and min(size) > 0:
+        back = np.linalg.inv(onto - np.outer((left, top, 0), onto[2]))
+        method, numbers = Image.Transform.PERSPECTIVE, (back / back[2, 2]).ravel()[:8].tolist()
+        image = image.transform(size, method, numbers, Image.Resampling.BILINEAR)
+        picture.paste(image, (left, top), image)
 
 
-def _street(rng: np.random.Generator, side: int) -> Image.Image:
-    """Look down a street between ordinary houses."""
-    palettes = [Palette.of(rng) for _ in range(4)]
-    kinds = ("windows", "windows", "glass", "arcade")
-    skins = [
-        draw_skin(kind, palette, rng, bays=(int(rng.integers(3, 6)), int(rng.integers(3, 7))))
-        for kind, palette in zip(kinds, palettes, strict=True)
-    ]
-    solids = []
-    for edge in (-1, 1):
-        z = 2.0
-        while z > -14:
-            length, height = rng.uniform(0.8, 1.8), rng.uniform(0.7, 2.4)
-            place = Place(edge * (1.2 + rng.uniform(0, 0.2)), 0, z - length / 2)
-            solids.append(block(place, (1.0, height, length), int(rng.integers(4))))
-            z -= length + (rng.uniform(0, 0.6) if rng.random() < 0.3 else 0)
-    street = Landmark("", tuple(solids), tuple(skins), 2.0, 2.0)
-    size, weather = _size(rng, side), choose_weather(rng)
-    view = View(rng.normal(0, 0.15), 0.0, 3.0, (0, rng.uniform(0.2, 0.7), 0), 0.6)
-    camera = look(view, *size)
-    image = backdrop(camera, weather, rng, street.solids)
-    image = _build_into(image, camera, weather, street)
-    draw = ImageDraw.Draw(image)
-    walkers = _spots(rng, int(rng.integers(2, 16)), (-0.6, 0.6), (-5, 2))
-    stand(draw, camera, walkers, rng, weather.light, kind="person")
-    trees = _spots(rng, int(rng.integers(0, 5)), (-0.7, 0.7), (-5, 1))
-    stand(draw, camera, trees, rng, weather.light, kind="tree")
-    return _develop(image, rng, side)
-
-
-def _hills(rng: np.random.Generator, side: int) -> Image.Image:
-    """Look over open country."""
-    size, weather = _size(rng, side), choose_weather(rng)
-    view = View(0, rng.uniform(0, 0.15), 4.0, (0, rng.uniform(0.2, 1.2), 0), 0.5)
-    camera = look(view, *size)
-    image = backdrop(camera, weather, rng, relief=float(rng.uniform(1, 6)))
-    draw = ImageDraw.Draw(image)
-    trees = _spots(rng, int(rng.integers(0, 40)), (-5, 5), (-9, 3))
-    stand(draw, camera, trees, rng, weather.light, kind="tree")
-    walkers = _spots(rng, int(rng.integers(0, 6)), (-1.5, 1.5), (0, 3))
-    stand(draw, camera, walkers, rng, weather.light, kind="person")
-    return _develop(image, rng, side)
-
-
-def _room(rng: np.random.Generator, side: int) -> Image.Image:
-    """Look into a room with things standing in it."""
-    palettes = [Palette.of(rng) for _ in range(3)]
-    kinds = rng.choice(["courses", "bands", "steps", "windows", "lattice", "tiles"], 3)
-    skins = [draw_skin(str(k), p, rng, bays=(3, 2)) for k, p in zip(kinds, palettes, strict=True)]
-    solids = [
-        block(Place(0, 0, -2.5), (8, 3, 0.2), 0),
-        block(Place(-2.2, 0, 0), (0.2, 3, 8), 1),
-        block(Place(2.2, 0, 0), (0.2, 3, 8), 1),
-    ]
-    for _ in range(rng.integers(3, 9)):
-        place = Place(rng.uniform(-1.6, 1.6), 0, rng.uniform(-2, 0.8), rng.uniform(0, 3))
-        wide, high, skin = rng.uniform(0.2, 0.9), rng.uniform(0.2, 1.0), int(rng.integers(3))
-        if rng.random() < 0.35:
-            solids.append(drum(place, (wide, high), skin))
-        else:
-            solids.append(block(place, (wide, high, rng.uniform(0.2, 0.9)), skin))
-    room = Landmark("", tuple(solids), tuple(skins), 2.0, 2.0)
-    size, weather = _size(rng, side), choose_weather(rng)
-    view = View(rng.normal(0, 0.3), rng.uniform(0.05, 0.4), 3.0, (0, 0.6, 0), 0.55)
-    camera = look(view, *size)
-    image = backdrop(camera, weather, rng, relief=0)
-    return _develop(_build_into(image, camera, weather, room), rng, side)
-
-
-_SCENES: tuple[Callable[[np.random.Generator, int], Image.Image], ...] = (_street, _hills, _room)
-
-
-def _spots(
-    rng: np.random.Generator, count: int, x: tuple[float, float], z: tuple[float, float]
-) -> list[tuple[float, float]]:
-    return [(float(rng.uniform(*x)), float(rng.uniform(min(z), max(z)))) for _ in range(count)]
-
-
-def _size(rng: np.random.Generator, side: int) -> tuple[int, int]:
-    """Choose upright, square or across, in the finer pixels that are drawn."""
-    aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
-    longer = round(side * _FINE)
-    if aspect >= 1:
-        return longer, round(longer / aspect)
-    return round(longer * aspect), longer
-
-
-def _part(field: float, share: float) -> float:
-    """Give the half angle seen along a side that is ``share`` of the longer one."""
-    return atan(tan(field) * share)
+def _develop(image: Image.Image, rng: Rng, light: tuple[float, float, float]) -> Image.Image:
+    """Expose a picture, with blur, tint, contrast and noise."""
+    if rng.random() < 0.2:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.001, 0.004) * image.width))
+    pixels = np.asarray(image, np.float32) / 255
+    pixels = pixels ** rng.uniform(0.8, 1.25) * rng.normal(light, 0.04) * rng.uniform(0.85, 1.15)
+    pixels += rng.normal(0, rng.uniform(0.002, 0.015), (*pixels.shape[:2], 1))
+    return Image.fromarray((pixels * 255).clip(0, 255).astype(np.uint8))

@@ -1,19 +1,15 @@
 """Write drawn photographs as a data folder in the layout of Google Landmarks v2."""
 
-import csv
-from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from photographs.sample.pictures import draw_landmark, draw_scene, landmark_name
-
-_CATEGORY = "http://commons.wikimedia.org/wiki/Category:"
-_LANDMARKS_OF_GLDV2 = 203_094
+from photographs.lists import write_csv, write_list
+from photographs.photograph import Photograph
+from photographs.sample.facades import build
+from photographs.sample.pictures import draw_landmark, draw_scene
 
 
 def write_sample_set(  # noqa: PLR0913 (the sizes of a set, each by its name)
@@ -26,9 +22,9 @@ def write_sample_set(  # noqa: PLR0913 (the sizes of a set, each by its name)
     seed: int = 0,
     side: int = 256,
 ) -> None:
-    """Draw a sample set: a gallery to train on, and queries to judge by.
+    """Draw a sample set: a gallery to train on, and queries to evaluate with.
 
-    The lists are written last, so a folder that was broken off is not taken for a data folder.
+    The lists are written last, so an interrupted folder is not taken for a data folder.
 
     Args:
         directory: Where; made if missing. Files of an earlier set of the same sizes are replaced.
@@ -39,81 +35,45 @@ def write_sample_set(  # noqa: PLR0913 (the sizes of a set, each by its name)
         seed: Of everything; another seed gives other landmarks.
         side: Length of the pictures' longer side in pixels.
     """
-    train: list[tuple[str, str]] = []
-    test: list[tuple[str, str]] = []
-    total = landmarks * (pictures + queries) + scenes
-    progress = tqdm(total=total, desc="drawing", unit=" pictures", leave=False)
-    for landmark in range(landmarks):
-        shown = _landmark_id(seed, landmark)
-        for picture in range(pictures + queries):
-            name = _picture_id(seed, landmark, picture)
-            is_query = picture >= pictures
-            (test if is_query else train).append((name, shown))
-            image = draw_landmark(seed, landmark, picture, side)
-            _save(image, directory / ("test" if is_query else "train"), name)
-            progress.update()
-    for picture in range(scenes):
-        name = _picture_id(seed, "scene", picture)
-        test.append((name, ""))
-        _save(draw_scene(seed, picture, side), directory / "test", name)
-        progress.update()
-    progress.close()
-    _write_lists(directory, sorted(train), sorted(test))
+    photographs: dict[str, list[Photograph]] = {"train": [], "test": []}
+    numbers = [(mark, n) for mark in range(landmarks) for n in range(pictures + queries)]
+    numbers += [(landmarks, n) for n in range(scenes)]
+    for mark, n in tqdm(numbers, "drawing", unit=" pictures", leave=False):
+        is_scene = mark == landmarks
+        name = sha256(f"{seed}/{'scene' if is_scene else mark}/{n}".encode()).hexdigest()[:16]
+        split = "test" if is_scene or n >= pictures else "train"
+        path = directory / split / name[0] / name[1] / name[2] / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = draw_scene(seed, n, side) if is_scene else draw_landmark(seed, mark, n, side)
+        image.save(path, quality=70 + int(name, 16) % 24)
+        label = None if is_scene else _landmark_id(seed, mark)
+        photographs[split].append(Photograph(name, path, label))
+    _write_lists(directory, **photographs)
     names = landmark_categories(seed, landmarks)
-    _write(directory / "train_label_to_category.csv", ("landmark_id", "category"), names)
+    write_csv(directory / "train_label_to_category.csv", ("landmark_id", "category"), names)
 
 
-def _write_lists(
-    directory: Path, train: list[tuple[str, str]], test: list[tuple[str, str]]
-) -> None:
-    clean: dict[str, list[str]] = {}
-    for name, landmark in train:
-        clean.setdefault(landmark, []).append(name)
-    usage = ("Private", "Private", "Public")
-    solution = [(name, mark, usage[i % 3]) for i, (name, mark) in enumerate(test)]
-    _write(directory / "test.csv", ("id",), ((name,) for name, _ in test))
-    _write(directory / "recognition_solution_v2.1.csv", ("id", "landmarks", "Usage"), solution)
-    _write(
-        directory / "train_clean.csv",
-        ("landmark_id", "images"),
-        ((mark, " ".join(clean[mark])) for mark in sorted(clean, key=int)),
-    )
-    rows = ((name, "", mark) for name, mark in train)
-    _write(directory / "train.csv", ("id", "url", "landmark_id"), rows)
+def _write_lists(directory: Path, train: list[Photograph], test: list[Photograph]) -> None:
+    test, usage = sorted(test, key=lambda query: query.id), ("Private", "Private", "Public")
+    rows = [(query.id, query.landmark_id, usage[i % 3]) for i, query in enumerate(test)]
+    write_csv(directory / "recognition_solution_v2.1.csv", ("id", "landmarks", "Usage"), rows)
+    write_csv(directory / "test.csv", ("id",), [(query.id,) for query in test])
+    write_list(directory / "train_clean.csv", train, by_landmark=True)
+    write_list(directory / "train.csv", train, by_landmark=False)
 
 
 def landmark_categories(seed: int, landmarks: int) -> list[tuple[str, str]]:
-    """Give id and category of every landmark, the latter as an address, no two alike."""
-    taken: set[str] = set()
-    rows = []
+    """Return id and category of every landmark, the latter as an address, no two alike."""
+    names: dict[str, str] = {}
     for landmark in range(landmarks):
-        name = landmark_name(seed, landmark)
-        while name in taken:
+        name, _ = build(seed, landmark)
+        while name in names:
             name += " the Younger"
-        taken.add(name)
-        address = _CATEGORY + quote(name.replace(" ", "_"))
-        rows.append((_landmark_id(seed, landmark), address))
-    return rows
+        names[name] = _landmark_id(seed, landmark)
+    address = "http://commons.wikimedia.org/wiki/Category:"
+    return [(mark, address + quote(name.replace(" ", "_"))) for name, mark in names.items()]
 
 
 def _landmark_id(seed: int, landmark: int) -> str:
-    """Give a number as arbitrary as GLDv2's, no two alike in a set."""
-    return str((landmark * 7919 + seed * 104_729 + 4_211) % _LANDMARKS_OF_GLDV2)
-
-
-def _picture_id(seed: int, landmark: int | str, picture: int) -> str:
-    return sha256(f"{seed}/{landmark}/{picture}".encode()).hexdigest()[:16]
-
-
-def _save(image: Image.Image, root: Path, name: str) -> None:
-    path = root / name[0] / name[1] / name[2] / f"{name}.jpg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    quality = int(np.random.default_rng(int(name, 16)).integers(70, 94))
-    image.save(path, quality=quality)
-
-
-def _write(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    """Return a number as arbitrary as those of GLDv2's 203,094, no two alike in a set."""
+    return str((landmark * 7919 + seed * 104_729 + 4_211) % 203_094)
