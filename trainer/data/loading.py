@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,10 +46,11 @@ class Batch:
         return Batch(self.pictures.pin_memory(), self.labels.pin_memory(), self.unreadable)
 
 
+@dataclass(frozen=True)
 class AugmentedPictures(Dataset[tuple[np.ndarray | None, int]]):
     """The training pictures of one epoch, each augmented by a generator of its own.
 
-    Args:
+    Attributes:
         photographs: The training photographs.
         labels: Landmark number of each.
         preprocess: What the network expects.
@@ -56,39 +58,34 @@ class AugmentedPictures(Dataset[tuple[np.ndarray | None, int]]):
         key: (seed, stage, epoch).
     """
 
-    def __init__(
-        self,
-        photographs: Sequence[Photograph],
-        labels: Sequence[int],
-        preprocess: Preprocess,
-        recipe: AugmentRecipe,
-        key: tuple[int, int, int],
-    ) -> None:
-        self._photographs = photographs
-        self._labels = labels
-        self._preprocess = preprocess
-        # A crop is enlarged again: decode as many pixels as the smallest of them needs.
-        enlarged = min(4096, math.ceil(preprocess.side / math.sqrt(recipe.crop)))
-        self._decoded = preprocess.model_copy(update={"side": enlarged})
-        self._recipe = recipe
-        self._key = key
+    photographs: Sequence[Photograph]
+    labels: Sequence[int]
+    preprocess: Preprocess
+    recipe: AugmentRecipe
+    key: tuple[int, int, int]
+
+    @cached_property
+    def _decoded(self) -> Preprocess:
+        """A crop is enlarged again: decode as many pixels as the smallest of them needs."""
+        enlarged = min(4096, math.ceil(self.preprocess.side / math.sqrt(self.recipe.crop)))
+        return self.preprocess.model_copy(update={"side": enlarged})
 
     def __getitem__(self, position: int) -> tuple[np.ndarray | None, int]:
         """Return an augmented picture and its label; None and its position if unreadable."""
         try:
-            data = read_file(self._photographs[position].path, _LIMITS)
+            data = read_file(self.photographs[position].path, _LIMITS)
             image = decode(data, limits=_LIMITS, targets=[self._decoded])
         except PictureError:
             return None, position
-        rng = np.random.default_rng((*self._key, position))
-        square = augment(image, self._recipe, self._preprocess, rng)
-        return normalize(square, self._preprocess), self._labels[position]
+        rng = np.random.default_rng((*self.key, position))
+        square = augment(image, self.recipe, self.preprocess, rng)
+        return normalize(square, self.preprocess), self.labels[position]
 
     def collate(self, items: Sequence[tuple[np.ndarray | None, int]]) -> Batch:
         """Stack the readable pictures and name the others."""
         read = [(array, label) for array, label in items if array is not None]
-        lost = [self._photographs[position].id for array, position in items if array is None]
-        side = self._preprocess.side
+        lost = [self.photographs[position].id for array, position in items if array is None]
+        side = self.preprocess.side
         stacked = (
             np.stack([a for a, _ in read]) if read else np.empty((0, 3, side, side), np.float32)
         )

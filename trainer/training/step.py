@@ -65,15 +65,14 @@ class GradientStep:
         """
         most = min(map(len, labels)) if len(labels) > 1 else len(labels[0]) // 2
         parts = max(1, min(parts, most))
-        whole = self._mass(labels)
+        whole = self._head.weight_sum(self._joined(labels))
+        picture_parts = pictures.tensor_split(parts)
+        label_parts = zip(*(of_process.tensor_split(parts) for of_process in labels), strict=True)
         losses = []
-        cut = [of_process.tensor_split(parts) for of_process in labels]
-        for number, (some, *theirs) in enumerate(
-            zip(pictures.tensor_split(parts), *cut, strict=True)
-        ):
+        for number, (own, theirs) in enumerate(zip(picture_parts, label_parts, strict=True)):
             with nullcontext() if number + 1 == parts else self._without_averaging():
-                loss = self._mean_loss(some, theirs, seed + number)
-                loss = loss * (self._mass(theirs) / whole)
+                loss = self._mean_loss(own, theirs, seed + number)
+                loss = loss * (self._head.weight_sum(self._joined(theirs)) / whole)
                 torch.autograd.backward(loss)
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -86,9 +85,6 @@ class GradientStep:
         with processes.shared_rng(seed):
             loss: Tensor = self._head(rows, self._joined(labels))
         return loss
-
-    def _mass(self, labels: Sequence[Tensor]) -> Tensor:
-        return self._head.weight_sum(self._joined(labels))
 
     def _joined(self, labels: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(labels)).to(self._device, non_blocking=True)
