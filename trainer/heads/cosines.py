@@ -60,10 +60,10 @@ def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
     """Take different rows of a large weight: ``(C, w)``, ``(k,)`` → ``(k, w)``.
 
     The gradient of the other rows is zero, and costs no time and no memory on a CPU until it is
-    written to: numpy leaves untouched zeros to the operating system.
+    written to: numpy allocates zeros lazily.
     """
-    taken: Tensor = _TakeRows.apply(weight, rows)
-    return taken
+    selected: Tensor = _TakeRows.apply(weight, rows)
+    return selected
 
 
 class _TakeRows(torch.autograd.Function):

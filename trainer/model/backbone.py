@@ -69,8 +69,7 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
     except RuntimeError:  # the model exists, these weights of it do not
         known = None
     if known is None:
-        fault = Fault("network.backbone", f"timm knows no pretrained {backbone!r}")
-        raise RecipeError("the embedder", (fault,))
+        raise _recipe_error("network.backbone", f"timm knows no pretrained {backbone!r}")
     fit = _FITS[known.crop_mode]
     return Preprocess(
         side=side or max(known.input_size[1:]),

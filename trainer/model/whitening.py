@@ -76,9 +76,9 @@ def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitenin
     variances, directions = np.linalg.eigh(centered.T @ centered / (n - 1))
     average = variances.mean()
     shrunk = (1 - recipe.shrink) * variances + recipe.shrink * average
-    kept = np.argsort(-variances, kind="stable")[:dimension]
+    largest = np.argsort(-variances, kind="stable")[:dimension]
     inverse_roots = np.sqrt(average / np.maximum(shrunk, _VARIANCE_FLOOR * shrunk.max()))
-    weight = (directions * inverse_roots).T[kept]
+    weight = (directions * inverse_roots).T[largest]
     return Whitening(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
 
 

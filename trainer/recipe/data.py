@@ -24,8 +24,8 @@ class DataRecipe(FrozenModel):
         gallery_per_landmark: Number of training pictures per landmark in the gallery that
             validation searches; more is slower and closer to the real gallery.
         distractors: A folder or list of pictures of no landmark, added to the validation
-            queries: any answer to them is wrong, and the AUROC measures how well they are told
-            apart.
+            queries: any answer to them is wrong, and the AUROC measures how well they are
+            separated.
         workers: Processes that decode and augment, per training process; 0 does it in the
             training process.
         max_unreadable: Fraction of the pictures that may be unreadable before the run stops.

@@ -1,7 +1,7 @@
-"""YAML files that say only in what they differ from another one.
+"""YAML files that contain only their differences from another one.
 
-``extends: other.yaml`` names a file relative to the one it stands in, which may extend a third.
-What a file says is laid over what it extends:
+``extends: other.yaml`` names a file relative to the one that it is in, which may extend a third.
+The content of a file is merged over that of the one it extends:
 
 - a mapping is merged key by key, unless both name a ``kind`` and these differ: then it replaces;
 - a list of mappings is merged item by item with one of the same length;
@@ -19,10 +19,10 @@ from embedder.errors import Fault, RecipeError
 
 
 def read_inherited(path: Path) -> Any:  # noqa: ANN401 - any YAML value
-    """Read a YAML file with all that it extends.
+    """Read a YAML file with those that it extends.
 
     Returns:
-        What the file says as a whole, without ``extends``.
+        The merged content, without ``extends``.
 
     Raises:
         RecipeError: A file is missing or not YAML, or a file extends itself.
@@ -31,7 +31,7 @@ def read_inherited(path: Path) -> Any:  # noqa: ANN401 - any YAML value
 
 
 def merge(below: Any, above: Any) -> Any:  # noqa: ANN401 - any YAML value
-    """Lay one YAML value over another.
+    """Merge one YAML value over another.
 
     >>> merge({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
     {'a': {'x': 1, 'y': 5}, 'b': 3}
@@ -43,8 +43,7 @@ def merge(below: Any, above: Any) -> Any:  # noqa: ANN401 - any YAML value
     if isinstance(below, dict) and isinstance(above, dict):
         if "kind" in above and above["kind"] != below.get("kind", above["kind"]):
             return above
-        merged = {key: merge(value, above.get(key, value)) for key, value in below.items()}
-        return merged | {key: value for key, value in above.items() if key not in below}
+        return below | {key: merge(below.get(key, value), value) for key, value in above.items()}
     if _mappings(below) and _mappings(above) and len(below) == len(above):
         return [merge(*pair) for pair in zip(below, above, strict=True)]
     return above
@@ -68,5 +67,5 @@ def _read(path: Path, extending: tuple[Path, ...]) -> Any:  # noqa: ANN401 - any
         return content
     other = content.pop("extends")
     if not isinstance(other, str):
-        raise RecipeError(str(path), (Fault("extends", "it names one file"),))
+        raise RecipeError(str(path), (Fault("extends", "it must name one file"),))
     return merge(_read(path.parent / other, (*extending, here)), content)

@@ -107,7 +107,7 @@ NeckRecipe = Annotated[
 
 
 class NetworkRecipe(FrozenModel):
-    """The embedding network, which is what an embedder keeps of a training.
+    """The embedding network, the part of a training that is exported.
 
     Attributes:
         backbone: Any timm model that gives feature maps or tokens, or ``six_convolutions``.
