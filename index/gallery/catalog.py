@@ -4,7 +4,7 @@ Two files: ``catalog.arrow`` with one row for each vector, and ``landmarks.arrow
 for each landmark. A landmark's row number there is its *code*. Codes follow
 :func:`photographs.landmark_order` and rows are sorted by code, then picture id, so that
 of two rows the smaller number has the smaller landmark id, then the smaller picture id.
-Nothing here knows of vectors.
+This module knows no vectors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError
+from index.gallery.arrow import map_table, new_arrow
 from photographs import landmark_order
 
 CATALOG = "catalog.arrow"
@@ -54,12 +55,12 @@ class CatalogRow:
 
     Attributes:
         picture_id: Unique in the gallery.
-        landmark_id: What it shows.
+        landmark_id: Its landmark.
         path: Its file, relative to the data folder of its source where it lies below it.
         sha256: Digest of the file's content, 32 bytes.
         bytes: Size of the file.
         mtime_ns: When the file was last changed, in nanoseconds since 1970.
-        source: Which of the gallery's lists named it: its place in the manifest's ``sources``.
+        source: Its list, as an index into the manifest's ``sources``.
     """
 
     picture_id: str
@@ -90,8 +91,8 @@ class Catalog:
         """Map the catalog in ``directory``.
 
         Raises:
-            ArtifactMissingError: One of its two files is not there.
-            ArtifactDamagedError: One of them is not what a catalog holds.
+            ArtifactMissingError: One of its two files does not exist.
+            ArtifactDamagedError: One of them is not of a catalog.
         """
         rows = map_table(directory / CATALOG, ROWS)
         names = map_table(directory / LANDMARKS, NAMES)
@@ -122,7 +123,7 @@ class Catalog:
         return str(self._rows["picture_id"][row].as_py())
 
     def row(self, row: int) -> CatalogRow:
-        """Return all that is known of the picture in ``row``."""
+        """Return the whole ``row``."""
         values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
         return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
 
@@ -134,8 +135,8 @@ class Catalog:
     def row_of_picture(self, picture_id: str) -> int | None:
         """Return the row of a picture, or ``None`` where the gallery has none of this id.
 
-        Rows are sorted by landmark first, so the first call sorts them by picture once more and
-        keeps their order, 4 bytes a row; the next ones look at a few rows each.
+        Rows are sorted by landmark first, so the first call sorts them by picture and keeps that
+        order, 4 bytes a row; later calls bisect it.
         """
         order = self._order_of_ids()
         place = bisect_left(order, picture_id, key=lambda row: self.picture_id(int(row)))
@@ -176,7 +177,7 @@ class CatalogWriter:
 
     Args:
         directory: Where the two files go.
-        names: Names of the landmarks by id; one that is not there is called by its id.
+        names: Names of the landmarks by id; one without a name gets its id.
     """
 
     def __init__(self, directory: Path, names: Mapping[str, str]) -> None:
@@ -186,7 +187,7 @@ class CatalogWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._last: tuple[Any, str] | None = None
-        self._writer = pa.ipc.new_file(str(directory / CATALOG), ROWS)
+        self._writer = new_arrow(directory / CATALOG, ROWS)
 
     def __enter__(self) -> Self:
         return self
@@ -237,30 +238,11 @@ class CatalogWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            table = pa.Table.from_batches(self._waiting).combine_chunks()
-            self._writer.write_table(table)
+            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
         self._waiting, self._waiting_rows = [], 0
 
     def _write_landmarks(self) -> None:
         names = [self._names.get(landmark, landmark) for landmark in self._landmark_ids]
         table = pa.table([self._landmark_ids, names], schema=NAMES)
-        with pa.ipc.new_file(str(self._directory / LANDMARKS), NAMES) as writer:
+        with new_arrow(self._directory / LANDMARKS, NAMES) as writer:
             writer.write_table(table)
-
-
-def map_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Map an Arrow file.
-
-    Raises:
-        ArtifactMissingError: There is no such file.
-        ArtifactDamagedError: It is not an Arrow file of these columns.
-    """
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except FileNotFoundError as error:
-        raise ArtifactMissingError(path) from error
-    except (pa.ArrowException, OSError) as error:
-        raise ArtifactDamagedError(path, "it is not an Arrow file") from error
-    if not table.schema.equals(schema):
-        raise ArtifactDamagedError(path, "its columns are not those of a gallery")
-    return table

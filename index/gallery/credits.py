@@ -1,8 +1,8 @@
-"""Whose picture each row of a gallery is, and how it may be used. One Arrow file, mapped.
+"""Author, license, title and address of each picture of a gallery. One Arrow file, mapped.
 
-``credits.arrow`` has the fields of :class:`photographs.Credit` as columns and a row for
-each row of the catalog; where no source of a gallery tells any, there is no such file. Authors and
-licenses, which come again and again, are kept once each.
+``credits.arrow`` has the fields of :class:`photographs.Credit` as columns and a row for each row
+of the catalog; a gallery without any credit has no such file. Authors and licenses repeat, so
+they are dictionary-encoded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from embedder.errors import ArtifactDamagedError
-from index.gallery.catalog import Catalog, map_table
+from index.gallery.arrow import map_table, new_arrow
+from index.gallery.catalog import Catalog
 from photographs import Credit
 
 CREDITS = "credits.arrow"
@@ -29,10 +30,10 @@ _SCHEMA = pa.schema(
         pa.field("url", pa.string()),
     ]
 )
-_TOLD = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in Credit._fields)])
+_FOUND = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in Credit._fields)])
 _BLOCK_PICTURES = 1 << 16
 
-Told = Iterable[tuple[str, Credit]]
+PictureCredits = Iterable[tuple[str, Credit]]
 """Picture ids with their credits."""
 
 
@@ -48,7 +49,7 @@ class Credits:
 
         Raises:
             ArtifactMissingError: There is no such file.
-            ArtifactDamagedError: It is not a file of credits, or not of so many.
+            ArtifactDamagedError: It is not a file of credits, or has another number of rows.
         """
         table = map_table(directory / CREDITS, _SCHEMA)
         if len(table) != rows:
@@ -56,7 +57,7 @@ class Credits:
         return cls(table)
 
     def __getitem__(self, row: int) -> Credit | None:
-        """Return the credit of a row; ``None`` where nothing is told.
+        """Return the credit of a row, or ``None``.
 
         Raises:
             IndexError: There is no such row.
@@ -65,27 +66,28 @@ class Credits:
         return credit if any(credit) else None
 
 
-def write_credits(directory: Path, sources: Sequence[Told]) -> None:
+def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> None:
     """Write the credits of a gallery whose catalog is written, if there are any.
 
     Args:
         directory: The gallery.
-        sources: What each source of the gallery tells, in their order; of pictures that the
-            gallery does not hold too.
+        sources: The credits of each source, in their order; perhaps of other pictures too.
 
     Raises:
         CatalogError: A source is faulty.
         OSError: The file cannot be written.
     """
     catalog = Catalog.open(directory)
-    blocks = [block for place, told in enumerate(sources) for block in _find(catalog, place, told)]
-    table = pa.Table.from_batches(blocks, _TOLD)
+    blocks = [
+        block for place, found in enumerate(sources) for block in _find(catalog, place, found)
+    ]
+    table = pa.Table.from_batches(blocks, _FOUND)
     if not len(table):
         return
     places = np.full(len(catalog), -1)
     places[table["row"].to_numpy()] = np.arange(len(table))
     aligned = table.drop_columns("row").take(pa.array(places, mask=places < 0)).combine_chunks()
-    with pa.ipc.new_file(str(directory / CREDITS), _SCHEMA) as writer:
+    with new_arrow(directory / CREDITS, _SCHEMA) as writer:
         writer.write_table(
             pa.table(
                 [
@@ -99,9 +101,11 @@ def write_credits(directory: Path, sources: Sequence[Told]) -> None:
         )
 
 
-def _find(catalog: Catalog, source: int, told: Told) -> Iterator[pa.RecordBatch]:
-    """Keep what is told of the pictures that the catalog has from this source, with their rows."""
-    left = iter(told)
+def _find(
+    catalog: Catalog, source: int, picture_credits: PictureCredits
+) -> Iterator[pa.RecordBatch]:
+    """Yield the credits of pictures that the catalog has from a source, with their rows."""
+    left = iter(picture_credits)
     while block := list(islice(left, _BLOCK_PICTURES)):
         rows = catalog.rows_of_pictures([picture_id for picture_id, _ in block], source)
         kept = [
@@ -109,4 +113,4 @@ def _find(catalog: Catalog, source: int, told: Told) -> Iterator[pa.RecordBatch]
             for row, (_, credit) in zip(rows, block, strict=True)
             if row is not None and any(credit)
         ]
-        yield pa.RecordBatch.from_pylist(kept, _TOLD)
+        yield pa.RecordBatch.from_pylist(kept, _FOUND)

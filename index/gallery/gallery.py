@@ -20,7 +20,7 @@ from index.gallery.thumbnails import Thumbnails
 from index.gallery.tombstones import read_tombstones
 from index.search.faiss_search import RefinedEngine, limit_threads, open_vectors
 from index.search.kinds import FP16_BYTES
-from index.search.neighbors import Engine, LiveRows, Neighbors, find_nearest
+from index.search.neighbors import Engine, LiveRows, Neighbors, find_nearest, scan_penalized
 from index.search.paging import read_ahead
 
 VECTORS = "vectors.faiss"
@@ -167,6 +167,27 @@ class Gallery:
         """
         limit_threads(self._threads)
         return find_nearest(self._open_engine(), queries, k)
+
+    def scan(
+        self, queries: NDArray[np.float32], k: int, penalties: NDArray[np.float32]
+    ) -> Neighbors:
+        """Find the ``k`` rows of largest similarity less penalty, by comparing every row.
+
+        Args:
+            queries: ``(n, d)`` unit rows, finite.
+            k: At least 1; more than there are rows finds all of them.
+            penalties: ``(rows,)``.
+
+        Raises:
+            ValueError: The gallery is closed.
+        """
+        live = penalties.copy()
+        live[self.tombstones.rows] = np.inf
+        rows = scan_penalized(self.blocks(), queries, min(k, len(self)), live)
+        vectors = self.vectors(rows.reshape(-1)).reshape(*rows.shape, -1)
+        # unlike a matrix product, einsum gives equal rows equal similarities
+        similarities = np.einsum("nd,nkd->nk", queries, vectors).clip(-1.0, 1.0)
+        return Neighbors(rows, similarities)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the stored vectors of ``rows``, ``(n, d)``; of removed ones too.

@@ -1,7 +1,7 @@
-"""From query vectors to answers, by the ranking of the gallery: the rule that is served.
+"""From query vectors to answers, by the ranking of the gallery.
 
-Predictions over files, evaluation and the service all come through here, so that they agree
-to the last digit.
+Predictions over files, evaluation and the service all use this module, so they agree to the last
+digit.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ from index.gallery.gallery import Gallery
 from index.ranking.ranking import Ranking, penalize, rank
 from index.search.neighbors import Neighbors
 
-_SPARE = 64
-"""Neighbors looked at beyond those that are wanted, before it is known how many must be."""
-
-_WIDER = 4
-"""How many times more are looked at where that was not enough."""
+_SPARE, _WIDENED = 64, 1024
+"""Neighbors searched beyond those wanted, first and where these were not enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """What a gallery says to one query.
+    """The answer of a gallery to one query.
 
     Attributes:
         landmark: Code of the landmark.
-        confidence: Cosine, or what the gallery's ranking makes of it; larger is surer.
-        probability: Chance that the landmark is right; ``None`` without a calibration.
-        known: Whether the landmark is to be believed; ``None`` without a calibration.
+        confidence: Score of the gallery's ranking, on the scale of cosines; larger is surer.
+        probability: Of the landmark being right; ``None`` without a calibration.
+        known: Whether the confidence reaches the threshold; ``None`` without a calibration.
         rows: ``(k,)`` gallery rows, nearest first by the ranking.
         similarities: ``(k,)`` their cosines, without penalties.
     """
@@ -45,12 +42,12 @@ class Recognition:
 
 
 def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> list[Recognition]:
-    """Answer queries by the ranking, and with the calibration, of the gallery.
+    """Answer queries by the ranking and the calibration of the gallery.
 
     Args:
-        gallery: Searched.
+        gallery: The gallery.
         queries: ``(n, d)`` unit rows.
-        k: Neighbors to tell of, at least 1.
+        k: Neighbors to return, at least 1.
 
     Returns:
         ``n`` answers, in the same order.
@@ -72,18 +69,18 @@ def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> lis
 def recognize_by(
     ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32], k: int = 1
 ) -> list[Recognition]:
-    """Answer queries by another ranking than the gallery's own, without its calibration.
+    """Answer queries by any ranking, without a calibration.
 
     Args:
         ranking: Its penalties need a gallery with distractors.
-        gallery: Searched.
+        gallery: The gallery.
         queries: ``(n, d)`` unit rows.
-        k: Neighbors to tell of, at least 1.
+        k: Neighbors to return, at least 1.
 
     Raises:
         ValueError: The ranking has penalties and the gallery no distractors.
     """
-    found, scores = _nearest(ranking, gallery, queries, max(k, ranking.heard))
+    found, scores = _nearest(ranking, gallery, queries, max(k, ranking.voters))
     landmarks = gallery.catalog.landmarks[found.rows]
     best = [rank(codes, row, ranking) for codes, row in zip(landmarks, scores, strict=True)]
     costs = query_costs(ranking, gallery, queries)
@@ -103,7 +100,7 @@ def recognize_by(
 def query_costs(
     ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return ``(n,)`` what is subtracted from the confidence of each of ``n`` queries."""
+    """Return ``(n,)``, the penalty subtracted from the confidence of each of ``n`` queries."""
     if not ranking.query_penalty:
         return np.zeros(len(queries), np.float32)
     penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
@@ -113,7 +110,7 @@ def query_costs(
 def _nearest(
     ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32], k: int
 ) -> tuple[Neighbors, NDArray[np.float32]]:
-    """Find the ``k`` rows that the ranking puts first, with what it compares them by."""
+    """Find the ``k`` rows that the ranking puts first, with the scores it compares them by."""
     if not ranking.gallery_penalty:
         found = gallery.search(queries, k)
         return found, found.similarities
@@ -125,28 +122,32 @@ def _nearest_penalized(
 ) -> tuple[Neighbors, NDArray[np.float32]]:
     """Find the ``k`` rows of largest similarity less penalty.
 
-    The search orders by similarity alone, so it is asked for more than ``k``. A row that was
-    not looked at is at most as similar as the last one that was, and pays at least the
-    smallest penalty: where the ``k``-th found is above that, nothing can be missing. Otherwise
-    more rows are looked at, in the end all of them.
+    A search orders by similarity alone, so it is asked for more than ``k`` rows. A row that it
+    did not return is at most as similar as the last one that it did, and has at least the
+    smallest penalty: where the ``k``-th score is above that, none is missing. Other queries are
+    searched once more for more rows, and those that remain are compared with every row.
     """
     distractors = _distractors(gallery)
     smallest = strength * np.float32(distractors.smallest)
     k = min(k, len(gallery))
     rows = np.empty((len(queries), k), np.int64)
     similarities, scores = (np.empty((len(queries), k), np.float32) for _ in range(2))
-    open_, width = np.arange(len(queries)), k + _SPARE
-    while open_.size:
-        seen = gallery.search(queries[open_], width)
-        penalties = strength * distractors.penalties[seen.rows]
-        places, penalized = penalize(seen.rows, seen.similarities, penalties, k)
-        rows[open_] = np.take_along_axis(seen.rows, places, axis=1)
-        similarities[open_] = np.take_along_axis(seen.similarities, places, axis=1)
-        scores[open_] = penalized
-        if seen.rows.shape[1] < width:
+    pending = np.arange(len(queries))
+    for width in (k + _SPARE, k + _WIDENED, None):
+        if not pending.size:
             break
-        certain = penalized[:, -1] > seen.similarities[:, -1] - smallest
-        open_, width = open_[~certain], _WIDER * width
+        if width is None:
+            seen = gallery.scan(queries[pending], k + _SPARE, strength * distractors.penalties)
+        else:
+            seen = gallery.search(queries[pending], width)
+        penalties = strength * distractors.penalties[seen.rows]
+        places, best = penalize(seen.rows, seen.similarities, penalties, k)
+        rows[pending] = np.take_along_axis(seen.rows, places, axis=1)
+        similarities[pending] = np.take_along_axis(seen.similarities, places, axis=1)
+        scores[pending] = best
+        if width is None or seen.rows.shape[1] < width:  # nothing is left to be seen
+            break
+        pending = pending[best[:, -1] <= seen.similarities[:, -1] - smallest]
     return Neighbors(rows, similarities), scores
 
 

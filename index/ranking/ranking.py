@@ -1,4 +1,4 @@
-"""From the neighbors of a query to an answer; pure, and knowing nothing of FAISS or files.
+"""From the neighbors of a query to a landmark; pure.
 
 Landmarks are the codes of the catalog, whose order is that of the landmark ids: a smaller
 code is a smaller id.
@@ -17,17 +17,16 @@ Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Ranking(BaseModel):
-    """How the neighbors of a query become an answer; chosen when a gallery is built.
+    """How the neighbors of a query become an answer; set when a gallery is built.
 
-    Both penalties need distractors, pictures of no landmark, and both are subtracted: what
-    looks like any picture of no landmark is believed less. A strength of 1 is the published
-    form, 0 leaves the penalty out.
+    Both penalties are subtracted and need distractors, pictures of no landmark: a picture
+    similar to them gets a lower score. A strength of 1 is the published form, 0 is none.
 
     Attributes:
         rule: ``top1``: the landmark of the nearest picture, its cosine the confidence;
             ``vote``: each of the nearest pictures votes for its landmark, see :func:`rank`.
         neighbors: How many pictures vote.
-        power: What their cosines are raised to.
+        power: Exponent of their cosines.
         gallery_penalty: Strength of the penalty B of each gallery picture, subtracted from
             its similarity before the nearest are chosen.
         gallery_distractors: B is the mean cosine to this many distractors nearest to the
@@ -48,8 +47,8 @@ class Ranking(BaseModel):
     query_distractors: int = Field(default=10, ge=1)
 
     @property
-    def heard(self) -> int:
-        """How many of the nearest pictures have a say."""
+    def voters(self) -> int:
+        """How many of the nearest pictures decide."""
         return self.neighbors if self.rule == "vote" else 1
 
     @property
@@ -60,7 +59,7 @@ class Ranking(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A landmark and how strongly it is meant.
+    """A landmark and its score.
 
     Attributes:
         landmark: Its code in the catalog.
@@ -72,7 +71,7 @@ class Ranked:
 
 
 def top1(landmarks: NDArray[np.integer], similarities: NDArray[np.floating]) -> Ranked:
-    """Take the landmark of the nearest neighbor, with its cosine as the score.
+    """Return the landmark of the nearest neighbor, with its cosine as the score.
 
     Args:
         landmarks: ``(k,)``, the landmark of each neighbor, nearest first.
@@ -101,7 +100,7 @@ def vote(
     """Turn one query's neighbors into a ranking of landmarks.
 
     Each neighbor gives its cosine similarity, raised to ``power``, to its own landmark;
-    neighbors below ``floor`` stay silent. Ties go to the smaller landmark, so equal inputs
+    neighbors below ``floor`` do not vote. Ties go to the smaller landmark, so equal inputs
     rank equally.
 
     Args:
@@ -124,9 +123,9 @@ def vote(
     _check(landmarks, similarities)
     if floor < 0:
         raise ValueError("floor must not be negative")
-    heard = similarities >= floor
-    votes = similarities[heard].astype(np.float64) ** power
-    found, voter = np.unique(landmarks[heard], return_inverse=True)
+    voting = similarities >= floor
+    votes = similarities[voting].astype(np.float64) ** power
+    found, voter = np.unique(landmarks[voting], return_inverse=True)
     scores = np.bincount(voter, weights=votes, minlength=found.size)
     order = np.lexsort((found, -scores))[:limit]
     return [Ranked(int(found[place]), float(scores[place])) for place in order]
@@ -135,17 +134,17 @@ def vote(
 def rank(
     landmarks: NDArray[np.integer], similarities: NDArray[np.float32], ranking: Ranking
 ) -> Ranked:
-    """Give the answer to one query by the rule of ``ranking``.
+    """Answer one query by the rule of ``ranking``.
 
-    A vote is worth the power mean of the cosines over all that have a say, those of other
-    landmarks counted as zero: ordered as the sum of the votes is, and a cosine still, which
-    penalties can be subtracted from. Where there are fewer neighbors than may vote, all of them
-    are those that have a say. Where every vote is silent, because no neighbor has a positive
-    similarity, the landmark of the nearest is meant with strength 0.
+    The score of a vote is the power mean of the cosines over all voters, those of other
+    landmarks counted as zero: it orders landmarks as the sum of votes does, and is on the scale
+    of cosines, which penalties can be subtracted from. Where there are fewer neighbors than
+    voters, all of them vote. Where no neighbor has a positive similarity, the answer is the
+    landmark of the nearest, with score 0.
 
     Args:
         landmarks: ``(k,)``, the landmark of each neighbor, nearest first; ``k`` at least 1, and
-            less than :attr:`Ranking.heard` only where the gallery has no more rows.
+            less than :attr:`Ranking.voters` only where the gallery has no more rows.
         similarities: ``(k,)``, aligned with ``landmarks``: cosines, less the penalty of the
             gallery where there is one.
         ranking: Its penalties are not applied here.
@@ -157,19 +156,19 @@ def rank(
     nearest = top1(landmarks, similarities)
     if ranking.rule == "top1":
         return nearest
-    heard = slice(ranking.heard)
-    cosines = similarities[heard].astype(np.float64)
+    voters = slice(ranking.voters)
+    cosines = similarities[voters].astype(np.float64)
     largest = float(cosines.max())
     if largest <= 0:
         return Ranked(nearest.landmark, 0.0)
-    # Parts of the largest: those have powers that neither vanish nor overflow.
-    (best,) = vote(landmarks[heard], cosines / largest, power=ranking.power, limit=1)
+    # Relative to the largest, powers neither vanish nor overflow.
+    (best,) = vote(landmarks[voters], cosines / largest, power=ranking.power, limit=1)
     mean = best.score / len(cosines)
     return Ranked(best.landmark, float(largest * mean ** (1 / ranking.power)))
 
 
 def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Average the ``count`` largest of each row: a penalty, of cosines to distractors.
+    """Average the ``count`` largest cosines to distractors of each row: a penalty.
 
     Args:
         cosines: ``(n, m)``, ``m`` at least 1.
@@ -194,7 +193,7 @@ def penalize(
     penalties: NDArray[np.float32],
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Order neighbors anew by their similarity less their penalty.
+    """Reorder neighbors by their similarity less their penalty.
 
     Args:
         rows: ``(n, w)`` rows of the gallery.

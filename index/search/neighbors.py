@@ -6,7 +6,7 @@ and every reader of a gallery gives the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 _SPARE = 7
 """Neighbors requested beyond ``k``: they show whether the ``k``-th is tied with the next."""
 
-_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 14, 256
+_BLOCK_QUERIES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _break_ties(engine: Engine, queries: NDArray[np.float32], k: int, width: int
 
 
 def scan_penalized(
-    blocks: Iterator[NDArray[np.float32]],
+    blocks: Iterable[NDArray[np.float32]],
     queries: NDArray[np.float32],
     k: int,
     penalties: NDArray[np.float32],

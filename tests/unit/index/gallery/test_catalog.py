@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 from index.gallery.catalog import CATALOG, LANDMARKS, Catalog, CatalogRow, CatalogWriter
 
 NAMES = {"9": "Hawa Mahal", "absent": "Nowhere"}
@@ -96,6 +96,24 @@ def test_a_missing_or_damaged_file_is_named(catalog: Catalog, tmp_path: Path, na
     path.unlink()
     with pytest.raises(ArtifactMissingError, match=name):
         Catalog.open(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "opens"), [(None, True), ("1", True), ("2", False)])
+def test_a_newer_version_is_refused_by_its_number(
+    catalog: Catalog, tmp_path: Path, version: str | None, *, opens: bool
+) -> None:
+    """Files of before versions have none, and open."""
+    path = tmp_path / CATALOG
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    assert table.schema.metadata == {b"schema_version": b"1"}
+    metadata = None if version is None else {"schema_version": version}
+    with pa.ipc.new_file(str(path), table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table)
+    if opens:
+        assert len(Catalog.open(tmp_path)) == len(catalog)
+    else:
+        with pytest.raises(ArtifactMismatchError, match=r"catalog\.arrow: expected 1, found 2"):
+            Catalog.open(tmp_path)
 
 
 def test_codes_beyond_the_landmarks_are_refused(catalog: Catalog, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError
 from index.building.build import build
@@ -16,16 +17,19 @@ from index.building.embedder_choice import EmbedderChoice
 from index.building.extras import DistractorSet, Extras
 from index.building.recipe import BuildRecipe
 from index.evaluation.predict import predict
-from index.gallery.distractors import MOST_LANDMARKS, OWN, PENALTIES
+from index.gallery.distractors import MOST_LANDMARKS, OWN, PENALTIES, Distractors
 from index.gallery.gallery import Gallery
+from index.gallery.manifest import MANIFEST, read_manifest, write_manifest
 from index.gallery.recognize import recognize, recognize_by
 from index.gallery.store import Store
+from index.gallery.tombstones import Tombstones, write_tombstones
 from index.maintenance.add import add
 from index.ranking.ranking import Ranking, mean_of_largest
-from index.search.neighbors import Neighbors
+from index.search.neighbors import Neighbors, scan_penalized
 from photographs import list_pictures, open_data
 from service.inference.recognizer import Recognizer
 from tests.factories import photographs
+from tests.unit.index.gallery.test_gallery import publish, random_rows
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ class Narrow:
         self.rows = rng.normal(size=(rows, 8)).astype(np.float32)
         self.rows /= np.linalg.norm(self.rows, axis=1, keepdims=True)
         self.penalties = (spread * rng.random(rows)).astype(np.float32)
-        self.widest = 0
+        self.widest = self.scanned = 0
         self.distractors = self
         self.smallest = float(self.penalties.min())
         self.catalog = self
@@ -109,8 +113,17 @@ class Narrow:
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
         return Neighbors(order, np.take_along_axis(similarities, order, axis=1))
 
+    def scan(
+        self, queries: NDArray[np.float32], k: int, penalties: NDArray[np.float32]
+    ) -> Neighbors:
+        """Compare all rows, in blocks of 300."""
+        self.scanned += len(queries)
+        blocks = (self.rows[start : start + 300] for start in range(0, len(self), 300))
+        rows = scan_penalized(blocks, queries, min(k, len(self)), penalties)
+        return Neighbors(rows, np.einsum("nd,nkd->nk", queries, self.rows[rows]))
 
-@pytest.mark.parametrize("spread", [0.0, 0.05, 0.4, 3.0])
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.4, 3.0, 40.0])
 @pytest.mark.parametrize("k", [1, 10, 5000])
 def test_the_penalized_neighbors_are_exact(spread: float, k: int) -> None:
     """They are those of comparing all rows, however far the penalties carry the winner."""
@@ -126,6 +139,48 @@ def test_the_penalized_neighbors_are_exact(spread: float, k: int) -> None:
     np.testing.assert_allclose([answer.confidence for answer in found], best, atol=1e-6)
     if spread <= 0.05 and k == 1:
         assert gallery.widest < 2000  # it is proved without looking at all of them
+        assert gallery.scanned == 0
+    assert gallery.widest <= min(k, 2000) + 1024
+    if spread == 40.0 and k == 10:
+        assert gallery.scanned > 0  # its rows are far down the neighbors
+    if k == 5000:
+        assert gallery.scanned == 0  # a search has seen them all
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.3, 40.0])
+@pytest.mark.parametrize("removed", [0, 500])
+def test_the_penalized_neighbors_of_a_gallery_are_those_of_brute_force(
+    tmp_path: Path, spread: float, removed: int
+) -> None:
+    """Over fp16 vectors, equal rows and tombstones; each row and score, in the same order."""
+    rng = np.random.default_rng(5)
+    rows = random_rows(1800, dimension=16)
+    rows[1500:] = rows[:300]
+    directory = publish(tmp_path, rows)
+    removed_rows = np.sort(rng.permutation(1800)[:removed])
+    write_tombstones(directory, Tombstones(rows=removed_rows))
+    gallery = Gallery.open_directory(restated(directory, removed=removed), embedder_digest=None)
+    penalties = (spread * rng.random(1800)).astype(np.float32)
+    penalties[1500:] = penalties[:300]
+    gallery.distractors = Distractors(rows[:1], penalties, float(penalties.min()))
+    queries = random_rows(300, dimension=16, seed=6)
+    kept = rows.astype(np.float16).astype(np.float64)
+    scores = queries.astype(np.float64) @ kept.T - penalties
+    scores[:, removed_rows] = -np.inf
+    order = np.argsort(-scores.round(6), axis=1, kind="stable")[:, :7]
+    found = recognize_by(Ranking(gallery_penalty=1.0), gallery, queries, 7)
+    assert [answer.rows.tolist() for answer in found] == order.tolist()
+    best = scores.max(axis=1)
+    np.testing.assert_allclose([answer.confidence for answer in found], best, atol=1e-6)
+
+
+def restated(directory: Path, **changes: object) -> Path:
+    """Write the manifest anew for the files that are there now."""
+    manifest = read_manifest(directory)
+    names = {path.name for path in directory.iterdir()} - {MANIFEST}
+    files = {name: record(directory / name) for name in names}
+    write_manifest(directory, manifest.model_copy(update={"files": files, **changes}))
+    return directory
 
 
 def test_every_reader_gives_the_same_answer(
