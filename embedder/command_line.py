@@ -80,6 +80,8 @@ def _find_fault(argument: Argument) -> str | None:
     try:
         value = argument.convert()
     except CoercionError as error:
+        if error.msg:
+            return str(error.msg)
         choices = ", ".join(argument.get_choices(force=True) or ())
         found = error.token.value if error.token else ""
         return f"must be {f'one of {choices}' if choices else 'a number'}, not {found!r}"

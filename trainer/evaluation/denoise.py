@@ -25,14 +25,12 @@ from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
 from photographs import Photograph, landmark_order, write_list
 from photographs.prepare.split import labeled
+from trainer.evaluation.defaults import MAX_ANGLE_DEGREES
 from trainer.evaluation.denoise_page import CheckedPicture, write_page
 from trainer.evaluation.embed import embed_photographs
 from trainer.model import run_folder
 from trainer.model.run_folder import TrainedNetwork
 from trainer.recipe.head import SoftmaxRecipe
-
-MAX_ANGLE_DEGREES = 75.0
-"""Pictures farther from the dominant sub-center are dropped; the value of the paper."""
 
 SMALL = 2
 """Landmarks with so few pictures keep them all: a majority of them decides nothing."""
