@@ -6,6 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from trainer.recipe import NetworkRecipe
+
+SMALL_BACKBONE = "mobilenetv3_small_050"
+
 TINY = {
     "name": "tiny",
     "precision": "f32",
@@ -14,7 +18,7 @@ TINY = {
     "data": {"validation": 0.2, "workers": 0},
     "augment": {"crop": 0.6, "brightness": 0.2},
     "network": {
-        "backbone": "mobilenetv3_small_050",
+        "backbone": SMALL_BACKBONE,
         "pretrained": "none",
         "pooling": {"kind": "gem"},
         "dropout": 0.2,
@@ -49,3 +53,14 @@ def tiny_recipe(path: Path) -> Path:
     """Write the recipe to ``path``."""
     path.write_text(yaml.safe_dump(TINY))
     return path
+
+
+def small_network(**changes: object) -> NetworkRecipe:
+    """Describe a small network with random weights."""
+    content = {
+        "backbone": SMALL_BACKBONE,
+        "pretrained": "none",
+        "pooling": {"kind": "gem"},
+        "neck": {"dimension": 16},
+    }
+    return NetworkRecipe.model_validate({**content, **changes})

@@ -18,28 +18,14 @@ from embedder.errors import (
     TrainingError,
 )
 from embedder.manifest import read_manifest, write_manifest
-from photographs import Photograph, open_data
-from tests.factories import photographs, view_bytes
+from photographs import Photograph
+from tests.factories import view_bytes
 from tests.recipes import tiny_recipe
 from trainer.cli import main
 from trainer.export.ensemble import join, join_named
 from trainer.export.export import export
 from trainer.recipe import load_recipe
 from trainer.training.train import train
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Photograph]:
-    """Draw photographs of four landmarks."""
-    return open_data(photographs(tmp_path_factory.mktemp("data"), landmarks=4, views=7)).gallery()
-
-
-@pytest.fixture(scope="module")
-def run(pictures: list[Photograph], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train once for the tests that only look at a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    train(load_recipe(tiny_recipe(folder / "tiny.yaml")), pictures, folder / "run")
-    return folder / "run"
 
 
 def test_an_ensemble_joins_the_vectors_of_its_members(

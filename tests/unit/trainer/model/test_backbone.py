@@ -11,45 +11,32 @@ import torch
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RecipeError
 from embedder.manifest import Fit, Interpolation, Preprocess
+from tests.recipes import SMALL_BACKBONE, small_network
 from trainer.model.backbone import pretrained_preprocess
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe import NetworkRecipe
-
-BACKBONE = "mobilenetv3_small_050"
-
-
-def recipe(**changes: object) -> NetworkRecipe:
-    """Describe a small network."""
-    content = {
-        "backbone": BACKBONE,
-        "pretrained": "none",
-        "pooling": {"kind": "gem"},
-        "neck": {"dimension": 16},
-    }
-    return NetworkRecipe.model_validate({**content, **changes})
 
 
 def test_missing_pretrained_weights_are_a_fault() -> None:
     """There are none of ResNet152V2: asked for, that is said; preferred, it goes on without."""
     with pytest.raises(RecipeError, match=r"network\.pretrained.*no pretrained weights of resnetv"):
-        EmbeddingNetwork(recipe(backbone="resnetv2_152", pretrained="required"))
+        EmbeddingNetwork(small_network(backbone="resnetv2_152", pretrained="required"))
     with pytest.raises(RecipeError, match="no pretrained weights of six_convolutions"):
-        EmbeddingNetwork(recipe(backbone="six_convolutions", pretrained="required"))
+        EmbeddingNetwork(small_network(backbone="six_convolutions", pretrained="required"))
 
 
 def test_a_backbone_without_a_classifier_cannot_keep_it() -> None:
     """The fault names the place."""
     with pytest.raises(RecipeError, match=r"network\.neck.*six_convolutions"):
-        EmbeddingNetwork(recipe(backbone="six_convolutions", neck={"kind": "classifier"}))
+        EmbeddingNetwork(small_network(backbone="six_convolutions", neck={"kind": "classifier"}))
 
 
 def test_a_file_of_weights_is_used(tmp_path: Path) -> None:
     """The backbone carries the weights of the file; a classifier in it is left out."""
     torch.manual_seed(5)
-    source = timm.create_model(BACKBONE, num_classes=10)
+    source = timm.create_model(SMALL_BACKBONE, num_classes=10)
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(source.state_dict(), path)
-    network = EmbeddingNetwork(recipe(), weights=path)
+    network = EmbeddingNetwork(small_network(), weights=path)
     assert torch.equal(network.backbone.conv_stem.weight, source.conv_stem.weight)
 
 
@@ -58,18 +45,18 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file({"conv_stem.weight": torch.zeros(1)}, path)
     with pytest.raises(ArtifactDamagedError, match=r"weights\.safetensors.*lacks"):
-        EmbeddingNetwork(recipe(), weights=path)
+        EmbeddingNetwork(small_network(), weights=path)
     path.write_bytes(b"garbage")
     with pytest.raises(ArtifactDamagedError, match="not a safetensors"):
-        EmbeddingNetwork(recipe(), weights=path)
+        EmbeddingNetwork(small_network(), weights=path)
     with pytest.raises(ArtifactMissingError):
-        EmbeddingNetwork(recipe(), weights=tmp_path / "none")
+        EmbeddingNetwork(small_network(), weights=tmp_path / "none")
 
 
 def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
     """The fault names the place and the value."""
     with pytest.raises(RecipeError, match=r"network\.backbone.*nosuchnet"):
-        EmbeddingNetwork(recipe(backbone="nosuchnet"))
+        EmbeddingNetwork(small_network(backbone="nosuchnet"))
 
 
 def test_pictures_are_prepared_as_in_pretraining() -> None:

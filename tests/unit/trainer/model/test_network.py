@@ -10,30 +10,18 @@ import torch
 
 import trainer
 from embedder.errors import RecipeError
+from tests.recipes import small_network
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
 from trainer.model.network import EmbeddingNetwork
-from trainer.recipe import NetworkRecipe, load_recipe
-
-BACKBONE = "mobilenetv3_small_050"
-
-
-def recipe(**changes: object) -> NetworkRecipe:
-    """Describe a small network."""
-    content = {
-        "backbone": BACKBONE,
-        "pretrained": "none",
-        "pooling": {"kind": "gem"},
-        "neck": {"dimension": 16},
-    }
-    return NetworkRecipe.model_validate({**content, **changes})
+from trainer.recipe import load_recipe
 
 
 @pytest.mark.parametrize("after", ["nothing", "swish", "batchnorm", "batchnorm-prelu"])
 @pytest.mark.parametrize("pooling", ["gem", "average"])
 def test_embeddings_are_unit_rows(after: str, pooling: str) -> None:
     """Every neck and pooling ends in unit vectors of the asked dimension."""
-    parts = recipe(neck={"dimension": 16, "after": after}, pooling={"kind": pooling})
+    parts = small_network(neck={"dimension": 16, "after": after}, pooling={"kind": pooling})
     network = EmbeddingNetwork(parts).eval()
     rows = network(torch.randn(3, 3, 64, 64))
     assert rows.shape == (3, 16)
@@ -43,7 +31,7 @@ def test_embeddings_are_unit_rows(after: str, pooling: str) -> None:
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_transformers_of_any_picture_size_give_embeddings(backbone: str) -> None:
     """Tokens and channels-last maps are pooled over their places, not over their channels."""
-    network = EmbeddingNetwork(recipe(backbone=backbone)).eval()
+    network = EmbeddingNetwork(small_network(backbone=backbone)).eval()
     for side in (96, 128):
         assert network(torch.randn(2, 3, side, side)).shape == (2, 16)
     pooled = network.pooling(network._as_maps(network.backbone(torch.randn(2, 3, 96, 96))))
@@ -52,7 +40,7 @@ def test_transformers_of_any_picture_size_give_embeddings(backbone: str) -> None
 
 def test_fixing_the_side_changes_no_embedding() -> None:
     """A transformer's table of positions, resized once or in every pass, is the same."""
-    network = EmbeddingNetwork(recipe(backbone="vit_tiny_patch16_224")).eval()
+    network = EmbeddingNetwork(small_network(backbone="vit_tiny_patch16_224")).eval()
     pictures = torch.randn(2, 3, 96, 96)
     before = network(pictures)
     network.fix_input_side(96)
@@ -61,7 +49,7 @@ def test_fixing_the_side_changes_no_embedding() -> None:
 
 def test_a_network_from_scratch_takes_any_side() -> None:
     """Six convolutions, a grid and a hidden layer give vectors at 800 pixels and at 100."""
-    parts = recipe(
+    parts = small_network(
         backbone="six_convolutions",
         pooling={"kind": "grid", "cells": 6},
         neck={"kind": "hidden", "hidden": 32, "dimension": 16},
@@ -94,12 +82,12 @@ def test_seed_000_has_its_published_number_of_parameters(
 def test_a_frozen_part_that_is_not_there_is_a_fault_of_the_recipe() -> None:
     """The fault names the parts that there are."""
     with pytest.raises(RecipeError, match="no part 'steam'; its parts: conv_stem, bn1, blocks"):
-        EmbeddingNetwork(recipe(frozen=("blocks.0", "steam")))
+        EmbeddingNetwork(small_network(frozen=("blocks.0", "steam")))
 
 
 def test_a_frozen_norm_stays_frozen_when_norms_are_synchronized() -> None:
     """The name means the norm that stands there now, not the one that was replaced."""
-    network = EmbeddingNetwork(recipe(frozen=("bn1",)))
+    network = EmbeddingNetwork(small_network(frozen=("bn1",)))
     synchronize_norms(network, torch.device("cpu"))
     network.set_training_mode(backbone=True)
     norms = dict(network.backbone.named_modules())

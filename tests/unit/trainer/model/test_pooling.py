@@ -6,22 +6,9 @@ import pytest
 import torch
 
 from embedder.errors import RecipeError
+from tests.recipes import small_network
 from trainer.model.network import EmbeddingNetwork
 from trainer.model.pooling import GeM
-from trainer.recipe import NetworkRecipe
-
-BACKBONE = "mobilenetv3_small_050"
-
-
-def recipe(**changes: object) -> NetworkRecipe:
-    """Describe a small network."""
-    content = {
-        "backbone": BACKBONE,
-        "pretrained": "none",
-        "pooling": {"kind": "gem"},
-        "neck": {"dimension": 16},
-    }
-    return NetworkRecipe.model_validate({**content, **changes})
 
 
 def test_gem_is_the_formula_for_positive_features() -> None:
@@ -58,7 +45,7 @@ def test_gem_may_pool_with_another_exponent_once_trained() -> None:
 
 def test_a_class_token_is_the_first_of_a_transformers_tokens() -> None:
     """It is pooled as timm gives it; a network without one refuses."""
-    parts = recipe(
+    parts = small_network(
         backbone="vit_tiny_patch16_224", pooling={"kind": "token"}, neck={"kind": "none"}
     )
     network = EmbeddingNetwork(parts).eval()
@@ -67,4 +54,4 @@ def test_a_class_token_is_the_first_of_a_transformers_tokens() -> None:
         expected = torch.nn.functional.normalize(network.backbone(pictures)[:, 0])
         assert torch.allclose(network(pictures), expected, atol=1e-6)
     with pytest.raises(RecipeError, match="no class token"):
-        EmbeddingNetwork(recipe(pooling={"kind": "token"}))
+        EmbeddingNetwork(small_network(pooling={"kind": "token"}))

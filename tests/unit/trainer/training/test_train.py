@@ -22,24 +22,10 @@ from trainer.recipe import Recipe, load_recipe
 from trainer.training.train import train
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Photograph]:
-    """Draw photographs of four landmarks."""
-    return open_data(photographs(tmp_path_factory.mktemp("data"), landmarks=4, views=7)).gallery()
-
-
 @pytest.fixture
 def recipe(tmp_path: Path) -> Recipe:
     """Give the smallest recipe, saving only at the ends of epochs."""
     return load_recipe(tiny_recipe(tmp_path / "tiny.yaml"), ["save_seconds=60"])
-
-
-@pytest.fixture(scope="module")
-def run(pictures: list[Photograph], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train once for the tests that only look at a finished run."""
-    folder = tmp_path_factory.mktemp("run")
-    train(load_recipe(tiny_recipe(folder / "tiny.yaml")), pictures, folder / "run")
-    return folder / "run"
 
 
 def test_a_run_leaves_its_files_and_report(run: Path) -> None:
