@@ -30,19 +30,27 @@ help:  ## list these verbs
 
 setup: $(VENV)/.installed  ## make .venv with all that tests and benchmarks need
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Cairn needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
-	  echo "Name another one, for example: make setup PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || echo "Making $(VENV) with $$($(PYTHON) --version)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: requirements/dev.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.installed-demo
+
+# What the demo runs: training and serving. After `make setup` there is nothing left to install.
+$(VENV)/.installed-demo: requirements/train.txt requirements/service.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --require-hashes -r requirements/train.txt -r requirements/service.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Cairn needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one, for example: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
 # The demo: every stage is a command that could be typed.
 
-demo: setup demo-stop  ## train, index, serve and ask, in five minutes (DATA=my/photos for yours)
+demo: $(VENV)/.installed-demo demo-stop  ## train, index, serve and ask, in five minutes (DATA=my/photos for yours)
 	rm -rf $(DEMO)/run $(DEMO)/embedder $(DEMO)/store
 ifeq ($(DATA),$(DEMO)/data)
 	rm -rf $(DEMO)/data
