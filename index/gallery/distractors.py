@@ -1,9 +1,8 @@
-"""Pictures of no landmark, kept beside a gallery so that it knows what nothing looks like.
+"""Distractors: pictures of no landmark, from which the penalties of a ranking are computed.
 
-For want of such pictures, the centers of the gallery's own landmarks stand for them: whatever is
-shown, it is not most of these. Two files in the format of numpy, both mapped: the vectors of the
-distractors, and for each row of the gallery its penalty B, the mean cosine to the distractors
-nearest to it.
+Without such pictures, the centers of the gallery's own landmarks can take their place: a query
+shows at most a few of them. Two npy files, both mapped: the vectors of the distractors, and the
+penalty B of each row of the gallery, its mean cosine to the distractors nearest to it.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ DISTRACTORS = "distractors.npy"
 PENALTIES = "penalties.npy"
 
 OWN: Final = "gallery"
-"""Asked for in place of a folder: the centers of the gallery's own landmarks."""
+"""Given in place of a folder: the centers of the gallery's own landmarks."""
 
 MOST_LANDMARKS = 1000
-"""So many landmarks, drawn by chance, stand for all of a gallery that has more."""
+"""A gallery of more landmarks uses the centers of so many, drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Distractors:
         """Map the distractors in ``directory``, of a gallery of ``rows`` x ``dimension``.
 
         Raises:
-            ArtifactMissingError: One of the two files is not there.
+            ArtifactMissingError: One of the two files does not exist.
             ArtifactDamagedError: One of them does not fit the gallery.
         """
         vectors = _map(directory / DISTRACTORS, ndim=2)

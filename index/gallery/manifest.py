@@ -1,4 +1,4 @@
-"""What a gallery says of itself: its kind, its embedder, its photographs, its files."""
+"""The manifest of a gallery: its kind, its embedder, its lists of photographs, its files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class EmbedderReference(FrozenModel):
 
     Attributes:
         name: For people.
-        digest: Its identity; a gallery is opened only with this embedder.
+        digest: Its identity; a gallery opens only with this embedder.
         runtime: The engine that ran it.
-        precision: The arithmetic it was run in.
+        precision: The arithmetic that it used.
     """
 
     name: str
@@ -38,7 +38,7 @@ class EmbedderReference(FrozenModel):
 
 
 class ListReference(FrozenModel):
-    """A list of photographs that was asked for: one source of a gallery.
+    """A list of photographs: one source of a gallery.
 
     Attributes:
         data: The data folder, absolute; paths in the catalog are relative to it.
@@ -75,7 +75,7 @@ class Recall(FrozenModel):
 
 
 class DistractorReference(FrozenModel):
-    """The pictures of no landmark that penalties are made of, or what stands for them.
+    """The pictures of no landmark that penalties are computed from, or their substitute.
 
     Attributes:
         data: The folder or list they came from, absolute; ``gallery`` for the centers of the
@@ -88,33 +88,33 @@ class DistractorReference(FrozenModel):
 
 
 class GalleryManifest(FrozenModel):
-    """The identity card of a gallery.
+    """What a gallery is.
 
     Attributes:
         schema_version: Layout of this file; older ones are brought to this one when read.
         build_id: The name of its directory in the store.
         created: When it was published.
-        kind: ``exact``: every vector in fp16, all of them compared. ``fastscan``: all of
-            them compared by 4-bit codes, the best ones in fp16. ``factory``: a first look of
-            the user's choice, the best ones in fp16.
+        kind: ``exact``: all vectors compared in fp16. ``fastscan``: candidates by 4-bit product
+            quantization of all vectors, refined in fp16. ``factory``: candidates by an index of
+            the user's choice, refined in fp16.
         factory: The same as a factory string of FAISS.
         asked_kind: The kind that was asked for, as :func:`index.search.kinds.resolve` takes it;
             a later build of the gallery asks for it again.
-        k_factor: Where there is a first look: how many of its best rows get the second one
-            when the nearest row is asked for.
-        recall: Its answers against the exact ones; ``None`` where that was not measured.
-        rows: How many vectors its files hold.
-        removed: How many of these rows were removed since and are never an answer.
-        landmarks: How many landmarks they show.
+        k_factor: Candidates that are refined for the nearest row; ``None`` for ``exact``.
+        recall: Against exact search; ``None`` where it was not measured.
+        rows: Number of vectors in its files.
+        removed: Number of tombstones: rows removed since, which no search finds.
+        landmarks: Number of landmarks.
         dimension: Length of a vector.
         embedder: What made the vectors.
-        list: What was asked for when it was first built.
-        added: What was added since, in that order.
+        list: The list that it was first built from.
+        added: Lists added since, in that order.
         thumbnail_side: Most pixels of a side of its thumbnails; 0 where it has none.
         unreadable: How many pictures of the list are left out because they cannot be read.
         ranking: How neighbors become an answer.
-        distractors: What penalties are made of, if there are any.
-        calibration: What a confidence is worth, once it was learned.
+        distractors: What penalties are computed from, if anything. Its two npy files, as the
+            file of vectors, have no version of their own: that of this manifest holds for them.
+        calibration: Of its confidences, once it was learned.
         files: Record of every other file of the gallery.
     """
 
@@ -142,7 +142,7 @@ class GalleryManifest(FrozenModel):
 
     @property
     def sources(self) -> tuple[ListReference, ...]:
-        """Every list that was asked for; the catalog names them by their place here."""
+        """All lists; the catalog refers to them by their index here."""
         return (self.list, *self.added)
 
     @model_validator(mode="after")

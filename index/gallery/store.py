@@ -1,16 +1,17 @@
-"""Where galleries are kept: many builds, one of them published, one writer at a time.
+"""A store of galleries: many builds, one of them published, one writer at a time.
 
 ::
 
     STORE/
       CURRENT              the id of the published build
-      LOCK                 held by the writer, freed by the system however the writer ends
-      builds/<build id>/   a gallery, complete from the moment it has this name
-      builds/.new-*/       one being written; what a killed writer left is swept by the next
+      LOCK                 locked by the writer; the system unlocks it when the process ends
+      builds/<build id>/   a complete gallery: it is renamed to this when it is
+      builds/.new-*/       one being written; the next writer deletes what a killed one left
       builds/.old-*/       one being deleted; likewise
-      work/<key>/          pictures embedded so far of builds that are not finished
+      work/<key>/          journals of unfinished builds
 
-The store knows nothing of what a gallery is made of.
+A ``CURRENT`` of a build id alone has version 1, so that any release follows it; a later version
+begins with its number. The store knows nothing of what is in a gallery.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from embedder.artifacts.documents import check_version
 from embedder.artifacts.files import sync_directory, sync_tree, write_atomic
 from embedder.errors import (
     ArtifactDamagedError,
@@ -41,7 +43,7 @@ class Store:
     """A directory of galleries.
 
     Args:
-        path: Made by the first writer if it is not there.
+        path: Made by the first writer if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,6 +57,7 @@ class Store:
 
         Raises:
             ArtifactDamagedError: ``CURRENT`` does not hold a build id.
+            ArtifactMismatchError: It has a newer version; the number is named.
         """
         try:
             build_id = self._current.read_text(encoding="utf-8").strip()
@@ -62,6 +65,8 @@ class Store:
             return None
         except UnicodeDecodeError as error:
             raise ArtifactDamagedError(self._current, "it does not name a build") from error
+        if newer := re.fullmatch(r"(\d+) .+", build_id):
+            check_version(self._current, newer[1], newest=1)
         if not _BUILD_ID.fullmatch(build_id):
             raise ArtifactDamagedError(self._current, "it does not name a build")
         return build_id
@@ -87,7 +92,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one writer, and sweep what a killed one left half written.
+        """Be the one writer, and delete what a killed one left half written.
 
         Raises:
             StoreBusyError: Another process is writing.
@@ -99,7 +104,7 @@ class Store:
         except OSError as error:
             raise GalleryError(
                 f"{error.filename or self.path} cannot be written: {error.strerror or error}; "
-                "what was published is unchanged, and the same command goes on when this is mended"
+                "the published build is unchanged, and the same command resumes once this is fixed"
             ) from error
 
     @contextlib.contextmanager
@@ -119,9 +124,9 @@ class Store:
             yield
 
     def new_build_id(self) -> str:
-        """Return an id after those of all builds: the time, and a random ending.
+        """Return an id that sorts after all builds: the time and a random ending.
 
-        It tells a second that is still to come where the newest build's is this one.
+        Where the newest build has this second already, the time is the next one.
         """
         now, newest = datetime.now(UTC), (self.build_ids() or [""])[-1]
         while (stamp := now.strftime("%Y-%m-%dT%H-%M-%SZ")) <= newest[: len(stamp)]:
@@ -137,9 +142,9 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self, build_id: str) -> Iterator[Path]:
-        """Give a directory to write the build into, which nobody sees until :meth:`publish`.
+        """Yield a directory for the build, invisible to readers until :meth:`publish`.
 
-        What is still in it at the end is deleted.
+        If it was not published, it is deleted at the end.
         """
         staged = self._builds / f"{_NEW}{build_id}"
         staged.mkdir()
@@ -149,11 +154,11 @@ class Store:
             shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, build_id: str) -> Path:
-        """Make the staged build the published one, at once and for good.
+        """Make the staged build the published one, atomically and durably.
 
         Every byte is on disk before the build gets its name, and the build has its name
         before ``CURRENT`` names it: after a crash the old or the new gallery is published,
-        whole.
+        complete.
 
         Returns:
             The directory of the build.
@@ -166,13 +171,13 @@ class Store:
         return directory
 
     def point_to(self, build_id: str) -> None:
-        """Make a build that is there the published one, at once and for good."""
+        """Make an existing build the published one, atomically and durably."""
         write_atomic(self._current, f"{build_id}\n".encode())
 
     def delete(self, build_id: str) -> None:
-        """Delete a build; whoever has it open keeps what it has mapped.
+        """Delete a build; processes that have it open keep what they mapped.
 
-        It loses its name first, so that no part of a build is ever taken for a build.
+        It is renamed first, so that a half-deleted build is never taken for a build.
         """
         doomed = self._builds / f"{_OLD}{build_id}"
         (self._builds / build_id).rename(doomed)

@@ -1,8 +1,8 @@
 """From a confidence to the probability that the answer is right; pure.
 
-Everything is learned from answers that are known to be right or wrong, those to pictures of no
-landmark among the wrong ones: a logistic curve, and the confidence from which a stated share
-of the answers is right.
+It is learned from answers known to be right or wrong; answers to pictures of no landmark are
+wrong. It consists of a logistic curve, and of the threshold of confidence above which a stated
+share of the answers is right.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ RIDGE = 1.0
 """Precision of the prior on standardized weights: keeps them finite where nothing overlaps."""
 
 STANDARD_ERRORS = 1.0
-"""How far below its estimate a precision is believed: a threshold is seldom too low then."""
+"""Half-width of the confidence interval of a precision, in standard errors."""
 
 _ROUNDING = 1e-4
-"""More than the same confidence differs by from one computation to another."""
+"""Exceeds the rounding differences of one confidence between machines and batches."""
 
 _STEPS = 100
 _SMALLEST_STEP = 1e-10
@@ -31,18 +31,18 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Calibration(BaseModel):
-    """What a confidence of one gallery is worth.
+    """The calibration of the confidences of one gallery.
 
     Attributes:
         slope: Of the logistic curve, above 0.
         intercept: Of the logistic curve.
-        threshold: From this confidence on an answer is believed.
-        precision_target: The share of right answers among them that was asked for.
-        precision: The share that was found among the answers to the calibration's queries.
-        answered: The share of those queries that were above the threshold.
-        queries: How many there were.
-        unknown: How many of them show no landmark.
-        right: How many were answered rightly.
+        threshold: An answer of at least this confidence is accepted as known.
+        precision_target: Requested share of right answers among the accepted ones.
+        precision: That share among the answers to the calibration's queries.
+        answered: Share of those queries whose answer was accepted.
+        queries: Number of queries.
+        unknown: Number of queries that show no landmark.
+        right: Number of right answers.
         data: Where they came from.
         build_id: The gallery that answered them.
     """
@@ -62,11 +62,11 @@ class Calibration(BaseModel):
     build_id: str
 
     def probability(self, confidence: float) -> float:
-        """Return the chance that an answer of this confidence is right."""
+        """Return the probability that an answer of this confidence is right."""
         return float(logistic(np.float64(self.slope * confidence + self.intercept)))
 
     def known(self, confidence: float) -> bool:
-        """Say whether an answer of this confidence is believed."""
+        """Tell whether an answer of this confidence is accepted."""
         return confidence >= self.threshold
 
 
@@ -85,12 +85,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A confidence from which answers are believed, and what that gave where it was chosen.
+    """A threshold of confidence, and its metrics on the answers that it was chosen by.
 
     Attributes:
-        confidence: The smallest that is believed.
-        precision: Share of right answers among the believed ones.
-        answered: Share of all answers that are believed.
+        confidence: The smallest that is accepted.
+        precision: Share of right answers among the accepted ones.
+        answered: Share of all answers that are accepted.
     """
 
     confidence: float
@@ -123,9 +123,9 @@ def fit_logistic(
     penalty = np.diag([ridge] * features.shape[1] + [0.0])
     weights = np.zeros(design.shape[1])
     for _ in range(_STEPS):
-        chance = logistic(design @ weights)
-        gradient = design.T @ (chance - right) + penalty @ weights
-        curvature = design.T @ (design * (chance * (1 - chance))[:, None]) + penalty
+        probability = logistic(design @ weights)
+        gradient = design.T @ (probability - right) + penalty @ weights
+        curvature = design.T @ (design * (probability * (1 - probability))[:, None]) + penalty
         step = np.linalg.lstsq(curvature, gradient)[0]  # a feature may be constant
         weights -= step
         if np.abs(step).max() < _SMALLEST_STEP:
@@ -137,14 +137,14 @@ def fit_logistic(
 def choose_threshold(
     confidences: NDArray[np.floating], right: NDArray[np.bool_], target: float
 ) -> Threshold | None:
-    """Find the smallest confidence from which a share ``target`` of the answers is right.
+    """Find the smallest threshold above which a share ``target`` of the answers is right.
 
-    It is named a little lower, since the same answer's confidence differs in its last digits from
-    machine to machine and from batch to batch.
+    The result is a little lower, since the last digits of a confidence differ between machines
+    and batches.
 
-    A precision counted on few answers is believed less: its lower bound is what must reach the
-    target (Wilson, 1927, at :data:`STANDARD_ERRORS`). Answers of one confidence are believed
-    together or not at all.
+    The lower bound of the precision (Wilson, 1927, at :data:`STANDARD_ERRORS`) has to reach the
+    target, so that few answers prove little. Answers of equal confidence are accepted together
+    or not at all.
 
     Args:
         confidences: ``(n,)``, finite.

@@ -10,6 +10,7 @@ import pytest
 
 from embedder.errors import (
     ArtifactDamagedError,
+    ArtifactMismatchError,
     ArtifactMissingError,
     NoGalleryError,
     StoreBusyError,
@@ -89,6 +90,13 @@ def test_a_current_file_that_names_no_build_is_refused(tmp_path: Path, text: str
     """The pointer is not followed out of the store."""
     (tmp_path / "CURRENT").write_text(text)
     with pytest.raises(ArtifactDamagedError, match="CURRENT"):
+        Store(tmp_path).directory()
+
+
+def test_a_current_file_of_a_newer_version_is_refused_by_its_number(tmp_path: Path) -> None:
+    """A build id alone is version 1."""
+    (tmp_path / "CURRENT").write_text("2 2026-11-21T05-12-00Z-3f9c and more\n")
+    with pytest.raises(ArtifactMismatchError, match="CURRENT: expected 1, found 2"):
         Store(tmp_path).directory()
 
 
