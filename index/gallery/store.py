@@ -104,7 +104,7 @@ class Store:
         except OSError as error:
             raise GalleryError(
                 f"{error.filename or self.path} cannot be written: {error.strerror or error}; "
-                "the published build is unchanged, and the same command resumes once this is fixed"
+                "what was published is unchanged, and the same command resumes once this is fixed"
             ) from error
 
     @contextlib.contextmanager
