@@ -7,9 +7,8 @@
         print(answer.landmark_id, answer.confidence)
 
 Answers have the shapes of :mod:`service.contract.schemas`; fields that a newer service adds are
-passed
-over. Whatever else comes of a question is a :class:`~embedder.errors.ServiceError`. Nothing of
-the server is imported here, so that a program that only asks starts fast and needs httpx alone.
+ignored. Any failure is a :class:`~embedder.errors.ServiceError`. Nothing of the server is imported
+here: a program that only asks starts fast and needs httpx alone.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
@@ -75,12 +73,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -182,7 +175,7 @@ class Client:
                 for piece in response.iter_bytes():
                     body += piece
                     if attempts.are_over():
-                        return _too_late(request)
+                        return httpx.ReadTimeout("the time is over", request=request)
         except httpx.RequestError as error:
             return error
         return Reply(response.status_code, response.headers, bytes(body))
@@ -210,12 +203,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -264,7 +252,7 @@ class AsyncClient:
         except httpx.RequestError as error:
             return error
         except TimeoutError:
-            return _too_late(request)
+            return httpx.ReadTimeout("the time is over", request=request)
         return Reply(response.status_code, response.headers, response.content)
 
 
@@ -315,10 +303,6 @@ class _Question(Generic[_T]):
             raise ServiceFailedError(
                 reason, status=found.status, request_id=self.identity
             ) from error
-
-
-def _too_late(request: httpx.Request) -> httpx.ReadTimeout:
-    return httpx.ReadTimeout("the time is over", request=request)
 
 
 def _error(reply: Reply, identity: str) -> ServiceError:
