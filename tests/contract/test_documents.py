@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+import index.cli
+import service.cli
+import trainer.cli
 from tests.conftest import ROOT
 from tests.contract.modules import PACKAGES
 
@@ -89,3 +94,55 @@ def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     missing = [link for link in links if not (document.parent / link).exists()]
     assert missing == []
+
+
+def commands(document: Path) -> list[list[str]]:
+    """Read the commands of a document's shell examples, as words without pipes and comments."""
+    found = []
+    text = document.read_text(encoding="utf-8")
+    for kind, block in re.findall(r"^```(sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if kind == "console" and not line.startswith("$ "):
+                continue  # what the command printed
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            found.append(list(takewhile(lambda word: word not in ("|", ">", "&&"), words)))
+    return [words for words in found if words]
+
+
+EXAMPLES = [
+    pytest.param(words, id=f"{document.name}: {' '.join(words)[:60]}")
+    for document in DOCUMENTS
+    for words in commands(document)
+]
+APPS = {
+    "cairn-train": trainer.cli.app,
+    "cairn-index": index.cli.app,
+    "cairn-serve": service.cli.app,
+}
+
+
+def test_there_are_examples_of_every_command() -> None:
+    """All three commands, and make, are shown."""
+    shown = {example.values[0][0] for example in EXAMPLES}
+    assert {*APPS, "make", "python", "docker", "curl"} <= shown
+
+
+@pytest.mark.parametrize("words", EXAMPLES)
+def test_a_shown_command_is_understood(words: list[str]) -> None:
+    """Commands parse, targets of make and scripts exist."""
+    if words[0] in APPS:
+        command, bound, _ = APPS[words[0]].parse_args(
+            words[1:], print_error=False, exit_on_error=False
+        )
+        assert bound.arguments is not None
+        assert command is not APPS[words[0]].help_print
+    elif words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file()
+    elif words[0] == "torchrun":
+        module = words.index("-m")
+        trainer.cli.app.parse_args(words[module + 2 :], print_error=False, exit_on_error=False)
+    else:
+        assert words[0] in {"curl", "docker", "export", "head", "pip", "pytest", "source"}
