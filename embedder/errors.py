@@ -17,12 +17,12 @@
     │   ├── NoGalleryError                nothing is published in the store
     │   ├── StoreBusyError                another writer is at work
     │   └── TooManyUnreadableError        more unreadable pictures than allowed
-    ├── TrainingError                 7   a run cannot go on
+    ├── TrainingError                 7   a run cannot start, go on or be resumed
     ├── DeviceError                   8   the device asked for cannot be used
     ├── DownloadError                 9   files cannot be downloaded
-    └── ServiceError                  10  a service that was asked over HTTP gave no answer
+    └── ServiceError                  10  a running service gave its client no answer
         ├── ServiceRefusedError       10      what was asked, or the key, is wrong
-        ├── ServiceBusyError          11      it is full or not ready, at another time it may answer
+        ├── ServiceBusyError          11      it is full or not ready; it may answer later
         ├── ServiceFailedError        12      it failed, or is no service of this program
         └── ServiceUnreachableError   13      nothing came back, or not in time
 
@@ -41,7 +41,7 @@ from types import MappingProxyType
 
 
 class CairnError(Exception):
-    """Any failure that Cairn foresees. ``exit_code`` is what a command ends with."""
+    """Any failure that Cairn foresees; ``exit_code`` is the exit code of a command."""
 
     exit_code = 1
 
@@ -100,7 +100,7 @@ class ArtifactMismatchError(ArtifactError):
 
 
 class PictureError(CairnError):
-    """A picture cannot be used. ``reason`` is our own sentence, fit to be shown to anyone."""
+    """A picture cannot be used. ``reason`` is our own sentence and may be sent to clients."""
 
     exit_code = 4
 
@@ -169,7 +169,7 @@ class TooManyUnreadableError(GalleryError):
 
 
 class TrainingError(CairnError):
-    """A training run cannot go on, or cannot be taken up again."""
+    """A training run cannot start, go on or be resumed."""
 
     exit_code = 7
 
@@ -181,7 +181,7 @@ class DeviceError(CairnError):
 
 
 class DownloadError(CairnError):
-    """Files cannot be downloaded; ``failures`` holds why, by the name of each."""
+    """Files cannot be downloaded; ``failures`` holds the reason of each, by its name."""
 
     exit_code = 9
 
@@ -193,13 +193,13 @@ class DownloadError(CairnError):
 
 
 class ServiceError(CairnError):
-    """A service that was asked over HTTP gave no answer.
+    """A running service gave its client no answer; the one error that knows HTTP.
 
     Attributes:
-        reason: What is wrong, for people; the service's own words where it gave any.
-        status: The HTTP status; ``None`` where nothing came back.
-        code: Stable name of the problem, for programs; empty where the service gave none.
-        request_id: The id under which the service's log tells of the request.
+        reason: What is wrong, for people; the service's own words where it sent any.
+        status: The HTTP status; ``None`` without a response.
+        code: Stable name of the problem, for programs; empty where the service sent none.
+        request_id: The id of the request in the service's log.
     """
 
     exit_code = 10
@@ -214,7 +214,7 @@ class ServiceError(CairnError):
         super().__init__(reason)
 
     def __str__(self) -> str:
-        """Word it with its facts."""
+        """Return the reason with its facts."""
         return f"{self.reason} ({', '.join(fact for fact in self._facts() if fact)})"
 
     def _facts(self) -> tuple[str, ...]:
@@ -226,14 +226,11 @@ class ServiceError(CairnError):
 
 
 class ServiceRefusedError(ServiceError):
-    """The service refuses what was asked, the picture, or the key: asking again is of no use."""
+    """The service refuses the request, the picture or the key; a retry is of no use."""
 
 
 class ServiceBusyError(ServiceError):
-    """The service is full or not ready; it may answer ``retry_after_seconds`` from now, or later.
-
-    That is 0 where it did not say.
-    """
+    """The service is full or not ready; retry after ``retry_after_seconds``, 0 if unknown."""
 
     exit_code = 11
     retry_after_seconds = 0.0
@@ -244,12 +241,12 @@ class ServiceBusyError(ServiceError):
 
 
 class ServiceFailedError(ServiceError):
-    """The service failed, or what answered is no service of this program."""
+    """The service failed, or what answered is another program."""
 
     exit_code = 12
 
 
 class ServiceUnreachableError(ServiceError):
-    """Nothing came back: no connection was made, or it broke, or the time was over."""
+    """No response: the connection failed, broke or timed out."""
 
     exit_code = 13

@@ -1,4 +1,4 @@
-"""What an embedder artifact says of itself: members, preprocessing, provenance, digests.
+"""The manifest of an embedder: members, preprocessing, provenance, digests.
 
 The digest of ``manifest.json`` is the identity of the embedder, since the manifest holds the
 digests of all its other files. It holds no time, so equal trainings export equal identities.
@@ -30,7 +30,7 @@ class Fit(StrEnum):
     """How a picture of any shape becomes a square."""
 
     SQUASH = "squash"
-    """Stretch both sides to ``side``; nothing is lost but the proportions."""
+    """Stretch both sides to ``side``; only the proportions are lost."""
     PAD = "pad"
     """Fit the longer side and fill the rest."""
     CENTER_CROP = "center-crop"
@@ -104,8 +104,8 @@ class EmbedderManifest(FrozenModel):
         name: For people.
         dimension: Length of the embedding: the sum over the members.
         members: The networks, in the order in which their vectors are joined.
-        ranking: How its neighbors are best turned into answers, where a gallery is not told
-            otherwise; read by :mod:`index.ranking.ranking`, empty for the nearest picture.
+        ranking: The default ranking of a gallery made with it; read by
+            :mod:`index.ranking.ranking`, empty for the nearest picture.
         provenance: Where it came from: recipe digest, data, versions. For people.
         files: Record of every other file of the artifact.
     """

@@ -2,8 +2,8 @@
 
 The trainer's validation, the index builder and the service all run these functions with the
 :class:`~embedder.manifest.Preprocess` that travels in the embedder, so a picture always gives
-the same input. Pillow is met here and nowhere else in serving; every way in which it can fail on
-hostile bytes ends as a :class:`~embedder.errors.PictureError`.
+the same input. Serving imports Pillow only here; every way in which it can fail on hostile bytes
+is translated to a :class:`~embedder.errors.PictureError`.
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ _DECODER_FAULTS = (
     RuntimeError,
 )
 
-_FILTERS = {
-    Interpolation.NEAREST: Image.Resampling.NEAREST,
-    Interpolation.BILINEAR: Image.Resampling.BILINEAR,
-    Interpolation.BICUBIC: Image.Resampling.BICUBIC,
-    Interpolation.LANCZOS: Image.Resampling.LANCZOS,
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"8BPS": "PSD",
 }
 
 _UPRIGHT = {
@@ -57,7 +61,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation (TIFF 6.0, tag 274)."""
+"""What undoes each EXIF orientation (TIFF 6.0, tag 274); 1 is upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,9 @@ def decode(
             sizes = [resized_size(image.width, image.height, target) for target in targets]
             image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
         image.load()
-        return _upright(_flatten(image), _orientation(image))
+        upright = _UPRIGHT.get(_orientation(image))
+        image = _flatten(image)
+        return image if upright is None else image.transpose(upright)
     except _DECODER_FAULTS as error:
         raise PictureUndecodableError("the picture is damaged or truncated") from error
 
@@ -126,24 +132,13 @@ def _open(data: bytes) -> Image.Image:
 
 def _name_format(data: bytes) -> str:
     """Name the format that ``data`` begins like, or return an empty string."""
-    head = data[:16]
-    signatures = {
-        b"\xff\xd8\xff": "JPEG",
-        b"\x89PNG": "PNG",
-        b"GIF8": "GIF",
-        b"BM": "BMP",
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-        b"%PDF": "PDF",
-        b"8BPS": "PSD",
-    }
-    for signature, name in signatures.items():
-        if head.startswith(signature):
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
             return name
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    if head[4:8] == b"ftyp":
-        return "AVIF" if head[8:11] == b"avi" else "HEIC"
+    if data[4:8] == b"ftyp":
+        return "AVIF" if data[8:11] == b"avi" else "HEIC"
     return ""
 
 
@@ -168,11 +163,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_FAULTS:
         return 1  # damaged EXIF says nothing of how the camera was held
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _UPRIGHT.get(orientation)
-    return image if turn is None else image.transpose(turn)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -263,7 +253,7 @@ def _resize(
     box: tuple[float, float, float, float],
     preprocess: Preprocess,
 ) -> Image.Image:
-    resample = _FILTERS[preprocess.interpolation]
+    resample = Image.Resampling[preprocess.interpolation.name]
     if preprocess.antialias or preprocess.interpolation is Interpolation.NEAREST:
         return image.resize(size, resample, box)
     left, top, right, bottom = box

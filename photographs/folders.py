@@ -135,7 +135,7 @@ def list_files(top: Path) -> list[str]:
 
     try:
         visit(str(top), "", frozenset())
-        _demand_text(top, found)
+        _check_text(top, found)
     except OSError as error:
         raise CatalogError(Path(error.filename or top), error.strerror or "unreadable") from error
     return sorted(found)
@@ -149,7 +149,7 @@ def describe_formats(directory: Path) -> str:
     return f"({read})" + (f"; it holds {', '.join(others)}, which are not read" if others else "")
 
 
-def _demand_text(top: Path, names: list[str]) -> None:
+def _check_text(top: Path, names: list[str]) -> None:
     for name in names:
         try:
             name.encode()

@@ -76,7 +76,7 @@ class Gldv2Set(PhotographSet):
         rows = (Entry(line, *row) for line, row in read_rows(path, ("id", "landmarks")))
         queries = []
         for line, picture_id, landmarks in distinct(path, rows):
-            demand_plain(path, line, picture_id)
+            check_plain_id(path, line, picture_id)
             shown = tuple(dict.fromkeys((landmarks or "").split()))
             queries.append(Query(picture_id, picture_path(root, picture_id), shown))
         return sorted(queries, key=lambda query: query.id)
@@ -128,7 +128,7 @@ def picture_path(root: Path, picture_id: str) -> Path:
     return Path(f"{root}/{picture_id[0]}/{picture_id[1]}/{picture_id[2]}/{picture_id}.jpg")
 
 
-def demand_plain(path: Path, line: int, picture_id: str) -> None:
+def check_plain_id(path: Path, line: int, picture_id: str) -> None:
     """Refuse an id that is not three or more letters, digits, _ or -: it becomes a file name.
 
     Raises:
@@ -141,7 +141,7 @@ def demand_plain(path: Path, line: int, picture_id: str) -> None:
 def _read_plain_list(path: Path) -> list[Entry]:
     entries = []
     for entry in read_list(path):
-        demand_plain(path, entry.line, entry.id)
+        check_plain_id(path, entry.line, entry.id)
         entries.append(entry)
     if not entries:
         raise CatalogError(path, "it lists no pictures")

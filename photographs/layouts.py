@@ -14,7 +14,7 @@ from photographs.gldv2 import (
     SOLUTION,
     TRAIN_LIST,
     Gldv2Set,
-    demand_plain,
+    check_plain_id,
     picture_path,
     split_of,
 )
@@ -91,7 +91,7 @@ def _read_entries(source: Path) -> list[Entry]:
         raise CatalogError(source, "it lists no pictures")
     for entry in entries:
         if not _is_path(entry.id):
-            demand_plain(source, entry.line, entry.id)
+            check_plain_id(source, entry.line, entry.id)
         elif "\0" in entry.id:
             raise CatalogError(source, f"line {entry.line}: a path cannot hold a zero byte")
     if len({_is_path(entry.id) for entry in entries}) > 1:

@@ -1,4 +1,4 @@
-"""Files that can be trusted: written whole or not at all, and known by their digest.
+"""Files written whole or not at all, and checked by their digest.
 
 Every artifact lists its files as :class:`FileRecord`; :func:`check` compares. Nothing here
 knows what the files mean.
@@ -24,7 +24,7 @@ LARGE_BYTES = 64 << 20
 
 
 class FileRecord(BaseModel):
-    """What one file of an artifact must be.
+    """Size and digests of one file of an artifact.
 
     Attributes:
         bytes: Exact size.
@@ -110,21 +110,21 @@ def check_files(directory: Path, files: Mapping[str, FileRecord], *, deep: bool)
 
 
 def check_blocks(path: Path, expected: FileRecord) -> Iterator[int]:
-    """Compare a file with its record block by block, so that it can be done beside other work.
+    """Compare a file with its record block by block, to run beside other work.
 
-    A mapped file may be altered while it is in use, and every byte of a large one takes seconds
-    to read: whoever runs this decides after each block when to go on, or to stop.
+    A mapped file may be altered while it is in use, and reading a large one takes seconds: after
+    each block the caller decides when to go on, or to stop.
 
     Args:
         path: The file.
         expected: What it must be; without digests of blocks the whole file is one block.
 
     Yields:
-        How many bytes of the file have been found right so far.
+        How many bytes of the file are checked so far.
 
     Raises:
         ArtifactMissingError: There is no such file.
-        ArtifactDamagedError: Its size or a block differs; the place of the block is named.
+        ArtifactDamagedError: Its size or a block differs; the offset of the block is named.
     """
     if expected.blocks is None:
         check(path, expected, deep=True)

@@ -33,7 +33,7 @@ b { font-weight: 600 } .soft { color: var(--soft) } .right img { outline: 3px so
 
 
 def page(title: str, body: Iterable[str]) -> bytes:
-    """Put a page together.
+    """Assemble a page.
 
     Args:
         title: Plain text, also the heading.
@@ -51,12 +51,12 @@ def page(title: str, body: Iterable[str]) -> bytes:
 
 
 def figure(path: Path, caption: str, *, right: bool = False) -> str:
-    """Show a picture.
+    """Render a picture.
 
     Args:
-        path: Its file; where it cannot be read the page says so.
+        path: Its file; a missing one is shown as missing.
         caption: HTML.
-        right: Mark it as a right one.
+        right: Mark it as a correct answer.
     """
     try:
         thumbnail = make_thumbnail(path.read_bytes(), _SIDE)
@@ -71,12 +71,12 @@ def figure(path: Path, caption: str, *, right: bool = False) -> str:
 
 
 def side_by_side(figures: Iterable[str]) -> str:
-    """Put figures side by side, the first one a little apart."""
+    """Lay figures out in a row, the first one a little apart."""
     return f"<div class=row>{''.join(figures)}</div>"
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Show a table; the keys of the first row are the head."""
+    """Render a table; the keys of the first row are its header."""
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{text(name.replace('_', ' '))}</th>" for name in rows[0])
@@ -88,7 +88,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def number(value: object) -> str:
-    """Show a value: four digits of a fraction, a dash for None.
+    """Format a value: four digits of a fraction, a dash for None.
 
     >>> number(0.5), number(3), number("<"), number(None)
     ('0.5000', '3', '&lt;', '–')

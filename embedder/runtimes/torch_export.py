@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +28,15 @@ _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _CONFIG = re.compile(r"data/(weights|constants)/model_\w+_config\.json")
 _SAMPLE_INPUTS = "data/sample_inputs/model.pt"
 _GRAPH = "models/model.json"
-_MARKERS = {"archive_format", "archive_version", ".data/version", "byteorder"} | {
-    ".data/serialization_id",
-    "version",
-}
+_MARKER = re.compile(
+    r"archive_format|archive_version|version|byteorder|\.data/(version|serialization_id)"
+)
 _OPERATOR = re.compile(r"torch\.ops\.aten\.(?!from_file\b)\w+\.\w+|_operator\.\w+")
 _MAX_GRAPH_BYTES = 64 << 20
-_SYMPY = {"Symbol", "Integer", "Add", "Mul", "Max", "Min", "Mod", "FloorDiv", "CleanDiv"} | {
-    "Eq",
-    "Ne",
-    "Ge",
-    "Gt",
-    "Le",
-    "Lt",
-}
-_ARITHMETIC = (
-    ast.Expression,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.Compare,
-    ast.operator,
-    ast.unaryop,
-    ast.cmpop,
-    ast.Load,
-    ast.keyword,
-)
+_SYMPY = re.compile("Symbol|Integer|Add|Mul|Max|Min|Mod|FloorDiv|CleanDiv|Eq|Ne|Ge|Gt|Le|Lt")
+_SYMBOL = re.compile(r"[su]\d+")
+_OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
+_ARITHMETIC = (*_OPERATIONS, ast.Expression, ast.Load, ast.keyword)
 
 
 def refuse_code(path: Path) -> None:
@@ -85,7 +69,7 @@ def refuse_code(path: Path) -> None:
 
 
 def _fault(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
-    """Say why one member must not be loaded; None when it is harmless."""
+    """Return why a member must not be loaded; None where it is harmless."""
     name = info.filename.partition("/")[2]  # the first folder is the archive's own name
     if name == _SAMPLE_INPUTS:
         return f"{name} is pickled and could run code" if info.file_size else None
@@ -95,7 +79,7 @@ def _fault(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
         return f"{name} names a pickled member that could run code" if pickled else None
     if name == _GRAPH:
         return _graph_fault(name, archive, info)
-    known = _RAW.fullmatch(name) or name in _MARKERS
+    known = _RAW.fullmatch(name) or _MARKER.fullmatch(name)
     return None if known else f"{name} is not part of an exported network"
 
 
@@ -105,35 +89,34 @@ def _graph_fault(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
     graph = json.loads(archive.read(info))
     if graph.get("guards_code"):
         return f"{name} holds guards, which are code"
-    if unknown := next((t for t in _targets(graph) if not _OPERATOR.fullmatch(t)), None):
+    if unknown := next((o for o in _operators(graph) if not _OPERATOR.fullmatch(o)), None):
         return f"{name} calls {unknown}, which is not an operator of a network"
     plain = all(_is_arithmetic(expression) for expression in _expressions(graph))
     return None if plain else f"{name} holds an expression that could run code"
 
 
-def _targets(node: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+def _objects(node: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any JSON value
+    """Yield every object of a JSON document."""
+    children: Iterable[Any] = node if isinstance(node, list) else ()
+    if isinstance(node, dict):
+        yield node
+        children = node.values()
+    for child in children:
+        yield from _objects(child)
+
+
+def _operators(graph: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
     """Yield the operator that each node of a graph calls."""
-    if isinstance(node, dict):
-        if isinstance(node.get("target"), str):
-            yield node["target"]
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
+    for fields in _objects(graph):
+        if isinstance(fields.get("target"), str):
+            yield fields["target"]
 
 
-def _expressions(node: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+def _expressions(graph: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
     """Yield every symbolic expression of a graph, which torch hands to sympy."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in {"expr_str", "symbol"}:
-                yield str(value)
-            yield from _expressions(value)
-        yield from node.get("range_constraints", {})
-    elif isinstance(node, list):
-        for value in node:
-            yield from _expressions(value)
+    for fields in _objects(graph):
+        yield from (str(fields[key]) for key in ("expr_str", "symbol") if key in fields)
+        yield from fields.get("range_constraints", ())
 
 
 def _is_arithmetic(expression: str) -> bool:
@@ -156,11 +139,11 @@ def _is_plain(node: ast.AST, *, called: bool) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name)
     if isinstance(node, ast.Name):
-        return node.id in _SYMPY if called else re.fullmatch(r"[su]\d+", node.id) is not None
+        return (_SYMPY if called else _SYMBOL).fullmatch(node.id) is not None
     if isinstance(node, ast.Pow):
         return False  # sizes need none, and 9**9**9 is never done
     if isinstance(node, ast.Constant):
-        return not isinstance(node.value, str) or re.fullmatch(r"[su]\d+", node.value) is not None
+        return not isinstance(node.value, str) or _SYMBOL.fullmatch(node.value) is not None
     return isinstance(node, _ARITHMETIC)
 
 
