@@ -25,7 +25,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 from cyclopts.validators import Number
 
 from embedder.errors import CairnError
-from embedder.runtimes.devices import Precision
+from embedder.runtimes.names import Precision
 from embedder.runtimes.threads import wait_passively
 
 BAD_USAGE = 2

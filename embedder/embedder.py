@@ -19,15 +19,8 @@ from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
 from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
-from embedder.runtimes.devices import (
-    RUNTIMES,
-    Device,
-    Precision,
-    RuntimeName,
-    UsableDevice,
-    can_run_bf16,
-    resolve_device,
-)
+from embedder.runtimes.devices import RUNTIMES, can_run_bf16, resolve_device
+from embedder.runtimes.names import Device, Precision, RuntimeName, UsableDevice
 from embedder.runtimes.runtime import Runtime, open_runtime
 
 Prepared = tuple[NDArray[np.float32], ...]

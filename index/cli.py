@@ -26,7 +26,7 @@ from embedder.command_line import (
     run,
 )
 from embedder.errors import GalleryError
-from embedder.runtimes.devices import Device
+from embedder.runtimes.names import Device
 from index.building.defaults import BATCH_PICTURES
 from index.evaluation.defaults import PRECISION_TARGET
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES

@@ -17,7 +17,7 @@ from cyclopts.types import Port
 from cyclopts.validators import Number
 
 from embedder.command_line import Count, Folder, PositiveCount, PrecisionChoice
-from embedder.runtimes.devices import Device
+from embedder.runtimes.names import Device
 from service.contract.api_keys import OFF, parse_keys
 
 PREFIX = "CAIRN_"

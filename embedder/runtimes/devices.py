@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Literal
 
 from embedder.errors import DeviceError
-
-UsableDevice = Literal["cpu", "cuda"]
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["f32", "bf16"]
-RuntimeName = Literal["openvino", "torch_export"]
+from embedder.runtimes.names import Device, RuntimeName, UsableDevice
 
 RUNTIMES: dict[UsableDevice, RuntimeName] = {"cpu": "openvino", "cuda": "torch_export"}
 """The engine of each device, as manifests name it."""

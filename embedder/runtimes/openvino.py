@@ -16,7 +16,7 @@ import openvino
 from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError
-from embedder.runtimes.devices import Precision
+from embedder.runtimes.names import Precision
 
 
 def can_run_bf16() -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import DeviceError
 from embedder.manifest import Member
-from embedder.runtimes.devices import Precision, UsableDevice
+from embedder.runtimes.names import Precision, UsableDevice
 
 
 class Runtime(Protocol):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.export.passes import move_to_device_pass
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
-from embedder.runtimes.devices import Precision, UsableDevice
+from embedder.runtimes.names import Precision, UsableDevice
 
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _CONFIG = re.compile(r"data/(weights|constants)/model_\w+_config\.json")

@@ -10,7 +10,8 @@ from typing import Literal
 
 from embedder.embedder import Embedder
 from embedder.manifest import read_manifest
-from embedder.runtimes.devices import DEVICES, Device, Precision
+from embedder.runtimes.devices import DEVICES
+from embedder.runtimes.names import Device, Precision
 from index.building.extras import advised_ranking
 from index.gallery.manifest import EmbedderReference
 from index.ranking.ranking import Ranking

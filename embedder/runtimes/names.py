@@ -1,0 +1,10 @@
+"""The names of devices, precisions and engines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+UsableDevice = Literal["cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["f32", "bf16"]
+RuntimeName = Literal["openvino", "torch_export"]
