@@ -1,4 +1,4 @@
-"""The shapes of requests and answers that clients rely on.
+"""What clients rely on: the schemas of answers, and the format of API keys.
 
-It knows nothing of how an answer comes about.
+It must not know how an answer comes about.
 """

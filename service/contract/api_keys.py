@@ -1,7 +1,7 @@
-"""Who may ask: keys, of which only digests are kept.
+"""API keys, of which the service has only the digests.
 
-A key is 256 random bits, so that its plain SHA-256 tells nothing of it; there is no password to
-guess. All digests are compared, each in constant time, whichever of them fits.
+A key is 256 random bits, so a plain SHA-256 reveals nothing of it; there is no password to guess.
+All digests are compared, each in constant time, even after one matched.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9._-]{1,64})=)?sha256:(?P<digest>[0-9
 
 
 def parse_keys(text: str) -> Mapping[str, str]:
-    """Read the keys of a setting.
+    """Parse a setting that lists keys.
 
     Args:
-        text: Entries ``NAME=sha256:…`` or ``sha256:…``, between commas or on lines of their own,
-            ``#`` beginning a comment; or ``@FILE`` for a file that holds them; or ``none``.
+        text: Entries ``NAME=sha256:…`` or ``sha256:…``, separated by commas or line ends, with
+            comments after ``#``; or ``@FILE`` for a file that holds them; or ``none``.
 
     Returns:
-        Names by digest; a key without a name is called by the head of its digest.
+        Names by digest; a key without a name is called by the start of its digest.
 
     Raises:
         ValueError: An entry is no digest of a key, there is none, or the file cannot be read.
-            The words do not repeat the entry, which may be a key itself.
+            The text does not repeat the entry, which may be a key itself.
 
     >>> digest = digest_of("a key")
     >>> parse_keys(f"phone={digest}") == {digest: "phone"}
@@ -42,7 +42,7 @@ def parse_keys(text: str) -> Mapping[str, str]:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError("the file of the keys cannot be read") from error
+            raise ValueError("the file of keys cannot be read") from error
     lines = [line.partition("#")[0] for line in text.splitlines()]
     entries = [entry.strip() for line in lines for entry in line.split(",") if entry.strip()]
     keys = {}
@@ -59,17 +59,17 @@ def parse_keys(text: str) -> Mapping[str, str]:
 
 
 def new_key() -> str:
-    """Make a key."""
+    """Make a random key."""
     return secrets.token_urlsafe(32)
 
 
 def digest_of(key: str) -> str:
-    """Return the digest under which a key is kept."""
+    """Return the digest of a key, as it is configured."""
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def name_of(key: str, keys: Mapping[str, str]) -> str | None:
-    """Return the name of a key, or ``None`` where it is not one of ``keys``."""
+    """Return the name of a key; None if it is not one of ``keys``."""
     presented = digest_of(key)
     found = None
     for digest, name in keys.items():

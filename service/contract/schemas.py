@@ -1,10 +1,9 @@
-"""The shapes of what the service answers: the contract with its clients.
+"""The schemas of the service's answers: the contract with its clients.
 
-Nothing here is optional by accident. ``landmark_id``, ``name`` and ``confidence`` are in every
-answer. ``probability`` and ``known`` need a gallery that was calibrated on held-out queries;
-until one is, they are ``null``: the service has no grounds to say either "known" or "unknown",
-and a made-up ``true`` would be believed. A client that wants to reject strangers before that
-compares ``confidence`` with a threshold of its own.
+``landmark_id``, ``name`` and ``confidence`` are in every answer. ``probability`` and ``known``
+need a gallery that was calibrated on held-out queries; until then they are ``null``, since
+nothing tells "known" from "unknown". A client that wants to reject pictures of no landmark before
+that compares ``confidence`` with a threshold of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
-class _Shape(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Credit(_Shape):
-    """Whose picture it is, and how it may be used; ``null`` where that is not told.
+class Credit(_Schema):
+    """Author and license of a picture; each ``null`` where it is unknown.
 
     Attributes:
-        author: In the words of the gallery's list, as the other fields are.
+        author: As the list of the gallery's photographs has it, like the other fields.
         license: Its name or its address.
         title: Of the picture.
-        url: Where it was published; as little to be trusted as any address in a list.
+        url: Where it was published; not verified, like any address in a list.
     """
 
     author: str | None
@@ -36,7 +35,7 @@ class Credit(_Shape):
     url: str | None
 
 
-class Neighbor(_Shape):
+class Neighbor(_Schema):
     """One picture of the gallery near the query.
 
     Attributes:
@@ -44,7 +43,7 @@ class Neighbor(_Shape):
         name: Its name; the id again where the gallery has no name for it.
         picture: Its id in the gallery; ``/pictures/{picture}`` may show it.
         similarity: Its cosine with the query.
-        credit: Whose picture it is; ``null`` where the gallery does not know.
+        credit: Its author and license; ``null`` where the gallery has none.
     """
 
     landmark_id: str
@@ -54,20 +53,21 @@ class Neighbor(_Shape):
     credit: Credit | None
 
 
-class Answer(_Shape):
-    """What the service says about one picture.
+class Answer(_Schema):
+    """The landmark of one picture.
 
     Attributes:
-        landmark_id: What the gallery's ranking answers; by default the landmark of the nearest
+        landmark_id: First of the gallery's ranking; by default the landmark of the nearest
             picture.
         name: Its name; the id again where the gallery has no name for it.
         confidence: Larger is surer. By default the cosine between the query and that picture, in
-            [-1, 1]; of a vote the power mean of the cosines that spoke for the landmark; less what
-            likeness to pictures of no landmark costs.
-        probability: Chance that the answer is right; ``null`` while the gallery is not calibrated.
-        known: Whether the answer is to be believed: ``false`` below the confidence that the
-            calibration chose; ``null`` while the gallery is not calibrated.
-        neighbors: The nearest pictures, nearest first; present only when asked for.
+            [-1, 1]; of a vote, the power mean of the cosines of the landmark's neighbors; minus the
+            penalty for similarity to distractors.
+        probability: Calibrated probability that the answer is right; ``null`` while the gallery is
+            not calibrated.
+        known: Whether ``confidence`` reaches the threshold that the calibration chose; ``null``
+            while the gallery is not calibrated.
+        neighbors: The nearest pictures, nearest first; present only with ``k``.
         gallery: Build id of the gallery that answered.
         embedder: Digest of the embedder that answered.
     """
@@ -84,25 +84,25 @@ class Answer(_Shape):
     embedder: str
 
 
-class Alive(_Shape):
-    """The process runs its event loop. It says nothing of whether it can answer."""
+class Alive(_Schema):
+    """The process runs its event loop; ``Ready`` tells whether it can answer."""
 
     status: str = "alive"
 
 
-class Refusal(_Shape):
-    """What is published and refused; what was served before still is.
+class Refusal(_Schema):
+    """What is published but refused; what was served before still is.
 
     Attributes:
-        gallery: Build id of the gallery that is published.
-        reason: Stable name of what is wrong; the log tells more.
+        gallery: Build id of the published gallery.
+        reason: Stable name of what is wrong; the log has details.
     """
 
     gallery: str
     reason: str
 
 
-class Ready(_Shape):
+class Ready(_Schema):
     """The service can answer, and with what.
 
     Attributes:
@@ -111,9 +111,9 @@ class Ready(_Shape):
         embedder: Digest of the embedder.
         device: Where the network runs.
         runtime: The engine that runs it.
-        precision: Numbers the network computes with here.
-        gallery_precision: Numbers it computed with when the gallery was built.
-        refused: What is published but not served; present only while there is such a thing.
+        precision: Number format of the network here.
+        gallery_precision: Number format when the gallery was built.
+        refused: What is published but not served; present only while something is.
     """
 
     status: str = "ready"
@@ -127,24 +127,24 @@ class Ready(_Shape):
     refused: Refusal | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
-class ParameterFault(_Shape):
-    """One parameter of a request that is wrong: where it stands, and why, in words."""
+class ParameterFault(_Schema):
+    """One wrong parameter of a request: its place, and what is wrong."""
 
     where: str
     message: str
 
 
-class Problem(_Shape):
+class Problem(_Schema):
     """Why a request was not answered, as RFC 9457 ``application/problem+json``.
 
     Attributes:
-        type: Always ``about:blank``: ``code`` tells problems apart.
+        type: Always ``about:blank``; ``code`` distinguishes problems.
         title: The phrase of the HTTP status.
         status: The HTTP status.
         code: Stable name of the problem, for programs.
         detail: What is wrong and what to do, for people.
-        request_id: The id under which the service logged the request.
-        faults: For ``bad-parameters``, each of them.
+        request_id: The id of the request in the service's log.
+        faults: For ``bad-parameters``, each wrong parameter.
     """
 
     type: str = "about:blank"
@@ -158,12 +158,12 @@ class Problem(_Shape):
     )
 
 
-class Outcome(_Shape):
-    """What became of one picture of several: an answer or a problem.
+class Outcome(_Schema):
+    """The outcome for one picture of several: an answer or a problem.
 
     Attributes:
-        name: The file name that its sender gave it.
-        answer: As of a picture by itself; ``null`` where there is a problem.
+        name: The file name that the client gave it.
+        answer: As from ``/predict``; ``null`` where there is a problem.
         problem: Why there is no answer; ``null`` where there is one.
     """
 
@@ -172,26 +172,26 @@ class Outcome(_Shape):
     problem: Problem | None = None
 
 
-class Outcomes(_Shape):
-    """What became of several pictures, in the order in which they were sent."""
+class Outcomes(_Schema):
+    """The outcomes for several pictures, in the order in which they were sent."""
 
     outcomes: tuple[Outcome, ...]
 
 
-class Landmark(_Shape):
-    """One landmark that the gallery shows: its id, and its name for people."""
+class Landmark(_Schema):
+    """One landmark of the gallery: its id, and its name for people."""
 
     landmark_id: str
     name: str
 
 
-class Landmarks(_Shape):
-    """A page of the landmarks that the gallery shows, in the order of their ids.
+class Landmarks(_Schema):
+    """A page of the gallery's landmarks, in the order of their ids.
 
     Attributes:
         gallery: Build id of the gallery.
-        total: How many landmarks it shows.
-        offset: How many come before this page.
+        total: Landmarks in the gallery.
+        offset: Landmarks before this page.
         landmarks: The page; empty past the end.
     """
 

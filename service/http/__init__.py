@@ -1,4 +1,4 @@
-"""HTTP: routes, uploads, API keys, problem documents, page files.
+"""HTTP: routes, uploads, problem documents, the OpenAPI document, the page's files.
 
-It knows nothing of threads, networks and vectors.
+It must not know threads, networks and vectors.
 """

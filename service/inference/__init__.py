@@ -1,4 +1,4 @@
-"""From the bytes of pictures to answers, in batches.
+"""Turns the bytes of pictures into answers, in batches.
 
-It knows nothing of HTTP.
+It must not know HTTP: its errors have no status.
 """

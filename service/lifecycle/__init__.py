@@ -1,4 +1,4 @@
-"""Start, hot reload, stop.
+"""Start, prefetch, hot reload, shutdown.
 
-It knows nothing of single requests.
+It must not know single requests.
 """

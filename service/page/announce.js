@@ -1,20 +1,20 @@
-// Tells those who do not see the cards what happens on them. A screen reader may drop what a change
-// overtakes, so what happens in a moment is one line, and lines are added and never rewritten.
+// Announces changes of the cards to screen readers. They may drop a message that a newer one
+// replaces, so messages within a moment become one line, and lines are added, never rewritten.
 
 const MOMENT_MILLISECONDS = 600;
 const LINES_KEPT = 10;
 
 const region = document.getElementById("news");
-const untold = [];
+const pending = [];
 
 export function announce(text) {
-  if (!untold.length) setTimeout(tell, MOMENT_MILLISECONDS);
-  untold.push(text);
+  if (!pending.length) setTimeout(flush, MOMENT_MILLISECONDS);
+  pending.push(text);
 }
 
-function tell() {
+function flush() {
   const line = document.createElement("p");
-  line.textContent = untold.splice(0).join(" ");
+  line.textContent = pending.splice(0).join(" ");
   region.append(line);
   if (region.children.length > LINES_KEPT) region.firstElementChild.remove();
 }

@@ -1,16 +1,16 @@
-// Shows pictures and what the service says about them. Whatever comes from pictures, from their
-// names or from the service is text to this page, never markup.
+// Shows pictures and the service's answers about them. Names of files and texts of the service are
+// inserted as text, never as markup.
 
 import { announce } from "./announce.js";
 import { Trouble, fetchThumbnail, recognize } from "./service.js";
 
-const AT_ONCE = 2; // questions on their way; the rest wait here, not at the service
+const MAX_REQUESTS = 2; // at the same time; further pictures wait here, not at the service
 
 const byId = (id) => document.getElementById(id);
 const answers = byId("answers");
-const waiting = [];
-let asking = 0;
-let busy = false; // and that was announced
+const queue = [];
+let running = 0;
+let busyAnnounced = false;
 
 // Cards.
 
@@ -31,12 +31,12 @@ function makeCard(file) {
     put(card, ".file", file.name);
     card.querySelector(".again").onclick = () => {
       focusOn(card);
-      askAbout([[card, file]]);
+      recognizeAll([[card, file]]);
     };
   });
 }
 
-// The button goes while the card waits; who pressed it shall not be left at the top of the page.
+// The button disappears while the card waits; keyboard focus would jump to the top of the page.
 function focusOn(card) {
   card.querySelector("h2").focus({ preventScroll: true });
 }
@@ -62,40 +62,40 @@ function fillCard(card, state, { headline, howSure = "", guess = "", sent = "" }
   card.querySelector(".neighbors").replaceChildren();
 }
 
-function wordAnswer(answer) {
+function describeAnswer(answer) {
   const parts = [`Confidence ${answer.confidence.toFixed(3)}`];
   if (answer.probability !== null) {
-    parts.push(`right with a probability of ${wordProbability(answer.probability)}`);
+    parts.push(`right with a probability of ${formatProbability(answer.probability)}`);
   }
   const howSure = parts.join(", ");
   if (answer.known !== false) return { headline: answer.name, howSure };
   return { headline: "Not a landmark I know", guess: `Nearest guess: ${answer.name}. ${howSure}.` };
 }
 
-// Nothing that was learned from examples is certain.
-function wordProbability(probability) {
+// A learned probability is never certainty.
+function formatProbability(probability) {
   if (probability > 0.99) return "over 99\u00a0%";
   if (probability < 0.01) return "under 1\u00a0%";
   return `${Math.round(100 * probability)}\u00a0%`;
 }
 
-function wordSent(file, drawn) {
+function describeConversion(file, drawn) {
   if (!drawn) return "";
   const how = drawn.picture.size < file.size ? "Made smaller, and sent as" : "Sent as";
   return `${how} a JPEG of ${drawn.width}\u00a0×\u00a0${drawn.height}\u00a0pixels`;
 }
 
-function makeNeighbor(neighbor) {
+function neighborItem(neighbor) {
   return show("neighbor", (item) => {
     const name = neighbor.name ?? neighbor.landmark_id;
     put(item, ".name", name);
     put(item, ".similarity", `Similarity ${neighbor.similarity.toFixed(3)}`);
-    item.querySelector(".credit").replaceChildren(...wordCredit(neighbor.credit));
+    item.querySelector(".credit").replaceChildren(...creditNodes(neighbor.credit));
     loadThumbnail(item.querySelector("img"), neighbor.picture, name);
   });
 }
 
-function wordCredit(credit) {
+function creditNodes(credit) {
   if (!credit) return [];
   const text = [credit.title, credit.author, credit.license].filter(Boolean).join(", ");
   if (!/^https?:\/\//i.test(credit.url ?? "")) return [text];
@@ -104,7 +104,7 @@ function wordCredit(credit) {
   return [link];
 }
 
-// By fetch and not by src: the key goes along, and a gallery without pictures is no error.
+// By fetch and not by src: so the API key is sent, and a gallery without thumbnails is no error.
 async function loadThumbnail(image, id, name) {
   image.hidden = true;
   try {
@@ -118,60 +118,60 @@ async function loadThumbnail(image, id, name) {
   }
 }
 
-// Questions.
+// Requests.
 
 async function ask(card, file) {
   try {
-    const { answer, drawn } = await recognize(file, (trouble) => tellOfWait(card, trouble));
-    busy = false;
-    const words = wordAnswer(answer);
-    fillCard(card, "answered", { ...words, sent: wordSent(file, drawn) });
-    card.querySelector(".neighbors").replaceChildren(...answer.neighbors.map(makeNeighbor));
+    const { answer, drawn } = await recognize(file, (trouble) => showWait(card, trouble));
+    busyAnnounced = false;
+    const words = describeAnswer(answer);
+    fillCard(card, "answered", { ...words, sent: describeConversion(file, drawn) });
+    card.querySelector(".neighbors").replaceChildren(...answer.neighbors.map(neighborItem));
     announce(`${file.name}: ${words.headline}. ${words.guess ?? ""}`);
   } catch (trouble) {
     if (!(trouble instanceof Trouble)) throw trouble;
-    tellOfTrouble(card, file, trouble);
+    showTrouble(card, file, trouble);
     if (trouble.status === 401) askForKey(card, file);
   }
 }
 
-function tellOfWait(card, trouble) {
+function showWait(card, trouble) {
   const headline = `${trouble.headline}; trying again in ${trouble.retryAfter} s`;
   fillCard(card, "waiting", { headline });
-  if (!busy) announce(`${trouble.headline}; your pictures wait for it.`);
-  busy = true;
+  if (!busyAnnounced) announce(`${trouble.headline}; your pictures wait for it.`);
+  busyAnnounced = true;
 }
 
-function tellOfTrouble(card, file, trouble) {
+function showTrouble(card, file, trouble) {
   fillCard(card, "trouble", { headline: trouble.headline, howSure: trouble.message });
   card.querySelector(".again").hidden = !trouble.mayPass;
   announce(`${file.name}: ${trouble.headline}. ${trouble.message}`);
 }
 
-function askAbout(questions) {
-  if (!questions.length) return;
-  busy = false;
-  for (const [card] of questions) {
+function recognizeAll(requests) {
+  if (!requests.length) return;
+  busyAnnounced = false;
+  for (const [card] of requests) {
     card.querySelector(".again").hidden = true;
     fillCard(card, "waiting", { headline: "Looking …" });
   }
-  const [[, file]] = questions;
-  announce(`Looking at ${questions.length > 1 ? `${questions.length} pictures` : file.name}.`);
-  waiting.push(...questions);
-  proceed();
+  const [[, file]] = requests;
+  announce(`Looking at ${requests.length > 1 ? `${requests.length} pictures` : file.name}.`);
+  queue.push(...requests);
+  startNext();
 }
 
-function proceed() {
-  while (asking < AT_ONCE && waiting.length) {
-    asking += 1;
-    ask(...waiting.shift()).finally(() => {
-      asking -= 1;
-      proceed();
+function startNext() {
+  while (running < MAX_REQUESTS && queue.length) {
+    running += 1;
+    ask(...queue.shift()).finally(() => {
+      running -= 1;
+      startNext();
     });
   }
 }
 
-// A key, where the service wants one.
+// The API key, where the service needs one.
 
 function askForKey(card, file) {
   const form = byId("key");
@@ -185,44 +185,44 @@ function useKey(event) {
   const form = byId("key");
   const input = byId("key-text");
   const key = input.value.trim();
-  const plain = /^[\x21-\x7e]+$/.test(key); // nothing else can be sent in a header
+  const plain = /^[\x21-\x7e]+$/.test(key); // no other character can be sent in a header
   input.setCustomValidity(plain ? "" : "A key has plain letters, digits and signs only");
   if (!input.reportValidity()) return;
   sessionStorage.setItem("key", key);
   form.hidden = true;
   form.reset();
-  const questions = form.unanswered;
+  const requests = form.unanswered;
   form.unanswered = [];
-  focusOn(questions[0][0]);
-  askAbout(questions);
+  focusOn(requests[0][0]);
+  recognizeAll(requests);
 }
 
-// Pictures, however they come.
+// Pictures: picked, dropped or pasted.
 
-function take(files, folders = []) {
-  const questions = files.map((file) => [makeCard(file), file]);
-  for (const [card, file] of questions) {
+function addPictures(files, folders = []) {
+  const requests = files.map((file) => [makeCard(file), file]);
+  for (const [card, file] of requests) {
     answers.prepend(card);
     showPreview(card.querySelector(".asked"), file);
   }
-  askAbout(questions);
+  recognizeAll(requests);
   for (const folder of folders) {
     const card = makeCard(folder);
     answers.prepend(card);
-    tellOfTrouble(card, folder, new Trouble("folder", 0, "Drop the pictures in it instead."));
+    showTrouble(card, folder, new Trouble("folder", 0, "Drop the pictures in it instead."));
   }
 }
 
-function takePicked(event) {
-  take([...event.target.files]);
-  event.target.value = ""; // so that the same picture can be chosen once more
+function addPicked(event) {
+  addPictures([...event.target.files]);
+  event.target.value = ""; // so that choosing the same picture again is a change
 }
 
-function takeTransferred(transfer) {
+function addTransferred(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file");
   const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory ?? false;
   const fileOf = (item) => item.getAsFile();
-  take(
+  addPictures(
     items.filter((item) => !isFolder(item)).map(fileOf),
     items.filter(isFolder).map(fileOf),
   );
@@ -236,13 +236,13 @@ function dropOnto(place) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     mark(false)();
-    takeTransferred(event.dataTransfer);
+    addTransferred(event.dataTransfer);
   });
 }
 
-byId("pick").onchange = takePicked;
-byId("photograph").onchange = takePicked;
+byId("pick").onchange = addPicked;
+byId("photograph").onchange = addPicked;
 byId("key").onsubmit = useKey;
 byId("key-text").oninput = (event) => event.target.setCustomValidity("");
-document.addEventListener("paste", (event) => takeTransferred(event.clipboardData));
+document.addEventListener("paste", (event) => addTransferred(event.clipboardData));
 dropOnto(byId("ask"));

@@ -1,17 +1,17 @@
-// Draws a picture anew, as a JPEG: one that is too large for the service, or of a format that this
-// browser reads and the service does not.
+// Converts a picture to a smaller JPEG: one that is too large for the service, or of a format that
+// this browser reads and the service does not.
 
-const SIDES = [1600, 800, 400]; // pixels, the longer side: more than a network looks at
+const SIDES = [1600, 800, 400]; // pixels, the longer side; networks see fewer
 const QUALITY = 0.85;
 
-// Gives null where this browser cannot read the file, or not make it small enough.
-export async function redraw(file, mostBytes) {
+// Returns null if this browser cannot read the file, or cannot make it small enough.
+export async function redraw(file, maxBytes) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (!bitmap) return null;
   try {
     for (const side of SIDES) {
       const drawn = await draw(bitmap, side);
-      if (drawn.picture && drawn.picture.size <= mostBytes) return drawn;
+      if (drawn.picture && drawn.picture.size <= maxBytes) return drawn;
     }
     return null;
   } finally {
@@ -27,7 +27,7 @@ async function draw(bitmap, side) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const pen = canvas.getContext("2d");
   pen.imageSmoothingQuality = "high";
-  pen.fillStyle = "white"; // behind what is transparent, as at the service
+  pen.fillStyle = "white"; // behind transparency, as in the service
   pen.fillRect(0, 0, width, height);
   pen.drawImage(bitmap, 0, 0, width, height);
   const picture = await new Promise((done) => canvas.toBlob(done, "image/jpeg", QUALITY));

@@ -1,11 +1,11 @@
-// Asks the service. Whatever goes wrong on the way is a Trouble, with words for people.
+// Calls the service. Every failure is a Trouble, with texts for people.
 
 import { redraw } from "./redraw.js";
 
 const NEIGHBORS = 5;
-const MOST_RETRIES = 4;
-const MOST_BYTES = Number(document.querySelector("meta[name=max-bytes]").content);
-const REDRAWN = [413, 415]; // too large, or of a format that the service does not read
+const MAX_RETRIES = 4;
+const MAX_BYTES = Number(document.querySelector("meta[name=max-bytes]").content);
+const REDRAWN = [413, 415]; // too large, or an unsupported format
 
 const TROUBLE = {
   "not-a-picture": "This is not a picture that can be read here",
@@ -40,15 +40,15 @@ export class Trouble extends Error {
   }
 }
 
-// Tells, while it waits for a busy service, in how many seconds that is asked again.
-export async function recognize(file, tellOfWait) {
+// Calls `showWait` with the refusal before it waits for a busy service.
+export async function recognize(file, showWait) {
   try {
-    if (file.size > MOST_BYTES) throw tooLarge();
-    return { answer: await predict(file, tellOfWait) };
+    if (file.size > MAX_BYTES) throw tooLarge();
+    return { answer: await predict(file, showWait) };
   } catch (trouble) {
-    const drawn = REDRAWN.includes(trouble.status) ? await redraw(file, MOST_BYTES) : null;
+    const drawn = REDRAWN.includes(trouble.status) ? await redraw(file, MAX_BYTES) : null;
     if (!drawn) throw trouble;
-    return { answer: await predict(drawn.picture, tellOfWait), drawn };
+    return { answer: await predict(drawn.picture, showWait), drawn };
   }
 }
 
@@ -57,28 +57,28 @@ export async function fetchThumbnail(id) {
 }
 
 function tooLarge() {
-  const most = Math.floor(MOST_BYTES / 1e5) / 10;
+  const most = Math.floor(MAX_BYTES / 1e5) / 10;
   const detail = `At most ${most} MB are taken, and this browser cannot make it smaller.`;
   return new Trouble("body-too-large", 413, detail);
 }
 
-// A service that is full says when to come again.
-async function predict(picture, tellOfWait) {
-  for (let tried = 0; ; tried += 1) {
+// Retries when a busy service says so, by Retry-After.
+async function predict(picture, showWait) {
+  for (let retries = 0; ; retries += 1) {
     try {
       const options = { method: "POST", body: picture };
       return await read(await request(`predict?k=${NEIGHBORS}`, options), "json");
     } catch (trouble) {
-      if (trouble.code === "unreachable") await demandReadable(picture);
-      if (!trouble.retryAfter || tried === MOST_RETRIES) throw trouble;
-      tellOfWait(trouble);
+      if (trouble.code === "unreachable") await requireReadable(picture);
+      if (!trouble.retryAfter || retries === MAX_RETRIES) throw trouble;
+      showWait(trouble);
       await new Promise((done) => setTimeout(done, 1000 * trouble.retryAfter));
     }
   }
 }
 
-// A browser reads a file as it sends it, and fails alike where either end is gone.
-async function demandReadable(file) {
+// fetch fails in the same way if the file is gone and if the service is.
+async function requireReadable(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
@@ -100,7 +100,7 @@ async function request(address, options = {}) {
   return response;
 }
 
-// The body comes after the headers, and may break off.
+// The connection may break between the headers and the end of the body.
 async function read(response, kind) {
   try {
     return await response[kind]();

@@ -1,4 +1,4 @@
 """The cores and the memory that this process may use.
 
-It knows nothing of what they are used for.
+It must not know what they are used for.
 """

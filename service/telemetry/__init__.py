@@ -1,4 +1,4 @@
-"""Logs, metrics and request ids.
+"""Logs, metrics, request ids, and one record of each request.
 
-It knows nothing of pictures.
+It must not know what a picture or a gallery is.
 """

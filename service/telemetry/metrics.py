@@ -1,7 +1,7 @@
-"""What is counted and timed, for Prometheus. Knows neither HTTP nor pictures.
+"""The Prometheus metrics. Knows neither HTTP nor pictures.
 
-One registry per application, made with it: nothing is global. A name here is part of the
-contract with whoever watches the service.
+Each application has a registry of its own: nothing is global. Names are part of the contract with
+whoever monitors the service.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _PICTURES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """All that the service tells of itself.
+    """All metrics of the service.
 
     Attributes:
         stage_seconds: Time of one picture in ``queue`` and ``decode``, of one batch in
             ``network`` and ``search``.
-        batch_pictures: How many pictures were put together.
-        requests: Requests by address (the pattern, not the path), method and status.
-        request_seconds: Time from the head of a request to its answer, by address.
-        outcomes: Pictures asked about: ``answered``, or the code of the problem. A request for
-            several that fails as a whole counts as one.
+        batch_pictures: Sizes of batches.
+        requests: Requests by address (the route's pattern, not the path), method and status.
+        request_seconds: Time from the header of a request to its answer, by address.
+        outcomes: Queries: ``answered``, or the code of the problem. A request for several that
+            fails as a whole counts as one.
         waiting: Pictures that are received and not yet answered.
-        held_bytes: Bytes of pictures held in memory.
+        held_bytes: Bytes of uploads held in memory.
         reloads: Attempts to open another pair: ``switched`` or ``refused``.
-        refused: 1 while a published gallery or embedder is refused and the old pair serves on.
+        refused: 1 while a published gallery or embedder is refused and the previous pair serves.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Metrics:
         )
 
     def serve(self, ready: Ready) -> None:
-        """Note what answers from now on."""
+        """Record what answers from now on."""
         self._serving.clear()
         self._serving.labels(ready.gallery, ready.embedder, ready.device).set(1)
         self._rows.set(ready.rows)
@@ -73,11 +73,11 @@ class Metrics:
         """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def _histogram(self, name: str, words: str, label: str) -> Histogram:
-        return Histogram(f"cairn_{name}", words, [label], buckets=_SECONDS, registry=self._registry)
+    def _histogram(self, name: str, text: str, label: str) -> Histogram:
+        return Histogram(f"cairn_{name}", text, [label], buckets=_SECONDS, registry=self._registry)
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"cairn_{name}", words, labels, registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"cairn_{name}", text, labels, registry=self._registry)
 
-    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return Gauge(f"cairn_{name}", words, labels, registry=self._registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"cairn_{name}", text, labels, registry=self._registry)

@@ -128,7 +128,7 @@ def test_slow_clients_are_let_go(artifacts: Artifacts, tmp_path: Path) -> None:
 
 
 def test_a_client_that_leaves_is_not_waited_for(artifacts: Artifacts, tmp_path: Path) -> None:
-    """Its pictures are taken out of the lines, and the next client finds them empty."""
+    """Its pictures are taken out of the queues, and the next client finds them empty."""
     large = encoded(picture(1).resize((2500, 2500)), "PNG")
     with serving(artifacts, tmp_path / "log", "--threads", "1") as service:
         links = [link_to(service) for _ in range(20)]

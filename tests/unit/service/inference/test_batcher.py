@@ -172,7 +172,7 @@ def test_pictures_that_come_while_a_batch_runs_are_answered_together() -> None:
     ("pictures", "largest"), [(1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (7, 4), (20, 4)]
 )
 def test_lanes_share_what_is_there(pictures: int, largest: int) -> None:
-    """A batch is no larger than a lane's share, so that the cores end at about the same time."""
+    """A batch is no larger than an even share, so that the cores end at about the same time."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
         fake.may_decode.clear()
@@ -261,7 +261,7 @@ def test_past_the_deadline_the_answer_is_an_error_and_the_work_is_dropped() -> N
 
 
 def test_a_client_that_left_is_not_worked_for() -> None:
-    """Canceling the question takes the picture out of its line."""
+    """Canceling the question takes the picture out of its queue."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
         fake.may_decode.clear()
@@ -292,7 +292,7 @@ def test_pictures_whose_clients_left_hold_up_nobody() -> None:
     assert play(scene, batch=1).answered == [b"\0", b"\3"]
 
 
-def test_full_lines_refuse_and_say_when_to_come_again() -> None:
+def test_full_queues_refuse_and_say_when_to_come_again() -> None:
     """Of one client alone, with 503; what was taken is answered still."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
@@ -309,7 +309,7 @@ def test_full_lines_refuse_and_say_when_to_come_again() -> None:
 
 
 def test_more_than_can_be_done_in_time_is_refused_at_once() -> None:
-    """There is room in the lines, but a deadline would pass in them."""
+    """There is room in the queues, but a deadline would pass in them."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
         fake.may_decode.clear()
@@ -337,7 +337,7 @@ def test_clients_take_turns() -> None:
     assert play(scene).decoded.index(b"one") <= 2
 
 
-def test_where_lines_are_full_the_longest_gives_way() -> None:
+def test_where_queues_are_full_the_heaviest_client_gives_way() -> None:
     """Its newest picture is refused with 429; the modest client is taken."""
 
     async def scene(batcher: Batcher, fake: Fake) -> None:
