@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from fastapi.exceptions import RequestValidationError
 
@@ -35,7 +36,7 @@ _FAULT = ParameterFault(where="query.k", message="Input should be less than or e
 def _problem(rule: Rule) -> Problem:
     is_parameter = rule is RULES[RequestValidationError]
     return Problem(
-        title=rule.status.phrase,
+        title=HTTPStatus(rule.status).phrase,
         status=rule.status,
         code=rule.code,
         detail=f"{_FAULT.where}: {_FAULT.message}" if is_parameter else rule.meaning,

@@ -19,31 +19,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from embedder.errors import (
-    ArtifactDamagedError,
-    ArtifactError,
-    ArtifactMismatchError,
-    ArtifactMissingError,
-    CairnError,
-    CatalogError,
-    DeviceError,
-    DownloadError,
-    GalleryError,
-    NoGalleryError,
-    PictureError,
-    PictureFormatError,
-    PictureTooLargeError,
-    PictureUndecodableError,
-    RecipeError,
-    ServiceBusyError,
-    ServiceError,
-    ServiceFailedError,
-    ServiceRefusedError,
-    ServiceUnreachableError,
-    StoreBusyError,
-    TooManyUnreadableError,
-    TrainingError,
-)
+from embedder import errors
+from embedder.errors import CairnError, PictureError
 from service.contract.schemas import ParameterFault, Problem
 from service.http.errors import (
     AdminOffError,
@@ -81,114 +58,64 @@ class Rule(NamedTuple):
             the error's own text is not for them.
     """
 
-    status: HTTPStatus
+    status: int
     code: str
     meaning: str
 
 
 _INTERNAL = Rule(
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    "internal",
-    "the service failed to answer; its log has the cause under this request id",
+    500, "internal", "the service failed to answer; its log has the cause under this request id"
 )
-_NOT_READY = Rule(
-    HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "the service cannot answer at the moment"
-)
+_NOT_READY = Rule(503, "not-ready", "the service cannot answer at the moment")
 
 RULES: Mapping[type[Exception], Rule] = {
     Exception: _INTERNAL,
     CairnError: _INTERNAL,
     # The request.
-    MultipartError: Rule(
-        HTTPStatus.BAD_REQUEST, "multipart-malformed", "the multipart form cannot be read"
-    ),
-    KeyRefusedError: Rule(
-        HTTPStatus.UNAUTHORIZED,
-        "key-refused",
-        "an API key is needed in the header X-API-Key, and no known one was sent",
-    ),
-    AdminOffError: Rule(HTTPStatus.FORBIDDEN, "admin-off", "no admin key is configured"),
-    PictureUnknownError: Rule(
-        HTTPStatus.NOT_FOUND, "picture-unknown", "the gallery has no such picture to show"
-    ),
-    RequestTimeoutError: Rule(
-        HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "the body did not arrive in time"
-    ),
-    BodyTooLargeError: Rule(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", "the picture has too many bytes"
-    ),
-    RequestValidationError: Rule(
-        HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameters", "a parameter is wrong"
-    ),
-    FieldError: Rule(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "bad-form",
-        'the form does not hold the pictures in the field "file"',
-    ),
-    RequestRefusedError: Rule(
-        HTTPStatus.BAD_REQUEST, "request-refused", "the request cannot be answered"
-    ),
-    ClientDisconnect: Rule(
-        HTTPStatus.BAD_REQUEST, "client-left", "the client left before it had sent the picture"
-    ),
+    MultipartError: Rule(400, "multipart-malformed", "the multipart form cannot be read"),
+    KeyRefusedError: Rule(401, "key-refused", "a known API key is needed in X-API-Key"),
+    AdminOffError: Rule(403, "admin-off", "no admin key is configured"),
+    PictureUnknownError: Rule(404, "picture-unknown", "the gallery has no such picture to show"),
+    RequestTimeoutError: Rule(408, "request-timeout", "the body did not arrive in time"),
+    BodyTooLargeError: Rule(413, "body-too-large", "the picture has too many bytes"),
+    RequestValidationError: Rule(422, "bad-parameters", "a parameter is wrong"),
+    FieldError: Rule(422, "bad-form", 'the form does not hold the pictures in the field "file"'),
+    RequestRefusedError: Rule(400, "request-refused", "the request cannot be answered"),
+    ClientDisconnect: Rule(400, "client-left", "the client left before it had sent the picture"),
     # The picture.
-    PictureError: Rule(HTTPStatus.BAD_REQUEST, "picture-refused", "the picture cannot be used"),
-    PictureUndecodableError: Rule(
-        HTTPStatus.BAD_REQUEST, "picture-undecodable", "the picture is damaged"
-    ),
-    PictureFormatError: Rule(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        "not-a-picture",
-        "this is not a picture of a supported format; send a JPEG, PNG, WebP or GIF",
-    ),
-    PictureTooLargeError: Rule(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "picture-too-large",
-        "the picture has too many bytes or pixels",
-    ),
+    PictureError: Rule(400, "picture-refused", "the picture cannot be used"),
+    errors.PictureUndecodableError: Rule(400, "picture-undecodable", "the picture is damaged"),
+    errors.PictureFormatError: Rule(415, "not-a-picture", "this is no JPEG, PNG, WebP or GIF"),
+    errors.PictureTooLargeError: Rule(413, "picture-too-large", "the picture has too many pixels"),
     # What is served.
     NotReadyError: _NOT_READY,
-    ReloadRefusedError: Rule(
-        HTTPStatus.CONFLICT,
-        "reload-refused",
-        "the published gallery or embedder cannot be served; the previous ones still are",
-    ),
-    ArtifactError: _NOT_READY,
-    ArtifactMissingError: _NOT_READY,
-    ArtifactDamagedError: _NOT_READY,
-    ArtifactMismatchError: _NOT_READY,
-    GalleryError: _NOT_READY,
-    NoGalleryError: _NOT_READY,
-    StoreBusyError: _NOT_READY,
-    DeviceError: _NOT_READY,
+    ReloadRefusedError: Rule(409, "reload-refused", "the published gallery cannot be served"),
+    errors.ArtifactError: _NOT_READY,
+    errors.ArtifactMissingError: _NOT_READY,
+    errors.ArtifactDamagedError: _NOT_READY,
+    errors.ArtifactMismatchError: _NOT_READY,
+    errors.GalleryError: _NOT_READY,
+    errors.NoGalleryError: _NOT_READY,
+    errors.StoreBusyError: _NOT_READY,
+    errors.DeviceError: _NOT_READY,
     # Capacity.
-    TooManyPicturesError: Rule(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "too-many-pictures",
-        "the queues are full, most of all of this client's pictures",
-    ),
-    BusyError: Rule(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "the service is full"),
-    OverloadedError: Rule(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "the service is full"),
-    OutOfMemoryError: Rule(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "out-of-memory",
-        "there is no memory for the picture at the moment",
-    ),
-    StoppingError: Rule(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "the service is shutting down"),
-    DeadlineError: Rule(
-        HTTPStatus.GATEWAY_TIMEOUT, "deadline", "the picture was not answered in time"
-    ),
+    TooManyPicturesError: Rule(429, "too-many-pictures", "too many of your pictures wait"),
+    BusyError: Rule(503, "overloaded", "the service is full"),
+    OverloadedError: Rule(503, "overloaded", "the service is full"),
+    OutOfMemoryError: Rule(503, "out-of-memory", "there is no memory for the picture now"),
+    StoppingError: Rule(503, "stopping", "the service is shutting down"),
+    DeadlineError: Rule(504, "deadline", "the picture was not answered in time"),
     # Not raised while requests are answered.
-    TooManyUnreadableError: _INTERNAL,
-    CatalogError: _INTERNAL,
-    RecipeError: _INTERNAL,
-    TrainingError: _INTERNAL,
-    DownloadError: _INTERNAL,
-    ServiceError: _INTERNAL,
-    ServiceRefusedError: _INTERNAL,
-    ServiceBusyError: _INTERNAL,
-    ServiceFailedError: _INTERNAL,
-    ServiceUnreachableError: _INTERNAL,
+    errors.TooManyUnreadableError: _INTERNAL,
+    errors.CatalogError: _INTERNAL,
+    errors.RecipeError: _INTERNAL,
+    errors.TrainingError: _INTERNAL,
+    errors.DownloadError: _INTERNAL,
+    errors.ServiceError: _INTERNAL,
+    errors.ServiceRefusedError: _INTERNAL,
+    errors.ServiceBusyError: _INTERNAL,
+    errors.ServiceFailedError: _INTERNAL,
+    errors.ServiceUnreachableError: _INTERNAL,
 }
 """Every error of the program; a test proves that none is missing.
 
@@ -196,8 +123,8 @@ The first entry of a status is its example in the OpenAPI document.
 """
 
 _ROUTING = {
-    HTTPStatus.NOT_FOUND: "there is nothing at this address",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method",
+    404: "there is nothing at this address",
+    405: "this address does not take this method",
 }
 
 
@@ -231,7 +158,7 @@ def problem_of(error: Exception) -> Problem:
     elif isinstance(error, CairnError):  # the server logs what nobody foresaw
         log.error("%s", error, exc_info=error)
     return Problem(
-        title=rule.status.phrase,
+        title=HTTPStatus(rule.status).phrase,
         status=rule.status,
         code=rule.code,
         detail=detail,

@@ -20,11 +20,11 @@ from service.http.cancellation import cancel_on_disconnect
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
 from service.http.problems import problem_of
 from service.http.security_headers import matches_etag
-from service.http.uploads import Upload, UploadBudget
+from service.http.uploads import Upload, body_reader
 from service.inference.batcher import Batcher
 from service.lifecycle.reload import Reloader
 from service.telemetry.metrics import CONTENT_TYPE
-from service.telemetry.request_record import RequestRecord, record_of
+from service.telemetry.request_record import record_of
 
 api = APIRouter()
 """For clients; needs a key where keys are configured."""
@@ -47,53 +47,36 @@ async def _batcher(request: Request) -> Batcher:
     return batcher
 
 
-async def _reloader(request: Request) -> Reloader:
-    reloader: Reloader | None = request.app.state.reloader
-    if reloader is None:
-        raise NotReadyError("no gallery is open")
+async def _reloader(request: Request, _: Annotated[Batcher, Depends(_batcher)]) -> Reloader:
+    reloader: Reloader = request.app.state.reloader  # opened together with the batcher
     return reloader
 
 
-async def _uploads(request: Request) -> UploadBudget:
-    uploads: UploadBudget = request.app.state.uploads
-    return uploads
-
-
-async def _record(request: Request) -> RequestRecord:
-    return record_of(request.scope)
-
-
-Record = Annotated[RequestRecord, Depends(_record)]
-
-
-def _identify(key: str | None, keys: Mapping[str, str], record: RequestRecord) -> str:
+def _identify(request: Request, key: str | None, keys: Mapping[str, str]) -> str:
     name = name_of(key or "", keys)
     if name is None:
         raise KeyRefusedError("send a known API key in the header X-API-Key")
-    record.client = name
+    record_of(request.scope).client = name
     return name
 
 
-async def _client(request: Request, key: Key, record: Record) -> str:
+async def _client(request: Request, key: Key) -> str:
     """Identify the client: by the name of its key where keys are needed, else by its address."""
-    keys: Mapping[str, str] = request.app.state.keys
-    if keys:
-        return _identify(key, keys, record)
+    if keys := request.app.state.keys:
+        return _identify(request, key, keys)
     return request.client.host if request.client else ""
 
 
-async def _admin(request: Request, key: Key, record: Record) -> None:
+async def _admin(request: Request, key: Key) -> None:
     """Let only clients with an admin key pass."""
-    keys: Mapping[str, str] = request.app.state.admin_keys
-    if not keys:
+    if not request.app.state.admin_keys:
         raise AdminOffError("no admin key is configured, so nobody may do this")
-    _identify(key, keys, record)
+    _identify(request, key, request.app.state.admin_keys)
 
 
 Client = Annotated[str, Depends(_client)]
 OpenBatcher = Annotated[Batcher, Depends(_batcher)]
 OpenReloader = Annotated[Reloader, Depends(_reloader)]
-Uploads = Annotated[UploadBudget, Depends(_uploads)]
 NeighborCount = Annotated[
     int | None, Query(ge=0, le=100, description="neighbors to return", examples=[5])
 ]
@@ -107,16 +90,12 @@ _RECEIVING = (400, 401, 408, 413, 422, 429, 503)
     responses=openapi.success(examples.ANSWER) | openapi.problems(*_RECEIVING, 415, 504),
 )
 async def predict(
-    request: Request,
-    client: Client,
-    batcher: OpenBatcher,
-    uploads: Uploads,
-    k: NeighborCount = None,
+    request: Request, client: Client, batcher: OpenBatcher, k: NeighborCount = None
 ) -> Answer:
     """Recognize the landmark of one picture (JPEG, PNG, WebP or GIF)."""
     record_of(request.scope).asks_about_pictures = True
     batcher.refuse_if_full(client)
-    with uploads.reader(request) as reader:
+    with body_reader(request) as reader:
         picture = await reader.picture()
         return await cancel_on_disconnect(request, batcher.answer(picture, k, client=client))
 
@@ -127,11 +106,7 @@ async def predict(
     responses=openapi.success(examples.OUTCOMES) | openapi.problems(*_RECEIVING),
 )
 async def predict_batch(
-    request: Request,
-    client: Client,
-    batcher: OpenBatcher,
-    uploads: Uploads,
-    k: NeighborCount = None,
+    request: Request, client: Client, batcher: OpenBatcher, k: NeighborCount = None
 ) -> Outcomes:
     """Recognize the landmarks of several pictures; one that is refused does not affect others."""
     record = record_of(request.scope)
@@ -148,13 +123,12 @@ async def predict_batch(
         record.outcomes.append("answered")
         return Outcome(name=upload.name, answer=answer)
 
-    with uploads.reader(request) as reader:
+    async def outcomes(files: list[Upload]) -> Outcomes:
+        return Outcomes(outcomes=tuple(await asyncio.gather(*map(outcome, files))))
+
+    with body_reader(request) as reader:
         files = await reader.pictures(request.app.state.max_pictures)
-
-        async def outcomes() -> list[Outcome]:
-            return await asyncio.gather(*map(outcome, files))
-
-        return Outcomes(outcomes=tuple(await cancel_on_disconnect(request, outcomes())))
+        return await cancel_on_disconnect(request, outcomes(files))
 
 
 @api.get(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -41,54 +41,58 @@ class Upload:
     data: bytes
 
 
+@dataclass(slots=True)
 class UploadBudget:
     """The memory that the bodies of all requests under way share.
 
-    Args:
+    Attributes:
         max_bytes: Largest picture accepted.
         held_bytes: Most bytes that all bodies together may take.
         seconds: How long a client may take to send a body.
         gauge: Shows the bytes that are held.
     """
 
-    def __init__(self, *, max_bytes: int, held_bytes: int, seconds: float, gauge: Gauge) -> None:
-        self._max_bytes = max_bytes
-        self._limit = held_bytes
-        self._seconds = seconds
-        self._gauge = gauge
-        self._held = 0
+    max_bytes: int
+    held_bytes: int
+    seconds: float
+    gauge: Gauge
+    _held: int = 0
 
-    @contextmanager
-    def reader(self, request: Request) -> Iterator[BodyReader]:
-        """Give a reader of one request's body; its bytes count until the end of the block."""
-        reader = BodyReader(request, self._max_bytes, self._seconds, self._take)
-        try:
-            yield reader
-        finally:
-            self._take(-reader.received)
+    def take(self, count: int) -> None:
+        """Hold ``count`` more bytes; fewer, if it is negative.
 
-    def _take(self, count: int) -> None:
+        Raises:
+            OverloadedError: That is more than all bodies together may take.
+        """
         self._held += count
-        self._gauge.set(self._held)
-        if count > 0 and self._held > self._limit:
+        self.gauge.set(self._held)
+        if count > 0 and self._held > self.held_bytes:
             raise OverloadedError("the service holds as many pictures as its memory allows", 1)
 
 
+@contextmanager
+def body_reader(request: Request) -> Iterator[BodyReader]:
+    """Give a reader of a request's body; its bytes count in the budget until the block ends."""
+    reader = BodyReader(request, request.app.state.uploads)
+    try:
+        yield reader
+    finally:
+        reader.budget.take(-reader.received)
+
+
+@dataclass(slots=True)
 class BodyReader:
     """Reads the body of one request, once.
 
     Attributes:
+        request: Whose body it is.
+        budget: What is kept to.
         received: Bytes read so far.
     """
 
-    def __init__(
-        self, request: Request, max_bytes: int, seconds: float, take: Callable[[int], None]
-    ) -> None:
-        self._request = request
-        self._max_bytes = max_bytes
-        self._seconds = seconds
-        self._take = take
-        self.received = 0
+    request: Request
+    budget: UploadBudget
+    received: int = 0
 
     async def picture(self) -> bytes:
         """Read the one picture that the request carries.
@@ -111,7 +115,7 @@ class BodyReader:
             if self._is_form():
                 [upload] = await self._read_form(1)
                 return upload.data
-            return b"".join([chunk async for chunk in self._bounded(self._max_bytes)])
+            return b"".join([chunk async for chunk in self._bounded(self.budget.max_bytes)])
 
     async def pictures(self, most: int) -> list[Upload]:
         """Read the pictures of a form, 1 to ``most`` of them, each in a field ``file``.
@@ -129,39 +133,39 @@ class BodyReader:
             return await self._read_form(most)
 
     def _is_form(self) -> bool:
-        content_type = self._request.headers.get("content-type", "")
+        content_type = self.request.headers.get("content-type", "")
         return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.budget.seconds):
                 yield
         except TimeoutError:
-            reason = f"the body did not arrive within {self._seconds:g} seconds"
+            reason = f"the body did not arrive within {self.budget.seconds:g} seconds"
             raise RequestTimeoutError(reason) from None
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(
-            f"the picture is too large: at most {self._max_bytes} bytes are accepted"
+            f"the picture is too large: at most {self.budget.max_bytes} bytes are accepted"
         )
 
     async def _bounded(self, limit: int) -> AsyncGenerator[bytes, None]:
         """Yield the body in pieces; refuse it beyond ``limit`` bytes."""
-        declared = self._request.headers.get("content-length", "0")
+        declared = self.request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:
             raise self._too_large()
-        async for chunk in self._request.stream():
+        async for chunk in self.request.stream():
             self.received += len(chunk)
-            self._take(len(chunk))
+            self.budget.take(len(chunk))
             if self.received > limit:
                 raise self._too_large()
             yield chunk
 
     async def _read_form(self, most: int) -> list[Upload]:
-        stream = self._bounded(most * self._max_bytes + _ENVELOPE_BYTES)
+        stream = self._bounded(most * self.budget.max_bytes + _ENVELOPE_BYTES)
         parser = _FormInMemory(
-            self._request.headers,
+            self.request.headers,
             stream,
             max_files=most + 8,
             max_fields=8,
@@ -179,7 +183,7 @@ class BodyReader:
             ]
         finally:
             await form.close()
-        if any(len(upload.data) > self._max_bytes for upload in uploads):
+        if any(len(upload.data) > self.budget.max_bytes for upload in uploads):
             raise self._too_large()
         return uploads
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from service.inference.errors import OverloadedError, TooManyPicturesError
 
@@ -60,15 +60,13 @@ class Bounds:
     deadline_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Decode(Generic[P]):
+class Decode(NamedTuple, Generic[P]):
     """The next step is to decode a picture; report it by :meth:`Scheduler.decoded`."""
 
     picture: P
 
 
-@dataclass(frozen=True, slots=True)
-class RunBatch(Generic[P]):
+class RunBatch(NamedTuple, Generic[P]):
     """The next step is to run a batch; report it by :meth:`Scheduler.batch_done`."""
 
     pictures: list[P]

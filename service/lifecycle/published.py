@@ -84,16 +84,15 @@ def find_embedder(path: Path, digest: str) -> Path:
     """
     if (path / embedders.MANIFEST).exists() or not path.is_dir():
         return path
-    found: list[str] = []
+    found: dict[str, Path] = {}
     unreadable: list[ArtifactError] = []
-    for place in sorted(manifest.parent for manifest in path.glob(f"*/{embedders.MANIFEST}")):
+    for manifest in sorted(path.glob(f"*/{embedders.MANIFEST}")):
         try:
-            found.append(embedders.read_manifest(place)[1])
+            found[embedders.read_manifest(manifest.parent)[1]] = manifest.parent
         except ArtifactError as error:
             unreadable.append(error)
-            continue
-        if found[-1] == digest:
-            return place
+    if digest in found:
+        return found[digest]
     if unreadable:
         raise unreadable[0]
     if not found:
