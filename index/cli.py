@@ -5,221 +5,29 @@ Heavy libraries are imported after the arguments are parsed, so that ``--help`` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from embedder.command_line import (
-    RESUMABLE,
-    Count,
-    Folder,
-    PositiveCount,
-    PrecisionChoice,
-    Share,
-    command_app,
-    run,
-)
-from embedder.errors import GalleryError
-from embedder.runtimes.names import Device
-from index.building.defaults import BATCH_PICTURES
+from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app, run
+from index.cli_options import Embedding, Making, RankingOptions, Running
 from index.evaluation.defaults import PRECISION_TARGET
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
 
 if TYPE_CHECKING:
-    from embedder.embedder import Embedder
-    from index.building.embedder_choice import EmbedderChoice
-    from index.building.extras import DistractorSet
-    from index.building.pipeline import PipelineOptions
-    from index.building.recipe import BuildRecipe
-    from index.gallery.gallery import Gallery
     from index.gallery.manifest import GalleryManifest
     from index.gallery.store import Store
-    from index.ranking.ranking import Ranking
 
 Result = dict[str, Any]
 Ids = Annotated[tuple[str, ...], Parameter(metavar="ID...", consume_multiple=(1, None))]
-Penalty = Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf), metavar="W")]
 Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE")]
 
 app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How a network is run.
-
-    Attributes:
-        device: What runs the network; auto is an NVIDIA GPU if there is one.
-        precision: Arithmetic of the network; auto is bf16 where it is exact enough.
-        threads: CPU threads for the network, decoding and search; 0 is one per core.
-    """
-
-    device: Device = "auto"
-    precision: PrecisionChoice = "auto"
-    threads: Count = 0
-
-    def choice(self, embedder: Path) -> EmbedderChoice:
-        """Choose how to run an embedder."""
-        from index.building.embedder_choice import EmbedderChoice
-
-        return EmbedderChoice(embedder, self.device, self.precision, self.threads)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Embedding(Running):
-    """Which embedder is run, and how.
-
-    Attributes:
-        embedder: Embedder artifact.
-        batch_size: Pictures that the network gets at once.
-    """
-
-    embedder: Folder
-    batch_size: PositiveCount = BATCH_PICTURES
-
-    def open(self) -> closing[Embedder]:
-        """Load the embedder, to be closed by ``with``."""
-        return closing(self.choice(self.embedder).open())
-
-    def open_gallery(self, store: Path, embedder: Embedder) -> closing[Gallery]:
-        """Open the published gallery, to be closed by ``with``."""
-        from index.gallery.gallery import Gallery
-
-        gallery = Gallery.open(
-            store, embedder_digest=embedder.digest, threads=self.threads, device=embedder.device
-        )
-        return closing(gallery)
-
-    def pipeline(self) -> PipelineOptions:
-        """Return the options of the functions that embed pictures."""
-        from index.building.pipeline import PipelineOptions
-
-        return PipelineOptions(self.batch_size, self.threads)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Making:
-    """What is made of the photographs.
-
-    Attributes:
-        list_name: List of the data folder that is the gallery (default: train_clean.csv, else
-            train.csv, else index.csv; for rebuild, the gallery's own).
-        max_unreadable: Stop when more than this share of the pictures cannot be read (default:
-            0.01, or 5 pictures if that is more).
-        kind: exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16),
-            a factory string of FAISS for a first look of your own, or auto: exact up to 100,000
-            pictures and on a GPU that holds them, fastscan above (default: auto, or the kind
-            that was asked for when the gallery was built).
-        min_recall: Publish nothing whose recall@1 against exact answers is lower (default: any).
-    """
-
-    list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None
-    max_unreadable: Share | None = None
-    kind: Annotated[str | None, Parameter(metavar="KIND")] = None
-    min_recall: Share | None = None
-
-    def recipe(self, embedding: Embedding, thumbnails: int | None = None) -> BuildRecipe:
-        """Turn the options into a recipe."""
-        from index.building.recipe import BuildRecipe
-
-        return BuildRecipe(
-            self.list_name,
-            self.max_unreadable,
-            embedding.pipeline(),
-            kind=self.kind,
-            min_recall=self.min_recall,
-            thumbnail_side=thumbnails,
-        )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RankingOptions:
-    """How neighbors become an answer.
-
-    Attributes:
-        ranking: The nearest picture, or a vote of the nearest few (default: what the embedder
-            advises, else top1).
-        vote_neighbors: How many vote (default: what the embedder advises, else 5).
-        vote_power: A vote counts its cosine to this power (default: what the embedder advises,
-            else 8).
-        distractors: Folder or list of pictures of no landmark: what looks like them is less
-            likely a landmark. 'gallery' takes the centers of the gallery's own landmarks, for
-            want of such pictures.
-        gallery_penalty: Subtract W times its similarity to distractors from each gallery
-            picture's similarity; 1 is the published strength.
-        query_penalty: Subtract W times its similarity to distractors from each query's
-            confidence; 1 is the published strength, and calibrate fits it.
-        gallery_distractors: A gallery picture is compared with its N nearest distractors
-            (default: 5 pictures, or all centers).
-        query_distractors: The same for a query; a large N takes all (default: 10 pictures, or
-            all centers).
-    """
-
-    ranking: Literal["top1", "vote"] | None = None
-    vote_neighbors: PositiveCount | None = None
-    vote_power: (
-        Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf), metavar="P")] | None
-    ) = None
-    distractors: Annotated[str | None, Parameter(metavar="DIR_OR_LIST")] = None
-    gallery_penalty: Penalty = 0.0
-    query_penalty: Penalty = 0.0
-    gallery_distractors: PositiveCount | None = None
-    query_distractors: PositiveCount | None = None
-
-    def check(self) -> None:
-        """Refuse options that contradict each other."""
-        from index.gallery.distractors import OWN
-
-        if self.distractors == OWN and Path(OWN).is_dir():
-            raise GalleryError(
-                f"--distractors {OWN} means the gallery's own landmarks, and there is a folder of "
-                f"that name here: write ./{OWN} for the folder, or rename it"
-            )
-        if (self.gallery_penalty or self.query_penalty) and self.distractors is None:
-            raise GalleryError(
-                "a penalty needs pictures of no landmark: give them as --distractors"
-            )
-
-    def resolve(self, embedder: Embedder) -> Ranking:
-        """Take what is given, and for the rest what the embedder advises."""
-        from index.building.extras import advised_ranking
-        from index.gallery.distractors import MOST_LANDMARKS, OWN
-
-        everything = MOST_LANDMARKS if self.distractors == OWN else None
-        chosen = {
-            "rule": self.ranking,
-            "neighbors": self.vote_neighbors,
-            "power": self.vote_power,
-            "gallery_penalty": self.gallery_penalty,
-            "gallery_distractors": self.gallery_distractors or everything,
-            "query_penalty": self.query_penalty,
-            "query_distractors": self.query_distractors or everything,
-        }
-        given = {name: value for name, value in chosen.items() if value is not None}
-        return advised_ranking(embedder.manifest).model_copy(update=given)
-
-    def embed_distractors(
-        self, embedder: Embedder, embedding: Embedding
-    ) -> DistractorSet | Literal["gallery"] | None:
-        """Embed the distractors, if there are pictures of them."""
-        from index.building.extras import DistractorSet
-        from index.gallery.distractors import OWN
-
-        if self.distractors is None:
-            return None
-        if self.distractors == OWN:
-            return OWN
-        return DistractorSet.embed(Path(self.distractors), embedder, embedding.pipeline())
 
 
 @app.command
@@ -228,9 +36,9 @@ def build(
     store: Folder,
     data: Folder,
     embedding: Embedding,
-    making: Making = Making(),
+    making: Making = Making(),  # noqa: B008 (frozen)
     thumbnails: Side | None = None,
-    ranking: RankingOptions = RankingOptions(),
+    ranking: RankingOptions = RankingOptions(),  # noqa: B008 (frozen)
 ) -> Result:
     """Embed photographs and publish them as a gallery.
 
@@ -261,7 +69,7 @@ def rebuild(
     *,
     store: Folder,
     embedding: Embedding,
-    making: Making = Making(),
+    making: Making = Making(),  # noqa: B008 (frozen)
     data: Annotated[tuple[Path, ...], Parameter(metavar="DIR")] = (),
     thumbnails: Side | None = None,
     hash: bool = False,
@@ -291,7 +99,7 @@ def add(
     store: Folder,
     data: Folder,
     embedding: Embedding,
-    making: Making = Making(),
+    making: Making = Making(),  # noqa: B008 (frozen)
 ) -> Result:
     """Add a folder of photographs to the gallery.
 
@@ -344,7 +152,7 @@ def verify(
     *,
     store: Folder,
     embedder: Folder | None = None,
-    running: Running = Running(),
+    running: Running = Running(),  # noqa: B008 (frozen)
     sample: PositiveCount = SAMPLE_PICTURES,
     build: Annotated[str | None, Parameter(metavar="ID")] = None,
 ) -> Result:
