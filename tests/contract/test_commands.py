@@ -170,7 +170,7 @@ def test_an_error_becomes_its_exit_code(
     tool: App, error: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a sentence on stderr, and nothing on stdout."""
-    function: Callable[..., object] = tool["go"].default_command  # type: ignore[assignment] # set
+    function: Callable[..., object] = tool["go"].default_command  # type: ignore[assignment] # set by cyclopts
     assert run(tool, ["go", "--error", error], resume_hints={function: "; go on"}) == code
     assert capsys.readouterr() == ("", words)
 
