@@ -68,11 +68,16 @@ demo-stop:  ## stop the demo's service
 
 # Tests and checks.
 
+# In as many processes as there are cores; those that measure time or load the machine, alone.
+PARALLEL := -n auto --dist loadfile
+
 test: setup  ## the tests but for the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not serial"
+	$(BIN)/python -m pytest -m "not slow and serial"
 
 test-all: setup  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not serial"
+	$(BIN)/python -m pytest -m serial
 
 check: lint types imports format-check  ## everything but the tests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from embedder.runtimes.threads import wait_passively
 
 wait_passively()  # before a test, or a program that it starts, loads torch or FAISS
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared among the workers
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 

@@ -20,6 +20,8 @@ from tests.api.conftest import Artifacts, Running, serving
 from tests.api.test_bad_input import encoded
 from tests.factories import picture, view_bytes
 
+pytestmark = pytest.mark.serial
+
 
 def counted(service: Running) -> dict[str, float]:
     """Read ``/metrics``: the value of each line."""

@@ -27,6 +27,8 @@ from photographs.prepare.split import CountsRecipe, FoldsRecipe
 from tests.factories import photographs
 from trainer.recipe import load_ensemble, load_recipe
 
+pytestmark = pytest.mark.serial
+
 FOLDER = Path(trainer.__file__).parent / "recipes"
 ENSEMBLES = sorted(FOLDER.glob("seed*/ensemble*.yaml"))
 SINGLE = [

@@ -12,6 +12,8 @@ import pytest
 from service.resources.cores import Cores, available_cores, divide_cores
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.serial
+
 BOUND = len(os.sched_getaffinity(0))
 
 
