@@ -54,7 +54,10 @@ GUARDED = [
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-@pytest.mark.parametrize("key", [None, "", "wrong", digest_of(KEYS["phone"])])
+@pytest.mark.parametrize(
+    "key",
+    [None, "", "wrong", pytest.param(digest_of(KEYS["phone"]), id="its digest")],
+)
 def test_without_a_known_key_nothing_is_answered(
     guarded: Running, method: str, path: str, key: str | None
 ) -> None:
