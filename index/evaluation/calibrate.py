@@ -25,7 +25,7 @@ from index.gallery.recognize import recognize_by
 from index.gallery.store import Store
 from index.ranking.calibration import Calibration, choose_threshold, fit_logistic
 from index.ranking.ranking import Ranking
-from photographs import PhotographSet, Query
+from photographs import PhotographSet
 
 PUBLISHED_STRENGTH = 1.0
 """Upper bound of the fitted query penalty: see :class:`index.ranking.ranking.Ranking`."""
@@ -76,9 +76,6 @@ def calibrate(
         options: Batch size and threads.
         precision_target: Share of correct answers above the threshold, in (0, 1).
 
-    Returns:
-        The manifest of the published gallery.
-
     Raises:
         StoreBusyError: Another process writes to the store.
         CatalogError: There are too few queries, or none without a landmark.
@@ -86,7 +83,13 @@ def calibrate(
             threshold reaches the target; or the store cannot be written.
     """
     queries = data.queries()
-    _require_unknown(data, queries)
+    if not queries:
+        raise CatalogError(data.directory, "it holds no labeled queries to calibrate by")
+    if all(query.landmark_ids for query in queries):
+        reason = (
+            "every query shows a landmark: without pictures of none, no threshold can be fitted"
+        )
+        raise CatalogError(data.directory, reason)
     with (
         store.writing(),
         closing(Gallery.open(store.path, embedder_digest=embedder.digest)) as gallery,
@@ -94,9 +97,8 @@ def calibrate(
         batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
         places = _not_in_gallery(gallery, batch)
         if len(places) < _FEWEST:
-            raise CatalogError(
-                data.directory, f"it has {len(places)} usable queries; {_FEWEST} are needed"
-            )
+            reason = f"it has {len(places)} usable queries; {_FEWEST} are needed"
+            raise CatalogError(data.directory, reason)
         truths = [queries[place].landmark_ids for place in places]
         ranking, calibration = fit_calibration(
             label_answers(gallery, batch.vectors[places], truths),
@@ -131,11 +133,11 @@ def label_answers(
     penalties = np.zeros(len(vectors), np.float32)
     if gallery.distractors is not None:
         penalties = gallery.distractors.of_queries(vectors, ranking.query_distractors)
-    named = [gallery.catalog.landmark_id(answer.landmark) for answer in answers]
+    landmark_id, pairs = gallery.catalog.landmark_id, zip(answers, truths, strict=True)
     return LabeledAnswers(
         np.array([answer.confidence for answer in answers], np.float64),
         penalties.astype(np.float64),
-        np.array([name in truth for name, truth in zip(named, truths, strict=True)], np.bool_),
+        np.array([landmark_id(answer.landmark) in truth for answer, truth in pairs], np.bool_),
         sum(not truth for truth in truths),
     )
 
@@ -149,12 +151,7 @@ def fit_calibration(
     strength, up to the published one: few queries justify no more, and a stronger penalty costs
     more where it is wrong. A negative penalty is left out.
 
-    Args:
-        answers: To fit to.
-        ranking: The ranking that they come from.
-        target: The precision that the threshold must reach.
-        data: Recorded data folder of the queries.
-        build_id: Recorded build that gave the answers.
+    The precision of the threshold must reach ``target``; ``data`` and ``build_id`` are recorded.
 
     Raises:
         GalleryError: The confidence does not separate correct from wrong answers, or no
@@ -170,9 +167,8 @@ def fit_calibration(
     confidences = answers.scores - strength * answers.penalties
     curve = fit_logistic(confidences[:, None], answers.right)
     if curve.weights[0] <= 0:
-        raise GalleryError(
-            "correct answers are no more confident than wrong ones: this cannot be calibrated"
-        )
+        reason = "correct answers are no more confident than wrong ones"
+        raise GalleryError(f"{reason}: this cannot be calibrated")
     chosen = choose_threshold(confidences, answers.right, target)
     if chosen is None:
         raise GalleryError(
@@ -192,13 +188,3 @@ def fit_calibration(
         build_id=build_id,
     )
     return ranking.model_copy(update={"query_penalty": strength}), calibration
-
-
-def _require_unknown(data: PhotographSet, queries: Sequence[Query]) -> None:
-    if not queries:
-        raise CatalogError(data.directory, "it holds no labeled queries to calibrate by")
-    if all(query.landmark_ids for query in queries):
-        raise CatalogError(
-            data.directory,
-            "every query shows a landmark: without pictures of none, no threshold can be fitted",
-        )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +38,11 @@ CLASS_SIZES = (1, 5, 20, 100)
 _Truths = Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class RankingMetrics:
-    """The metrics of one ranking.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The metrics of answers to queries.
 
     Attributes:
-        ranking: Its name; ``served`` is the gallery's own.
         gap: Global average precision over all queries; ``None`` where none shows a landmark.
         landmark_only_gap: The same over the queries that show one, as some papers report it.
         top1: Share of the known queries answered correctly; ``None`` as for ``gap``.
@@ -50,11 +50,17 @@ class RankingMetrics:
             ``None`` where there are only known or only unknown ones.
     """
 
-    ranking: str
     gap: float | None
     landmark_only_gap: float | None
     top1: float | None
     auroc: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingMetrics(Scores):
+    """The metrics of one ranking; ``served`` is the gallery's own."""
+
+    ranking: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +101,13 @@ class ThresholdMetrics:
     unknown_answered: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Scores):
     """The metrics of one gallery on one set of queries.
 
     Attributes:
-        gap: Global average precision; ``None`` where no query shows a landmark.
-        landmark_only_gap: The same over the queries that show one.
         map100: Mean average precision at 100 of the gallery's pictures, over the queries whose
             landmark is in the gallery; ``None`` where there are none.
-        top1: Share of the known queries answered correctly; ``None`` as for ``gap``.
-        auroc: How well the confidence tells known from unknown queries, over the readable ones;
-            ``None`` where there are only known or only unknown ones.
         queries: Number of queries.
         known: Those that show a landmark.
         unknown: Those that show none.
@@ -122,11 +123,7 @@ class Evaluation:
         embedder: Digest of the embedder.
     """
 
-    gap: float | None
-    landmark_only_gap: float | None
     map100: float | None
-    top1: float | None
-    auroc: float | None
     queries: int
     known: int
     unknown: int
@@ -151,12 +148,6 @@ def evaluate(
     Queries that are pictures of the gallery make every metric too good; they are counted and
     named in the log, and stay in.
 
-    Args:
-        gallery: Searched.
-        embedder: The one that made the gallery.
-        data: Holds the queries and their truths.
-        options: Batch size and threads.
-
     Returns:
         The metrics, and the answers that they were computed from.
 
@@ -167,7 +158,8 @@ def evaluate(
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
     batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
-    readable, vectors = batch.usable(), batch.vectors[batch.usable()]
+    readable = batch.usable()
+    vectors = batch.vectors[readable]
     answered = AnsweredQueries(
         [queries[place] for place in readable],
         [batch.pictures[place] for place in readable],
@@ -177,21 +169,21 @@ def evaluate(
     truths = {query.id: query.landmark_ids for query in queries}
     same, near = count_duplicates(gallery, answered)
     predictions = _predictions(gallery, answered, answered.answers)
-    served = _ranking_metrics("served", predictions, truths)
+    served = _scores(predictions, truths)
     rows = _rows_by_landmark(gallery.catalog)
     evaluation = Evaluation(
-        gap=served.gap,
-        landmark_only_gap=served.landmark_only_gap,
+        **served,
         map100=_map100(answered, truths, rows),
-        top1=served.top1,
-        auroc=served.auroc,
         queries=len(queries),
         known=sum(map(bool, truths.values())),
         unknown=sum(not landmarks for landmarks in truths.values()),
         unreadable=len(queries) - len(readable),
         same_content=same,
         near_duplicates=near,
-        ladder=(served, *_ladder(gallery, answered, truths)),
+        ladder=(
+            RankingMetrics(ranking="served", **served),
+            *_ladder(gallery, answered, truths),
+        ),
         class_sizes=tuple(_class_sizes(predictions, truths, rows)),
         threshold=_threshold_metrics(gallery, answered),
         build_id=gallery.build_id,
@@ -230,22 +222,23 @@ def _ladder(
 ) -> Iterator[RankingMetrics]:
     for name, ranking in rankings(gallery).items():
         answers = answer_in_blocks(partial(recognize_by, ranking, gallery), answered.vectors)
-        yield _ranking_metrics(name, _predictions(gallery, answered, answers), truths)
+        scores = _scores(_predictions(gallery, answered, answers), truths)
+        yield RankingMetrics(ranking=name, **scores)
 
 
-def _ranking_metrics(
-    ranking: str, predictions: Sequence[metrics.Prediction], truths: _Truths
-) -> RankingMetrics:
+def _scores(predictions: Sequence[metrics.Prediction], truths: _Truths) -> dict[str, Any]:
+    """Return the fields of :class:`Scores`."""
     known = [p for p in predictions if truths[p.query_id]]
     unknown = [p.confidence for p in predictions if not truths[p.query_id]]
-    landmarks = {query: shown for query, shown in truths.items() if shown}
-    return RankingMetrics(
-        ranking=ranking,
-        gap=metrics.gap(predictions, truths) if landmarks else None,
-        landmark_only_gap=metrics.gap(known, landmarks) if landmarks else None,
-        top1=metrics.top1_accuracy(predictions, truths) if landmarks else None,
-        auroc=metrics.auroc([p.confidence for p in known], unknown) if known and unknown else None,
-    )
+    shown = {query: landmarks for query, landmarks in truths.items() if landmarks}
+    return {
+        "gap": metrics.gap(predictions, truths) if shown else None,
+        "landmark_only_gap": metrics.gap(known, shown) if shown else None,
+        "top1": metrics.top1_accuracy(predictions, truths) if shown else None,
+        "auroc": metrics.auroc([p.confidence for p in known], unknown)
+        if known and unknown
+        else None,
+    }
 
 
 def _rows_by_landmark(catalog: Catalog) -> dict[str, range]:
@@ -257,15 +250,11 @@ def _rows_by_landmark(catalog: Catalog) -> dict[str, range]:
 
 def _map100(answered: AnsweredQueries, truths: _Truths, rows: Mapping[str, range]) -> float | None:
     relevant = {
-        query: found
-        for query, landmarks in truths.items()
-        if (found := [row for landmark in landmarks for row in rows.get(landmark, ())])
+        query: [*chain(*(rows.get(x, ()) for x in shown))] for query, shown in truths.items()
     }
-    retrieved = {
-        query.id: answer.rows.tolist()
-        for query, answer in zip(answered.queries, answered.answers, strict=True)
-        if query.id in relevant
-    }
+    relevant = {query: found for query, found in relevant.items() if found}
+    pairs = zip(answered.queries, answered.answers, strict=True)
+    retrieved = {query.id: answer.rows.tolist() for query, answer in pairs if query.id in relevant}
     return metrics.mean_average_precision_at_100(retrieved, relevant) if relevant else None
 
 

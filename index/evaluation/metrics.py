@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 _Shown = TypeVar("_Shown", bound=Collection[str])
 
@@ -80,12 +80,7 @@ def top1_accuracy(
 ) -> float:
     """Return the share of the queries with a landmark that were answered correctly.
 
-    Args:
-        predictions: At most one per query; a query without one counts as wrong.
-        truths: As for :func:`gap`.
-
-    Raises:
-        ValueError: As for :func:`gap`.
+    A query without a prediction counts as wrong. Arguments and errors are those of :func:`gap`.
 
     >>> top1_accuracy([Prediction("a", "1", 0.9)], {"a": ["1"], "b": ["2"], "c": []})
     0.5
@@ -103,8 +98,8 @@ def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
     (Mann and Whitney, 1947).
 
     Args:
-        known: ``(a,)`` confidences of pictures that show a landmark; finite.
-        unknown: ``(b,)`` confidences of pictures that show none; finite.
+        known: ``(a,)`` confidences of pictures that show a landmark.
+        unknown: ``(b,)`` confidences of pictures that show none.
 
     Returns:
         In [0, 1]; 0.5 is chance.
@@ -115,14 +110,14 @@ def auroc(known: ArrayLike, unknown: ArrayLike) -> float:
     >>> auroc([0.9, 0.5], [0.5, 0.1])
     0.875
     """
-    above, below = (np.asarray(scores, np.float64).ravel() for scores in (known, unknown))
+    above, below = (np.array(scores, np.float64).ravel() for scores in (known, unknown))
     if not (above.size and below.size):
         raise ValueError("AUROC needs known and unknown pictures")
     if not (np.isfinite(above).all() and np.isfinite(below).all()):
         raise ValueError("a confidence is not finite")
-    ranks = _middle_ranks(np.concatenate([above, below]))[: above.size]
-    wins = ranks.sum() - above.size * (above.size + 1) / 2
-    return float(wins / (above.size * below.size))
+    below.sort()
+    wins = sum(np.searchsorted(below, above, side).sum() for side in ("left", "right"))
+    return float(wins / (2 * above.size * below.size))
 
 
 def mean_average_precision_at_100(
@@ -157,14 +152,13 @@ def mean_average_precision_at_100(
 
 
 def _average_precision(ranking: Sequence[Hashable], relevant: Collection[Hashable]) -> float:
-    wanted, found, total = set(relevant), 0, 0.0
-    most = min(len(wanted), DEPTH)
+    wanted, total = set(relevant), 0.0
+    most = len(wanted)
     for place, picture in enumerate(ranking[:DEPTH], start=1):
         if picture in wanted:
             wanted.remove(picture)
-            found += 1
-            total += found / place
-    return total / most
+            total += (most - len(wanted)) / place
+    return total / min(most, DEPTH)
 
 
 def group_by_size(
@@ -188,14 +182,6 @@ def group_by_size(
         if size := max((sizes.get(landmark, 0) for landmark in shown), default=0):
             groups[max(least for least in bounds if least <= size)][query] = shown
     return groups
-
-
-def _middle_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank from 1, smallest first; equal scores share the mean of their ranks."""
-    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middle: NDArray[np.float64] = last - (counts - 1) / 2
-    return middle[group]
 
 
 def _count_known(truths: Mapping[str, Collection[str]]) -> int:

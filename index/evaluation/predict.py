@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Submission:
         path: The CSV file of answers.
         report: The CSV file that lists the unreadable queries.
         queries: Number of queries.
-        unreadable: Number of them that could not be read.
+        unreadable: Number of them that are unreadable.
     """
 
     path: Path
@@ -57,17 +58,14 @@ def predict(
     for a picture that cannot be read, which ``<out>.unreadable.csv`` beside it lists. Both files
     are written whole or not at all.
 
-    Args:
-        gallery: Searched.
-        embedder: The one that made the gallery.
-        queries: Of distinct ids.
-        out: The file to write; its folder is created.
-        options: Batch size and threads.
+    The folder of ``out`` is created.
 
     Raises:
         CatalogError: Two queries have the same id, or ``out`` is a folder.
     """
-    _require_distinct(queries, out)
+    for picture_id, rows_of_id in Counter(query.id for query in queries).items():
+        if rows_of_id > 1:
+            raise CatalogError(out, f"picture {picture_id} would have two rows")
     if out.is_dir():
         raise CatalogError(out, "it is a folder; name a file for the answers")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,11 +103,3 @@ def format_answer(prediction: Prediction | None) -> str:
         return ""
     landmark_id = _AMBIGUOUS.sub(lambda match: quote(match[0]), prediction.landmark_id)
     return f"{landmark_id} {prediction.confidence:.6f}"
-
-
-def _require_distinct(queries: Sequence[Photograph], out: Path) -> None:
-    seen: set[str] = set()
-    for query in queries:
-        if query.id in seen:
-            raise CatalogError(out, f"picture {query.id} would have two rows")
-        seen.add(query.id)

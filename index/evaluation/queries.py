@@ -62,12 +62,7 @@ def embed_queries(
 ) -> Iterator[EmbeddedBatch]:
     """Embed queries batch by batch, in order, with a progress bar on stderr.
 
-    Args:
-        gallery: Will be searched; a warning is logged if it was embedded by another runtime or
-            in another precision.
-        embedder: The one that made the gallery.
-        queries: Pictures to embed.
-        options: Batch size and threads.
+    A warning is logged if the gallery was embedded by another runtime or in another precision.
     """
     made, ran = gallery.manifest.embedder, (embedder.runtime, embedder.precision)
     if (made.runtime, made.precision) != ran:
@@ -80,9 +75,8 @@ def answer_in_blocks(
     answer: Callable[[NDArray[np.float32]], list[Recognition]], vectors: NDArray[np.float32]
 ) -> list[Recognition]:
     """Answer ``(n, d)`` queries a block at a time, which bounds the memory for their neighbors."""
-    starts = range(0, len(vectors), _BLOCK_QUERIES)
-    blocks = (vectors[start : start + _BLOCK_QUERIES] for start in starts)
-    return [recognition for block in blocks for recognition in answer(block)]
+    blocks = np.split(vectors, range(_BLOCK_QUERIES, len(vectors), _BLOCK_QUERIES))
+    return [recognition for block in blocks if len(block) for recognition in answer(block)]
 
 
 def to_prediction(gallery: Gallery, query_id: str, answer: Recognition) -> Prediction:
@@ -101,9 +95,8 @@ def count_duplicates(gallery: Gallery, answered: AnsweredQueries) -> tuple[int, 
     found = catalog.rows_of_content({picture.sha256 for picture in answered.pictures}).tolist()
     row_of = {catalog.row(row).sha256: row for row in reversed(found)}
     same, near = list[str](), list[str]()
-    for query, picture, answer in zip(
-        answered.queries, answered.pictures, answered.answers, strict=True
-    ):
+    triples = zip(answered.queries, answered.pictures, answered.answers, strict=True)
+    for query, picture, answer in triples:
         nearest = int(answer.similarities.argmax())
         if (row := row_of.get(picture.sha256)) is not None:
             same.append(f"{query.id} is the same file as {catalog.picture_id(row)}")

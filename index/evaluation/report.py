@@ -22,17 +22,9 @@ _NEIGHBORS = 5
 def write_report(
     path: Path, gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries
 ) -> None:
-    """Write the page.
-
-    Args:
-        path: The file to write; its folder is created.
-        gallery: The gallery.
-        evaluation: Its metrics.
-        answered: The answers that they were computed from.
-    """
+    """Write the page to a file, whose folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Gallery {gallery.build_id}"
-    write_atomic(path, page(title, _body(gallery, evaluation, answered)))
+    write_atomic(path, page(f"Gallery {gallery.build_id}", _body(gallery, evaluation, answered)))
 
 
 def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -> Iterator[str]:
@@ -43,7 +35,7 @@ def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -
         f"{gallery.manifest.landmarks} landmarks. mAP@100 {number(evaluation.map100)}.</p>"
     )
     yield "<h2>Rankings</h2>"
-    yield table([asdict(metrics) for metrics in evaluation.ladder])
+    yield table([{"ranking": step.ranking} | asdict(step) for step in evaluation.ladder])
     if evaluation.threshold is not None:
         yield "<h2>Threshold</h2>" + table([asdict(evaluation.threshold)])
     yield "<h2>By the number of pictures of a landmark</h2>"
@@ -56,13 +48,9 @@ def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -
 
 def _worst(gallery: Gallery, answered: AnsweredQueries) -> list[int]:
     """Find the most confident wrong answers, most confident first."""
-    wrong = [
-        place
-        for place, (query, answer) in enumerate(
-            zip(answered.queries, answered.answers, strict=True)
-        )
-        if gallery.catalog.landmark_id(answer.landmark) not in query.landmark_ids
-    ]
+    pairs = enumerate(zip(answered.queries, answered.answers, strict=True))
+    landmark_id = gallery.catalog.landmark_id
+    wrong = [n for n, (q, a) in pairs if landmark_id(a.landmark) not in q.landmark_ids]
     return sorted(wrong, key=lambda place: -answered.answers[place].confidence)[:MISTAKES]
 
 
@@ -77,9 +65,8 @@ def _mistake(gallery: Gallery, answered: AnsweredQueries, place: int) -> str:
     caption = f"<b>{text(truth)}</b><br>predicted: {text(predicted)}, {answer.confidence:.3f}"
     if answer.probability is not None:
         caption += f", probability {answer.probability:.2f}"
-    cells = [figure(query.path, f"{caption}<br><span class=soft>{text(query.id)}</span>")]
-    cells += _neighbors(gallery, answer, query.landmark_ids)
-    return side_by_side(cells)
+    own = figure(query.path, f"{caption}<br><span class=soft>{text(query.id)}</span>")
+    return side_by_side([own, *_neighbors(gallery, answer, query.landmark_ids)])
 
 
 def _neighbors(gallery: Gallery, answer: Recognition, landmark_ids: Sequence[str]) -> Iterator[str]:
@@ -88,7 +75,6 @@ def _neighbors(gallery: Gallery, answer: Recognition, landmark_ids: Sequence[str
         stored = gallery.catalog.row(row)
         root = Path(gallery.manifest.sources[stored.source].data)
         name = gallery.catalog.name(int(gallery.catalog.landmarks[row]))
-        caption = (
-            f"{text(name)}<br>{similarity:.3f} <span class=soft>{text(stored.picture_id)}</span>"
-        )
+        soft = f"<span class=soft>{text(stored.picture_id)}</span>"
+        caption = f"{text(name)}<br>{similarity:.3f} {soft}"
         yield figure(root / stored.path, caption, right=stored.landmark_id in landmark_ids)

@@ -42,9 +42,6 @@ def add(
         data: The photographs, of landmarks of the gallery or of others.
         recipe: Options, and which list of the folder; thumbnails stay as the gallery has them.
 
-    Returns:
-        The manifest of the gallery that is now published.
-
     Raises:
         NoGalleryError: Nothing is published.
         StoreBusyError: Another process writes to the store.
@@ -82,8 +79,7 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
     """Return the sources of a gallery with the photographs that its catalog has of each."""
     catalog = gallery.catalog
     ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
-    names = {landmark: catalog.name(code) for code, landmark in enumerate(ids)}
-    names = {landmark: name for landmark, name in names.items() if name != landmark}
+    names = {ids[n]: name for n in range(len(ids)) if (name := catalog.name(n)) != ids[n]}
     references = gallery.manifest.sources
     roots = [Path(reference.data) for reference in references]
     photographs = defaultdict[int, list[Photograph]](list)

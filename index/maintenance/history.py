@@ -48,13 +48,7 @@ class StoredBuild:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Result of a cleaning.
-
-    Attributes:
-        builds: Ids of the builds that were deleted.
-        unfinished: Names of the journals of abandoned builds that were deleted.
-        kept: Ids of the builds that are left.
-    """
+    """Ids of deleted builds, names of deleted journals, and ids of the builds that are left."""
 
     builds: list[str]
     unfinished: list[str]
@@ -78,12 +72,7 @@ def list_builds(store: Store) -> list[StoredBuild]:
 def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
     """Publish an earlier build again after checking every byte of it.
 
-    Args:
-        store: The store.
-        build_id: By default the newest one that is older than the published one.
-
-    Returns:
-        Its manifest.
+    By default it is the newest one that is older than the published one.
 
     Raises:
         NoGalleryError: Nothing is published.
@@ -94,10 +83,9 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
     with store.writing():
         current = store.directory().name
         if build_id is None:
-            older = [name for name in store.build_ids() if name < current]
-            if not older:
-                raise GalleryError(f"{store.path} has no build older than {current}, the published")
-            build_id = older[-1]
+            build_id = max((name for name in store.build_ids() if name < current), default=None)
+        if build_id is None:
+            raise GalleryError(f"{store.path} has no build older than {current}, the published")
         directory = store.directory(build_id)
         with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
             check_files(directory, gallery.manifest.files, deep=True)

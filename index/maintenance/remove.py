@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import closing
+from functools import partial
 
 from embedder.errors import CatalogError, GalleryError
 from index.building.publish import republish
@@ -31,9 +32,6 @@ def remove(
         pictures: Ids of pictures.
         landmarks: Ids of landmarks, all of whose pictures are removed.
 
-    Returns:
-        The manifest of the gallery that is now published.
-
     Raises:
         NoGalleryError: Nothing is published.
         StoreBusyError: Another process writes to the store.
@@ -47,12 +45,8 @@ def remove(
         tombstones = before.with_more(pictures, landmarks, gallery.catalog)
         if len(tombstones.rows) == len(gallery.catalog):
             raise GalleryError("nothing would be left of the gallery; delete the store instead")
-        return republish(
-            store,
-            gallery,
-            write=lambda staged: write_tombstones(staged, tombstones),
-            removed=len(tombstones.rows),
-        )
+        write = partial(write_tombstones, tombstones=tombstones)
+        return republish(store, gallery, write=write, removed=len(tombstones.rows))
 
 
 def _require_ids(gallery: Gallery, pictures: set[str], landmarks: set[str]) -> None:

@@ -101,11 +101,10 @@ def _check_every_byte(gallery: Gallery) -> None:
     files = gallery.manifest.files
     total = sum(expected.bytes for expected in files.values())
     with tqdm(total=total, desc="read", unit="B", unit_scale=True, file=sys.stderr) as bar:
-        before = 0
         for name, expected in files.items():
+            before = bar.n
             for done in check_blocks(gallery.directory / name, expected):
                 bar.update(before + done - bar.n)
-            before += expected.bytes
 
 
 def _draw(gallery: Gallery, sample: int) -> NDArray[np.int64]:
@@ -123,15 +122,11 @@ def _embed_again(
     stored = [gallery.catalog.row(int(row)) for row in rows]
     paths = [roots[row.source] / row.path for row in stored]
     batch = EmbeddedBatch.join(embed_paths(paths, embedder, "embed again"))
-    same = [
-        place for place in batch.usable() if batch.pictures[place].sha256 == stored[place].sha256
-    ]
+    same = [n for n in batch.usable() if batch.pictures[n].sha256 == stored[n].sha256]
     cosines = np.einsum("nd,nd->n", batch.vectors[same], gallery.vectors(rows[same]))
-    worst = int(cosines.argmin()) if same else 0
-    if same and not cosines[worst] >= SAME_COSINE:
-        raise ArtifactDamagedError(
-            gallery.directory / VECTORS,
-            f"the vector of {stored[same[worst]].picture_id} has a cosine of {cosines[worst]:.4f} "
-            "to that of its picture",
-        )
+    if same and not cosines.min() >= SAME_COSINE:
+        worst = int(cosines.argmin())
+        who = f"the vector of {stored[same[worst]].picture_id}"
+        reason = f"{who} has a cosine of {cosines[worst]:.4f} to that of its picture"
+        raise ArtifactDamagedError(gallery.directory / VECTORS, reason)
     return cosines, len(rows) - len(same)
