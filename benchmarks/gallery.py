@@ -37,12 +37,13 @@ from numpy.typing import NDArray
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.artifacts.files import record, sha256_bytes, sync_tree
 from index.building.pipeline import progress_bar
-from index.building.recall import Answers, compare, exact_answers, measure_recall
+from index.building.recall import compare, exact_answers, measure_recall
 from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import EmbedderReference, GalleryManifest, ListReference
 from index.search.faiss_search import write_vectors
 from index.search.kinds import resolve
+from index.search.neighbors import Neighbors
 
 QUERIES, BATCH = 2000, 64
 SAME_SIMILARITY = 1e-5
@@ -186,7 +187,7 @@ def rss_anon_gb() -> float:
 
 def ask_flat(
     drawn: Drawn, queries: NDArray[np.float32], asked: int, watch: Stopwatch
-) -> tuple[Answers, NDArray[np.float64]]:
+) -> tuple[Neighbors, NDArray[np.float64]]:
     """Put the rows as they are drawn into an IndexFlatIP, and ask it.
 
     Returns:
@@ -229,7 +230,7 @@ def rehearse(options: argparse.Namespace) -> dict[str, float | str]:
         subprocess.run(command, check=True)
     own = read_npz(answers)
     truth, flat_seconds = ask_flat(drawn, queries, options.flat_queries, watch)
-    compared = compare(Answers(own["rows"], own["similarities"]), truth, drawn.landmarks)
+    compared = compare(Neighbors(own["rows"], own["similarities"]), truth, drawn.landmarks)
     write_npz(
         answers,
         fastscan_rows=own["rows"],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from index.building.embedder_choice import LazyEmbedder
-from index.building.journal import SHARD_PICTURES, Journal, Shard
+from index.building.journal import SHARD_PICTURES, Journal
 from index.building.pipeline import (
     EmbeddedBatch,
     KnownVectors,
@@ -54,15 +54,6 @@ def build(
     The same photographs and the same embedder make the same files, however often the build was
     killed before.
 
-    Args:
-        store: Where the gallery goes.
-        embedder: Makes the vectors.
-        data: The photographs.
-        recipe: Options; the defaults where it is ``None``.
-
-    Returns:
-        The manifest of the published gallery.
-
     Raises:
         StoreBusyError: Another process writes to the store.
         TooManyUnreadableError: Too many pictures cannot be read; what was published stays.
@@ -81,17 +72,9 @@ def write_gallery(
 ) -> GalleryManifest:
     """Embed what is new, write the gallery and publish it, unless nothing has changed.
 
-    Args:
-        store: Where the gallery goes; the caller is its writer.
-        plan: The rows.
-        embedder: Embeds the new ones.
-        recipe: Options.
-
-    Returns:
-        The manifest of the gallery that is now published.
+    The caller is the writer of the store; returns the manifest that is published now.
     """
-    total = len(plan.sources)
-    photographs = plan.new()
+    total, photographs = len(plan.sources), plan.new()
     facts = [
         [source.reference.data for source in plan.sources.members],
         list_digest(photographs),
@@ -104,7 +87,7 @@ def write_gallery(
     journal = Journal(directory, photographs, dimension=embedder.dimension)
     unreadable = UnreadablePictures(total, recipe.limit(total), directory / REPORT)
     _complete_journal(journal, unreadable, embedder, recipe, plan.gallery)
-    if unreadable.count == total:
+    if len(unreadable) == total:
         raise GalleryError(f"none of the pictures can be read; {unreadable.write()} lists them")
     report = [*plan.unreadable, *unreadable.lines()]
     manifest = GalleryWriter(plan, journal, embedder, recipe, report).publish(store)
@@ -125,12 +108,12 @@ def _complete_journal(
     again.
     """
     missing = []
+    total = len(journal.photographs)
     for number in range(len(journal)):
         if (shard := journal.read_current(number)) is None:
             missing.append(number)
         else:
-            unreadable.add(number, shard)
-    total = len(journal.photographs)
+            unreadable.add(number, journal.shard_photographs(number), shard.pictures)
     left = sum(len(journal.shard_photographs(number)) for number in missing)
     if left < total:
         _log.info("%d of %d pictures were embedded before; resuming", total - left, total)
@@ -147,7 +130,7 @@ def _complete_journal(
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write_shard, journal, number, shard, times)
-            unreadable.add(number, shard)
+            unreadable.add(number, journal.shard_photographs(number), shard.pictures)
             bar.set_postfix_str(str(times), refresh=False)
             bar.update(len(shard.pictures))
         if writing is not None:
@@ -156,7 +139,7 @@ def _complete_journal(
     _log.info("%d pictures embedded; busy: %s; %s", left, shares, times)
 
 
-def _write_shard(journal: Journal, number: int, shard: Shard, times: StageTimes) -> None:
+def _write_shard(journal: Journal, number: int, shard: EmbeddedBatch, times: StageTimes) -> None:
     with times.busy(WRITE):
         journal.write(number, shard)
 
@@ -168,7 +151,7 @@ def _embed_shards(
     recipe: BuildRecipe,
     gallery: Gallery | None,
     times: StageTimes,
-) -> Iterator[tuple[int, Shard]]:
+) -> Iterator[tuple[int, EmbeddedBatch]]:
     """Embed shards one after the other; no batch spans two of them."""
     size = recipe.pipeline.batch_pictures
     paths = ([photograph.path for photograph in journal.shard_photographs(n)] for n in numbers)
@@ -181,9 +164,8 @@ def _embed_shards(
         thumbnail_side=recipe.thumbnail_side or 0,
     )
     for number in numbers:
-        photographs = journal.shard_photographs(number)
-        batch = EmbeddedBatch.join(islice(embedded, math.ceil(len(photographs) / size)))
-        yield number, Shard(photographs, batch.pictures, batch.vectors, batch.thumbnails)
+        batches = math.ceil(len(journal.shard_photographs(number)) / size)
+        yield number, EmbeddedBatch.join(islice(embedded, batches))
 
 
 def _vectors_by_content(gallery: Gallery) -> KnownVectors:

@@ -11,7 +11,6 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +18,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import write_atomic
-from embedder.errors import (
-    ArtifactDamagedError,
-    ArtifactError,
-    ArtifactMismatchError,
-    ArtifactMissingError,
-)
-from index.building.pipeline import ReadPicture, find_file
+from embedder.errors import ArtifactDamagedError, ArtifactError, ArtifactMissingError
+from index.building.pipeline import EmbeddedBatch, ReadPicture, find_file
+from index.gallery.arrow import map_table, new_arrow
 from photographs import Photograph
 
 SHARD_PICTURES = 256
 """Pictures per shard: a killed build loses at most these and the ones being decoded."""
 
-VERSION = 1
-"""Layout of a shard, in the metadata of its Arrow schema; a shard without one has version 1."""
-
 _PICTURE = ("sha256", "bytes", "mtime_ns", "fault")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A complete shard.
-
-    Attributes:
-        photographs: Its ``s`` photographs, in order.
-        pictures: The file of each, as it was read.
-        vectors: ``(s, d)`` unit rows; zeros for an unusable picture.
-        thumbnails: A small JPEG of each, or ``None``.
-    """
-
-    photographs: Sequence[Photograph]
-    pictures: Sequence[ReadPicture]
-    vectors: NDArray[np.float32]
-    thumbnails: Sequence[bytes | None]
 
 
 class Journal:
@@ -80,8 +55,7 @@ class Journal:
                 pa.field("fault", pa.string()),
                 pa.field("vector", pa.list_(pa.float32(), dimension)),
                 pa.field("thumbnail", pa.binary()),
-            ],
-            metadata={"version": str(VERSION)},
+            ]
         )
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -93,20 +67,20 @@ class Journal:
         """Return the photographs of a shard."""
         return self.photographs[number * SHARD_PICTURES : (number + 1) * SHARD_PICTURES]
 
-    def write(self, number: int, shard: Shard) -> None:
+    def write(self, number: int, shard: EmbeddedBatch) -> None:
         """Write a complete shard."""
         columns = [
-            [photograph.id for photograph in shard.photographs],
+            [photograph.id for photograph in self.shard_photographs(number)],
             *([getattr(picture, name) for picture in shard.pictures] for name in _PICTURE),
             pa.FixedSizeListArray.from_arrays(pa.array(shard.vectors.ravel()), self._dimension),
             pa.array(shard.thumbnails, pa.binary()),
         ]
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, self._schema) as writer:
+        with new_arrow(sink, self._schema) as writer:
             writer.write_table(pa.table(columns, schema=self._schema))
         write_atomic(self._path(number), sink.getvalue().to_pybytes())
 
-    def read(self, number: int) -> Shard:
+    def read(self, number: int) -> EmbeddedBatch:
         """Read a complete shard.
 
         Raises:
@@ -114,28 +88,17 @@ class Journal:
             ArtifactMismatchError: It has a newer version.
             ArtifactDamagedError: It is not a shard of these photographs.
         """
-        path, photographs = self._path(number), self.shard_photographs(number)
-        try:
-            table = pa.ipc.open_file(path.read_bytes()).read_all()
-        except FileNotFoundError as error:
-            raise ArtifactMissingError(path) from error
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactDamagedError(path, "it is not an Arrow file") from error
-        version = int((table.schema.metadata or {}).get(b"version", b"1"))
-        if version > VERSION:
-            raise ArtifactMismatchError(
-                f"version of {path}", expected=str(VERSION), found=str(version)
-            )
-        ids = [photograph.id for photograph in photographs]
-        if not table.schema.equals(self._schema) or table["picture_id"].to_pylist() != ids:
+        path, table = self._path(number), map_table(self._path(number), self._schema)
+        ids = [photograph.id for photograph in self.shard_photographs(number)]
+        if table["picture_id"].to_pylist() != ids:
             raise ArtifactDamagedError(path, "it lists other pictures")
         columns = (table[name].to_pylist() for name in _PICTURE)
         pictures = [ReadPicture(*values) for values in zip(*columns, strict=True)]
         vectors = table["vector"].combine_chunks().flatten().to_numpy()
         thumbnails = table["thumbnail"].to_pylist()
-        return Shard(photographs, pictures, vectors.reshape(-1, self._dimension), thumbnails)
+        return EmbeddedBatch(pictures, vectors.reshape(-1, self._dimension), thumbnails)
 
-    def read_current(self, number: int) -> Shard | None:
+    def read_current(self, number: int) -> EmbeddedBatch | None:
         """Read a shard, or return ``None`` where it has to be embedded, perhaps again."""
         try:
             shard = self.read(number)
@@ -144,10 +107,9 @@ class Journal:
         except ArtifactError as error:
             _log.warning("%s; its pictures are embedded again", error)
             return None
-        for photograph, picture in zip(shard.photographs, shard.pictures, strict=True):
-            if find_file(photograph.path) != (picture.bytes, picture.mtime_ns):
-                return None
-        return shard
+        found = [find_file(photograph.path) for photograph in self.shard_photographs(number)]
+        known = [(picture.bytes, picture.mtime_ns) for picture in shard.pictures]
+        return shard if found == known else None
 
     def entries(self) -> Iterator[tuple[ReadPicture, NDArray[np.float32], bytes | None]]:
         """Yield picture, vector and thumbnail of each photograph of a complete journal."""

@@ -53,9 +53,6 @@ def rebuild(
         data: Data folders of the gallery's sources, in their order, if they have moved.
         by_content: Read every file, to find changes that kept size and modification time.
 
-    Returns:
-        The manifest of the gallery that is now published.
-
     Raises:
         NoGalleryError: Nothing is published.
         StoreBusyError: Another process writes to the store.
@@ -79,9 +76,8 @@ def rebuild(
         elif recipe.thumbnail_side not in (0, published.thumbnail_side):
             plan = RowPlan.read_all(sources, gallery)
         else:
-            plan = plan_changes(
-                gallery, sources, by_content=by_content, readers=recipe.pipeline.readers
-            )
+            readers = recipe.pipeline.readers
+            plan = plan_changes(gallery, sources, by_content=by_content, readers=readers)
         return write_gallery(store, plan, lazy, recipe)
 
 
@@ -95,15 +91,12 @@ def open_trusted(store: Store) -> Gallery:
 def _read_sources(
     published: GalleryManifest, data: Sequence[Path], list_name: str | None
 ) -> list[Source]:
-    """Read the lists of a gallery again."""
     references = published.sources
     folders = list(data) or [Path(reference.data) for reference in references]
     if len(folders) != len(references):
         known = ", ".join(reference.data for reference in references)
-        raise CatalogError(
-            folders[0],
-            f"{len(folders)} data folders are given and the gallery has {len(references)}: {known}",
-        )
+        counts = f"{len(folders)} data folders are given and the gallery has {len(references)}"
+        raise CatalogError(folders[0], f"{counts}: {known}")
     names = [reference.name for reference in references]
     names[0] = list_name or names[0]
     return [read_source(open_data(f), name) for f, name in zip(folders, names, strict=True)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from embedder.errors import GalleryError
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, Recall, write_manifest
+from index.search.neighbors import Neighbors
 
 LADDER = (500, 1000, 2000, 4000, 8000, 16000)
 """Numbers of candidates of a first look that are tried until the answers are good enough."""
@@ -31,14 +31,6 @@ _CLASS_AGREEMENT, _COSINE_GAP = 0.9995, 0.005
 _ROUNDING = 2e-6  # a matrix product and FAISS add up in different orders
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The nearest row of each query and its similarity; both ``(n,)``."""
-
-    rows: NDArray[np.int64]
-    similarities: NDArray[np.float32]
 
 
 def measure_recall(
@@ -77,10 +69,9 @@ def measure_recall(
     write_manifest(directory, manifest)
     _log.info("%s: %s", manifest.factory, recall.model_dump_json())
     if min_recall is not None and recall.recall_at_1 < min_recall:
-        raise GalleryError(
-            f"recall@1 of {manifest.factory} is {recall.recall_at_1:.4f}, below the stated floor "
-            f"of {min_recall}; what was published is unchanged"
-        )
+        found = f"recall@1 of {manifest.factory} is {recall.recall_at_1:.4f}"
+        floor = f"below the stated floor of {min_recall}"
+        raise GalleryError(f"{found}, {floor}; what was published is unchanged")
     return manifest
 
 
@@ -88,11 +79,9 @@ def _choose_k_factor(
     directory: Path, manifest: GalleryManifest, ladder: Sequence[int]
 ) -> tuple[GalleryManifest, Recall]:
     """Return the manifest with the first number of candidates that is enough, and its recall."""
-    drawn = np.random.default_rng(0).choice(
-        manifest.rows, min(_QUERIES, manifest.rows), replace=False
-    )
-    held_out = np.sort(drawn).astype(np.int64)
-    truth: Answers | None = None
+    rng, count = np.random.default_rng(0), min(_QUERIES, manifest.rows)
+    held_out = np.sort(rng.choice(manifest.rows, count, replace=False)).astype(np.int64)
+    truth: Neighbors | None = None
     for k_factor in ladder:
         manifest = manifest.model_copy(update={"k_factor": k_factor})
         write_manifest(directory, manifest)
@@ -110,13 +99,16 @@ def exact_answers(
     queries: NDArray[np.float32],
     *,
     excluded: NDArray[np.int64] | None = None,
-) -> Answers:
+) -> Neighbors:
     """Find the nearest row of each query by a matrix product in float32.
 
     Args:
         blocks: ``(b, d)`` unit rows each, in their order.
         queries: ``(n, d)`` unit rows.
         excluded: ``(n,)``, for each query a row that is not an answer to it.
+
+    Returns:
+        Row and similarity of each query, both ``(n,)``.
     """
     rows = np.full(len(queries), -1, np.int64)
     best = np.full(len(queries), -np.inf, np.float32)
@@ -131,16 +123,13 @@ def exact_answers(
         nearer = found > best
         rows[nearer], best[nearer] = first[nearer] + start, found[nearer]
         start += len(block)
-    return Answers(rows, best.clip(-1.0, 1.0))
+    return Neighbors(rows, best.clip(-1.0, 1.0))
 
 
-def compare(found: Answers, truth: Answers, landmarks: NDArray[np.int32]) -> Recall:
-    """Compare answers with the exact ones.
+def compare(found: Neighbors, truth: Neighbors, landmarks: NDArray[np.int32]) -> Recall:
+    """Compare the nearest rows of queries, ``(n,)`` each, with the exact ones.
 
-    Args:
-        found: The answers of a gallery.
-        truth: The exact answers to the same queries.
-        landmarks: ``(rows,)``, the landmark of each row of the gallery.
+    ``landmarks``, ``(rows,)``, are those of the rows of the gallery.
     """
     gaps = truth.similarities - found.similarities
     same = (found.rows == truth.rows) | (gaps <= _ROUNDING)
@@ -152,12 +141,8 @@ def compare(found: Answers, truth: Answers, landmarks: NDArray[np.int32]) -> Rec
     )
 
 
-def held_out_answers(gallery: Gallery, held_out: NDArray[np.int64]) -> Answers:
+def held_out_answers(gallery: Gallery, held_out: NDArray[np.int64]) -> Neighbors:
     """Search the nearest row of each held-out row that is not the row itself."""
     found = gallery.search(gallery.vectors(held_out), 2)
-    itself = found.rows[:, 0] == held_out
-    place = itself.astype(np.int64)[:, None]
-    return Answers(
-        np.take_along_axis(found.rows, place, axis=1)[:, 0],
-        np.take_along_axis(found.similarities, place, axis=1)[:, 0],
-    )
+    queries, place = np.arange(len(held_out)), (found.rows[:, 0] == held_out).astype(np.int64)
+    return Neighbors(found.rows[queries, place], found.similarities[queries, place])

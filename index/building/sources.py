@@ -10,8 +10,8 @@ import filecmp
 import hashlib
 import heapq
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,11 +74,7 @@ class Sources:
 
     def names(self) -> dict[str, str]:
         """Return the names of landmarks by id; where sources disagree, the first one wins."""
-        return {
-            landmark: name
-            for source in reversed(self.members)
-            for landmark, name in source.names.items()
-        }
+        return dict(ChainMap(*(dict(source.names) for source in self.members)))
 
     def path(self, place: int) -> str:
         """Return the catalog's path of a photograph.
@@ -90,11 +86,7 @@ class Sources:
 
 
 def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
-    """Read the photographs of a list whose landmark is known.
-
-    Args:
-        data: The data folder.
-        list_name: The list; by default :meth:`photographs.PhotographSet.default_list`.
+    """Read the photographs of a list, by default the default one, whose landmark is known.
 
     Raises:
         CatalogError: The list is missing, faulty, or names no landmark; or the file of credits
@@ -142,18 +134,6 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     Raises:
         CatalogError: Two sources use one id for different pictures, or nothing is left.
     """
-    photographs, origins = [], []
-    for origin, photograph in _merge(members):
-        if not tombstones.covers(photograph.id, photograph.landmark_id):
-            photographs.append(photograph)
-            origins.append(origin)
-    if not photographs:
-        raise CatalogError(members[0].root, "every picture that it lists was removed")
-    return Sources(members, tombstones, photographs, origins)
-
-
-def _merge(members: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:
-    """Yield each picture once, with the index of its source, in the order of a gallery."""
     by_id: dict[str, Photograph] = {}
     unique: list[list[tuple[int, Photograph]]] = []
     for origin, source in enumerate(members):
@@ -163,11 +143,18 @@ def _merge(members: Sequence[Source]) -> Iterator[tuple[int, Photograph]]:
         if repeated := len(source.photographs) - len(new):
             _log.info("%d pictures of %s are in another list too", repeated, source.root)
         unique.append(new)
-    return heapq.merge(*unique, key=lambda pair: _order(pair[1]))
+    merged = [
+        (origin, photograph)
+        for origin, photograph in heapq.merge(*unique, key=_order)
+        if not tombstones.covers(photograph.id, photograph.landmark_id)
+    ]
+    if not merged:
+        raise CatalogError(members[0].root, "every picture that it lists was removed")
+    return Sources(members, tombstones, [p for _, p in merged], [origin for origin, _ in merged])
 
 
-def _order(photograph: Photograph) -> tuple[tuple[int, int, str, str], str]:
-    return landmark_order(photograph.landmark_id or ""), photograph.id
+def _order(pair: tuple[int, Photograph]) -> tuple[tuple[int, int, str, str], str]:
+    return landmark_order(pair[1].landmark_id or ""), pair[1].id
 
 
 def _require_same(first: Photograph, second: Photograph) -> None:
@@ -181,7 +168,5 @@ def _require_same(first: Photograph, second: Photograph) -> None:
                 return
         except OSError:
             return  # a file is missing: reading the first one will report it if it matters
-    raise CatalogError(
-        second.path,
-        f"its id {second.id} is already that of another picture, {first.path}; rename one",
-    )
+    reason = f"its id {second.id} is already that of another picture, {first.path}; rename one"
+    raise CatalogError(second.path, reason)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from embedder.errors import TooManyUnreadableError
-from index.building.journal import Shard
-from photographs import write_csv
+from index.building.pipeline import ReadPicture
+from photographs import Photograph, write_csv
 
 REPORT = "unreadable.csv"
 """Report of a gallery: the pictures that it lacks because they cannot be read, and why."""
@@ -30,37 +31,35 @@ class UnreadablePictures:
         total: Pictures of the whole build.
         limit: The share of them that may be unreadable, in [0, 1].
         report: File that lists them if they become too many.
-
-    Attributes:
-        count: How many were found so far.
     """
 
     def __init__(self, total: int, limit: float, report: Path) -> None:
-        self._total = total
-        self._limit = limit
-        self._report = report
-        self._by_shard: dict[int, list[ReportLine]] = {}
-        self.count = 0
+        self._total, self._limit, self._report = total, limit, report
+        self._found: list[tuple[int, ReportLine]] = []
 
-    def add(self, number: int, shard: Shard) -> None:
+    def __len__(self) -> int:
+        """Count those found so far."""
+        return len(self._found)
+
+    def add(
+        self, number: int, photographs: Sequence[Photograph], pictures: Sequence[ReadPicture]
+    ) -> None:
         """Count the unreadable pictures of a shard.
 
         Raises:
             TooManyUnreadableError: There are now more than allowed; the report lists those
                 found so far.
         """
-        self._by_shard[number] = [
-            ReportLine(photograph.id, str(photograph.path), picture.fault)
-            for photograph, picture in zip(shard.photographs, shard.pictures, strict=True)
-            if not picture.usable
-        ]
-        self.count += len(self._by_shard[number])
-        if self.count / self._total > self._limit:
-            raise TooManyUnreadableError(self.count, self._total, self._limit, self.write())
+        for photograph, picture in zip(photographs, pictures, strict=True):
+            if not picture.usable:
+                line = ReportLine(photograph.id, str(photograph.path), picture.fault)
+                self._found.append((number, line))
+        if len(self) / self._total > self._limit:
+            raise TooManyUnreadableError(len(self), self._total, self._limit, self.write())
 
     def lines(self) -> list[ReportLine]:
         """Return the report in the order of the photographs."""
-        return [line for _, lines in sorted(self._by_shard.items()) for line in lines]
+        return [line for _, line in sorted(self._found, key=itemgetter(0))]
 
     def write(self) -> Path:
         """Write the report of a build that stops, and return its path."""

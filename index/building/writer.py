@@ -60,13 +60,16 @@ class GalleryWriter:
         Returns:
             The manifest of the gallery that is now published.
         """
-        published = self.plan.gallery.manifest if self.plan.gallery else None
+        published = self.plan.gallery
+        extras = self.recipe.extras
+        if extras is None:
+            extras = Extras.of(published) if published else Extras(self.embedder.ranking)
         build_id = store.new_build_id()
         with store.staging(build_id) as staged:
-            manifest = add_extras(staged, self._write_files(staged, build_id), self._extras())
-            if published is not None and same_content(manifest, published):
+            manifest = add_extras(staged, self._write_files(staged, build_id), extras)
+            if published is not None and same_content(manifest, published.manifest):
                 _log.info("nothing has changed; %s stays published", published.build_id)
-                return published
+                return published.manifest
             manifest = measure_recall(staged, manifest, min_recall=self.recipe.min_recall)
             Gallery.open_directory(staged, embedder_digest=None).close()
             directory = store.publish(build_id)
@@ -76,12 +79,15 @@ class GalleryWriter:
 
     def _write_files(self, staged: Path, build_id: str) -> GalleryManifest:
         """Write all files but those of the extras, and describe them."""
-        sources = self.plan.sources
+        sources, published = self.plan.sources, self.plan.gallery
         with CatalogWriter(staged, sources.names()) as catalog:
             written = self._write_rows(staged, catalog)
         write_credits(staged, [source.credits() for source in sources.members])
         if self.recipe.thumbnail_side:
-            self._write_thumbnails(staged)
+            if published is not None and self.plan.is_unchanged():
+                link(published.directory / THUMBNAILS, staged / THUMBNAILS)
+            else:
+                write_thumbnails(staged, self._thumbnails())
         write_report(staged / REPORT, self.unreadable)
         if sources.tombstones:
             write_tombstones(staged, sources.tombstones.without())
@@ -103,21 +109,14 @@ class GalleryWriter:
             files={path.name: record(path) for path in sorted(staged.iterdir())},
         )
 
-    def _extras(self) -> Extras:
-        if self.recipe.extras is not None:
-            return self.recipe.extras
-        if self.plan.gallery is not None:
-            return Extras.of(self.plan.gallery)
-        return Extras(self.embedder.ranking)
-
     def _asked_kind(self) -> str:
         published = self.plan.gallery.manifest.asked_kind if self.plan.gallery else AUTO
         return self.recipe.kind or published
 
     def _resolve_kind(self, rows: int) -> Kind:
-        free = gpu_bytes(DEVICES[self.embedder.reference.runtime])
-        dimension = self.embedder.dimension
-        return resolve(self._asked_kind(), rows, dimension=dimension, gpu_bytes=free)
+        embedder = self.embedder
+        free = gpu_bytes(DEVICES[embedder.reference.runtime])
+        return resolve(self._asked_kind(), rows, dimension=embedder.dimension, gpu_bytes=free)
 
     def _write_rows(self, staged: Path, catalog: CatalogWriter) -> Written:
         """Write catalog and vectors; vectors that are all the published ones are linked."""
@@ -127,8 +126,8 @@ class GalleryWriter:
             if kind.factory == published.manifest.factory:
                 link(published.directory / VECTORS, staged / VECTORS)
                 return Written(sum(len(block) for block in blocks), kind)
-        path, dimension = staged / VECTORS, self.embedder.dimension
-        return write_vectors(path, dimension, blocks, self._resolve_kind)
+        dimension = self.embedder.dimension
+        return write_vectors(staged / VECTORS, dimension, blocks, self._resolve_kind)
 
     def _blocks(self, catalog: CatalogWriter) -> Iterator[NDArray[np.float32]]:
         """Write the usable pictures to the catalog and yield their vectors, block by block.
@@ -162,16 +161,7 @@ class GalleryWriter:
             source=sources.origins[place],
         )
 
-    def _write_thumbnails(self, staged: Path) -> None:
-        """Write the thumbnails; where all of them are the published ones, link them."""
-        published = self.plan.gallery
-        if published is not None and self.plan.is_unchanged():
-            link(published.directory / THUMBNAILS, staged / THUMBNAILS)
-        else:
-            write_thumbnails(staged, self._thumbnails())
-
     def _thumbnails(self) -> Iterator[bytes | None]:
-        """Yield the thumbnail of each row, from the published gallery or the journal."""
         embedded = self.journal.entries()
         published = self.plan.gallery.thumbnails if self.plan.gallery else None
         for row in self.plan.rows.tolist():

@@ -1,4 +1,4 @@
-"""Arrow files of a gallery: written with a version, mapped when they are read."""
+"""Arrow files of a gallery and of its builds: written with a version, mapped when they are read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ ARROW_VERSION = 1
 """Layout of the Arrow files, in the metadata of their schemas; a file without one has version 1."""
 
 
-def new_arrow(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchFileWriter:
-    """Open an Arrow file for writing.
+def new_arrow(path: Path | pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchFileWriter:
+    """Open an Arrow file, or an output stream of Arrow, for writing.
 
     Raises:
         OSError: The file cannot be written.
     """
-    return pa.ipc.new_file(str(path), schema.with_metadata({VERSION: str(ARROW_VERSION)}))
+    sink = str(path) if isinstance(path, Path) else path
+    return pa.ipc.new_file(sink, schema.with_metadata({VERSION: str(ARROW_VERSION)}))
 
 
 def map_arrow(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchFileReader:
@@ -39,7 +40,7 @@ def map_arrow(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchFileReader:
     version = (reader.schema.metadata or {}).get(VERSION.encode(), b"1").decode()
     check_version(path, int(version) if version.isdecimal() else version, newest=ARROW_VERSION)
     if not reader.schema.equals(schema):
-        raise ArtifactDamagedError(path, "its columns are not those of a gallery")
+        raise ArtifactDamagedError(path, "its columns are not the expected ones")
     return reader
 
 

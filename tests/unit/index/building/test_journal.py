@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
-from index.building.journal import SHARD_PICTURES, VERSION, Journal, Shard
-from index.building.pipeline import ReadPicture, find_file
+from index.building.journal import SHARD_PICTURES, Journal
+from index.building.pipeline import EmbeddedBatch, ReadPicture, find_file
+from index.gallery.arrow import ARROW_VERSION
 from photographs import Photograph
 
 
@@ -26,13 +27,13 @@ def listed(tmp_path: Path) -> list[Photograph]:
     return photographs
 
 
-def shard(journal: Journal, number: int) -> Shard:
+def shard(journal: Journal, number: int) -> EmbeddedBatch:
     """Make a shard as if its pictures had been embedded."""
     photographs = journal.shard_photographs(number)
     pictures = [ReadPicture(bytes(32), *find_file(p.path), fault="") for p in photographs]
     vectors = np.random.default_rng(number).random((len(photographs), 3), np.float32)
     thumbnails = [b"jpeg", None] * (len(photographs) // 2) + [b""] * (len(photographs) % 2)
-    return Shard(photographs, pictures, vectors, thumbnails)
+    return EmbeddedBatch(pictures, vectors, thumbnails)
 
 
 def test_shards_cover_the_list(listed: list[Photograph], tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_broken_shard_is_not_used(listed: list[Photograph], tmp_path: Path) ->
     path.write_bytes(whole)
     with pytest.raises(ArtifactDamagedError, match="other pictures"):
         Journal(tmp_path / "j", listed[1:], dimension=3).read(0)
-    with pytest.raises(ArtifactDamagedError, match="other pictures"):
+    with pytest.raises(ArtifactDamagedError, match="columns are not the expected"):
         Journal(tmp_path / "j", listed, dimension=4).read(0)
 
 
@@ -113,8 +114,10 @@ def test_a_shard_of_a_newer_version_is_embedded_again(
     """The log names the version."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     journal.write(0, shard(journal, 0))
-    rewrite(next((tmp_path / "j").iterdir()), {"version": str(VERSION + 1)})
-    with pytest.raises(ArtifactMismatchError, match=rf"expected {VERSION}, found {VERSION + 1}"):
+    rewrite(next((tmp_path / "j").iterdir()), {"schema_version": str(ARROW_VERSION + 1)})
+    with pytest.raises(
+        ArtifactMismatchError, match=rf"expected {ARROW_VERSION}, found {ARROW_VERSION + 1}"
+    ):
         journal.read(0)
     assert journal.read_current(0) is None
-    assert f"found {VERSION + 1}; its pictures are embedded again" in caplog.text
+    assert f"found {ARROW_VERSION + 1}; its pictures are embedded again" in caplog.text

@@ -1,4 +1,4 @@
-"""Every kind of gallery, against brute force in numpy; removed rows; what a build proves."""
+"""Every kind of gallery, against brute force in numpy; removed rows."""
 
 from __future__ import annotations
 
@@ -292,8 +292,8 @@ def test_a_build_is_proved_against_exact_answers(tmp_path: Path, asked: str) -> 
 def test_answers_are_compared_by_row_landmark_and_cosine() -> None:
     """A hand-worked table: right, right landmark, wrong, and another row exactly as near."""
     landmarks = np.array([0, 0, 1, 2], np.int32)
-    truth = proof.Answers(np.array([0, 0, 0, 0]), np.array([0.9, 0.9, 0.9, 0.9], np.float32))
-    found = proof.Answers(np.array([0, 1, 2, 3]), np.array([0.9, 0.8, 0.7, 0.9], np.float32))
+    truth = Neighbors(np.array([0, 0, 0, 0]), np.array([0.9, 0.9, 0.9, 0.9], np.float32))
+    found = Neighbors(np.array([0, 1, 2, 3]), np.array([0.9, 0.8, 0.7, 0.9], np.float32))
     compared = compare(found, truth, landmarks)
     assert compared.queries == 4
     assert compared.recall_at_1 == 0.5
