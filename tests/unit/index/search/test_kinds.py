@@ -10,20 +10,13 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import unit_rows
 from embedder.artifacts.files import record
-from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, GalleryError
-from index.building import recall as proof
-from index.building.build import build
-from index.building.recall import compare, exact_answers, held_out_answers, measure_recall
-from index.building.recipe import BuildRecipe
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest, write_manifest
-from index.gallery.store import Store
 from index.gallery.tombstones import TOMBSTONES, Tombstones, write_tombstones
 from index.search.faiss_search import write_vectors
 from index.search.kinds import Kind, fastscan, resolve
 from index.search.neighbors import Neighbors
-from photographs import open_data
 from tests.unit.index.gallery.test_gallery import publish, random_rows
 
 FACTORIES = ("fastscan", "IVF16,PQ8x4fs;nprobe=4", "RR32,PQ8x4fs", "HNSW8", "IVF16,SQ8", "PQ8x4fs")
@@ -260,75 +253,6 @@ def test_what_faiss_cannot_make_is_refused_in_words(tmp_path: Path, asked: str) 
     kind = resolve(asked, 3000, dimension=DIMENSION)
     with pytest.raises(GalleryError, match="FAISS cannot make a gallery"):
         write_vectors(tmp_path / VECTORS, DIMENSION, [landmark_rows()], lambda _: kind)
-
-
-@pytest.mark.parametrize("asked", ["exact", "fastscan"])
-def test_a_build_is_proved_against_exact_answers(tmp_path: Path, asked: str) -> None:
-    """What the manifest says is what a comparison with brute force says."""
-    rows = landmark_rows()
-    rows[500] = rows[100]  # a picture that is there twice finds the other
-    gallery = made(tmp_path, rows, asked)
-    manifest = measure_recall(gallery.directory, gallery.manifest)
-    assert manifest.recall is not None
-    assert manifest.recall.queries == (1000 if asked == "fastscan" else 0)
-    assert manifest.recall.class_agreement == 1.0
-    assert manifest.recall.recall_at_1 > 0.99
-    assert (manifest.k_factor in proof.LADDER) == (asked == "fastscan")
-    again = Gallery.open_directory(gallery.directory, embedder_digest=None)
-    assert again.manifest == manifest
-    held_out = np.arange(ROWS)
-    truth = exact_answers(gallery.blocks(), gallery.vectors(held_out), excluded=held_out)
-    again_measured = compare(held_out_answers(again, held_out), truth, again.catalog.landmarks)
-    assert again_measured.queries == ROWS
-    assert again_measured.class_agreement > 0.999
-    assert again_measured.recall_at_1 > (0.99 if asked == "fastscan" else 1 - 1e-9)
-    kept = gallery.vectors(held_out).astype(np.float64)
-    similarities = kept @ kept.T
-    np.fill_diagonal(similarities, -2)
-    assert truth.rows.tolist() == similarities.argmax(axis=1).tolist()
-    assert truth.rows[[100, 500]].tolist() == [500, 100]
-
-
-def test_answers_are_compared_by_row_landmark_and_cosine() -> None:
-    """A hand-worked table: right, right landmark, wrong, and another row exactly as near."""
-    landmarks = np.array([0, 0, 1, 2], np.int32)
-    truth = Neighbors(np.array([0, 0, 0, 0]), np.array([0.9, 0.9, 0.9, 0.9], np.float32))
-    found = Neighbors(np.array([0, 1, 2, 3]), np.array([0.9, 0.8, 0.7, 0.9], np.float32))
-    compared = compare(found, truth, landmarks)
-    assert compared.queries == 4
-    assert compared.recall_at_1 == 0.5
-    assert compared.class_agreement == 0.75
-    assert compared.worst_cosine_gap == pytest.approx(0.2)
-
-
-def test_a_recall_below_the_floor_publishes_nothing(
-    tmp_path: Path, gldv2: Path, embedder: Embedder
-) -> None:
-    """The refusal names both figures, and the gallery before stays the published one."""
-    store, data = Store(tmp_path / "store"), open_data(gldv2)
-    before = build(store, embedder, data)
-    assert before.recall is not None
-    assert before.recall.recall_at_1 == 1.0
-    with pytest.raises(GalleryError, match=r"is 1\.0000, below the stated floor of 1\.1"):
-        build(store, embedder, data, BuildRecipe(kind="exact", min_recall=1.1))
-    with pytest.raises(GalleryError, match="FAISS cannot make"):
-        build(store, embedder, data, BuildRecipe(kind="NoSuchThing"))
-    assert store.current() == before.build_id
-
-
-def test_the_floor_and_the_recall_are_named(tmp_path: Path) -> None:
-    """The user reads what was asked for and what was found."""
-    gallery = made(tmp_path, random_rows(ROWS, 64), "PQ2x4fs")
-    with pytest.raises(GalleryError, match=r"recall@1 of PQ2x4fs.* is 0\.\d+, below .* 0\.999"):
-        measure_recall(gallery.directory, gallery.manifest, min_recall=0.999, ladder=(40, 60))
-    assert Gallery.open_directory(gallery.directory, embedder_digest=None).manifest.k_factor == 60
-
-
-def test_a_gallery_of_one_row_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
-    """It is published unmeasured."""
-    directory = publish(tmp_path, random_rows(1))
-    gallery = Gallery.open_directory(directory, embedder_digest=None)
-    assert measure_recall(directory, gallery.manifest).recall is None
 
 
 def test_kinds_are_values() -> None:
