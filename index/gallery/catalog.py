@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -29,23 +28,21 @@ from photographs import landmark_order
 CATALOG = "catalog.arrow"
 LANDMARKS = "landmarks.arrow"
 
-ROWS = pa.schema(
-    [
-        pa.field("picture_id", pa.string(), nullable=False),
-        pa.field("landmark", pa.int32(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("sha256", pa.binary(32), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("mtime_ns", pa.int64(), nullable=False),
-        pa.field("source", pa.int16(), nullable=False),
-    ]
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+ROWS = _schema(
+    picture_id=pa.string(),
+    landmark=pa.int32(),
+    path=pa.string(),
+    sha256=pa.binary(32),
+    bytes=pa.int64(),
+    mtime_ns=pa.int64(),
+    source=pa.int16(),
 )
-NAMES = pa.schema(
-    [
-        pa.field("landmark_id", pa.string(), nullable=False),
-        pa.field("name", pa.string(), nullable=False),
-    ]
-)
+NAMES = _schema(landmark_id=pa.string(), name=pa.string())
 _BATCH_ROWS = 1 << 16
 
 
@@ -88,12 +85,7 @@ class Catalog:
 
     @classmethod
     def open(cls, directory: Path) -> Catalog:
-        """Map the catalog in ``directory``.
-
-        Raises:
-            ArtifactMissingError: One of its two files does not exist.
-            ArtifactDamagedError: One of them is not of a catalog.
-        """
+        """Map the catalog in ``directory``; a damaged or missing file is an ``ArtifactError``."""
         rows = map_table(directory / CATALOG, ROWS)
         names = map_table(directory / LANDMARKS, NAMES)
         catalog = cls(rows, names)
@@ -159,14 +151,7 @@ class Catalog:
         return found
 
     def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
-        """Find the rows whose files are byte for byte among ``contents``.
-
-        Args:
-            contents: SHA-256 digests of 32 bytes each.
-
-        Returns:
-            Ascending row numbers.
-        """
+        """Find the rows, ascending, of files whose SHA-256 is among ``contents``, 32 bytes each."""
         wanted = pa.array(sorted(contents), pa.binary(32))
         same = pc.is_in(self._rows["sha256"], value_set=wanted)
         return np.flatnonzero(same.to_numpy(zero_copy_only=False))
@@ -175,9 +160,7 @@ class Catalog:
 class CatalogWriter:
     """Writes a catalog row by row, in order; landmarks get their codes as they come.
 
-    Args:
-        directory: Where the two files go.
-        names: Names of the landmarks by id; one without a name gets its id.
+    ``names`` are those of the landmarks by id; one without a name gets its id.
     """
 
     def __init__(self, directory: Path, names: Mapping[str, str]) -> None:
@@ -192,25 +175,19 @@ class CatalogWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._flush()
-                self._write_landmarks()
+                ids = self._landmark_ids
+                names = [self._names.get(landmark_id, landmark_id) for landmark_id in ids]
+                with new_arrow(self._directory / LANDMARKS, NAMES) as writer:
+                    writer.write_table(pa.table([ids, names], schema=NAMES))
         finally:
             self._writer.close()
 
     def add(self, rows: Sequence[CatalogRow]) -> None:
-        """Append ``rows``.
-
-        Raises:
-            ValueError: They do not ascend by landmark, then picture id.
-        """
+        """Append ``rows``; ``ValueError`` if they do not ascend by landmark, then picture id."""
         codes = [self._code(row) for row in rows]
         columns = [
             codes if field.name == "landmark" else [getattr(row, field.name) for row in rows]
@@ -240,9 +217,3 @@ class CatalogWriter:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
         self._waiting, self._waiting_rows = [], 0
-
-    def _write_landmarks(self) -> None:
-        names = [self._names.get(landmark, landmark) for landmark in self._landmark_ids]
-        table = pa.table([self._landmark_ids, names], schema=NAMES)
-        with new_arrow(self._directory / LANDMARKS, NAMES) as writer:
-            writer.write_table(table)

@@ -23,12 +23,7 @@ CREDITS = "credits.arrow"
 
 _REPEATED = pa.dictionary(pa.int32(), pa.string())
 _SCHEMA = pa.schema(
-    [
-        pa.field("author", _REPEATED),
-        pa.field("license", _REPEATED),
-        pa.field("title", pa.string()),
-        pa.field("url", pa.string()),
-    ]
+    {"author": _REPEATED, "license": _REPEATED, "title": pa.string(), "url": pa.string()}
 )
 _FOUND = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in Credit._fields)])
 _BLOCK_PICTURES = 1 << 16
@@ -45,11 +40,9 @@ class Credits:
 
     @classmethod
     def open(cls, directory: Path, *, rows: int) -> Credits:
-        """Map the credits in ``directory``, of a gallery of ``rows``.
+        """Map the credits in ``directory``, of a gallery of ``rows``; raises as :func:`map_table`.
 
-        Raises:
-            ArtifactMissingError: There is no such file.
-            ArtifactDamagedError: It is not a file of credits, or has another number of rows.
+        ``ArtifactDamagedError`` too if there is another number of rows.
         """
         table = map_table(directory / CREDITS, _SCHEMA)
         if len(table) != rows:
@@ -57,11 +50,7 @@ class Credits:
         return cls(table)
 
     def __getitem__(self, row: int) -> Credit | None:
-        """Return the credit of a row, or ``None``.
-
-        Raises:
-            IndexError: There is no such row.
-        """
+        """Return the credit of a row, or ``None``; ``IndexError`` where there is no such row."""
         credit = Credit(*(column[row].as_py() for column in self._columns))
         return credit if any(credit) else None
 
@@ -69,13 +58,10 @@ class Credits:
 def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> None:
     """Write the credits of a gallery whose catalog is written, if there are any.
 
-    Args:
-        directory: The gallery.
-        sources: The credits of each source, in their order; perhaps of other pictures too.
+    ``sources`` has the credits of each source, in their order; perhaps of other pictures too.
 
     Raises:
         CatalogError: A source is faulty.
-        OSError: The file cannot be written.
     """
     catalog = Catalog.open(directory)
     blocks = [
@@ -88,23 +74,12 @@ def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> None:
     places[table["row"].to_numpy()] = np.arange(len(table))
     aligned = table.drop_columns("row").take(pa.array(places, mask=places < 0)).combine_chunks()
     with new_arrow(directory / CREDITS, _SCHEMA) as writer:
-        writer.write_table(
-            pa.table(
-                [
-                    column.combine_chunks().dictionary_encode()
-                    if field.type == _REPEATED
-                    else column
-                    for column, field in zip(aligned.columns, _SCHEMA, strict=True)
-                ],
-                schema=_SCHEMA,
-            )
-        )
+        writer.write_table(aligned.cast(_SCHEMA))
 
 
 def _find(
     catalog: Catalog, source: int, picture_credits: PictureCredits
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the credits of pictures that the catalog has from a source, with their rows."""
     left = iter(picture_credits)
     while block := list(islice(left, _BLOCK_PICTURES)):
         rows = catalog.rows_of_pictures([picture_id for picture_id, _ in block], source)

@@ -47,8 +47,7 @@ class Distractors:
         """Map the distractors in ``directory``, of a gallery of ``rows`` x ``dimension``.
 
         Raises:
-            ArtifactMissingError: One of the two files does not exist.
-            ArtifactDamagedError: One of them does not fit the gallery.
+            ArtifactError: One of the two files does not exist or fit the gallery.
         """
         vectors = _map(directory / DISTRACTORS, ndim=2)
         penalties = _map(directory / PENALTIES, ndim=1)
@@ -61,25 +60,14 @@ class Distractors:
         return cls(vectors, penalties, float(penalties.min()))
 
     def of_queries(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """Return the penalty C of each query, of strength 1.
-
-        Args:
-            queries: ``(n, d)`` unit rows.
-            count: As :attr:`index.ranking.ranking.Ranking.query_distractors`.
-        """
+        """Return the penalty C, of strength 1, of each query: the mean of ``count`` cosines."""
         return mean_of_largest(queries @ self.vectors.T, count)
 
 
 def penalties(
     blocks: Iterable[NDArray[np.float32]], distractors: NDArray[np.float32], count: int
 ) -> NDArray[np.float32]:
-    """Return the penalty B of each row of a gallery, of strength 1.
-
-    Args:
-        blocks: ``(b, d)`` unit rows each.
-        distractors: ``(m, d)`` unit rows.
-        count: As :attr:`index.ranking.ranking.Ranking.gallery_distractors`.
-    """
+    """Return the penalty B, of strength 1, of each row of a gallery given in ``(b, d)`` blocks."""
     return np.concatenate([mean_of_largest(block @ distractors.T, count) for block in blocks])
 
 

@@ -31,12 +31,6 @@ _BLOCK_ROWS = 1 << 14
 class Gallery:
     """An open gallery. Thread-safe.
 
-    Args:
-        directory: Its files.
-        manifest: Its manifest.
-        engine: Searches all its vectors, removed ones too.
-        threads: Cores that a search may use; 0 leaves it to FAISS.
-
     Attributes:
         directory: Its files.
         manifest: Its manifest.
@@ -45,11 +39,6 @@ class Gallery:
         distractors: Pictures of no landmark, and the penalty of each row; likewise.
         thumbnails: A small picture of each row; likewise.
         tombstones: Removed rows, which no search finds.
-
-    Raises:
-        ArtifactMissingError: A file does not exist.
-        ArtifactDamagedError: A file was altered or truncated.
-        ArtifactMismatchError: Files contradict each other.
     """
 
     def __init__(
@@ -61,11 +50,9 @@ class Gallery:
         self.catalog = Catalog.open(directory)
         _compare(directory / VECTORS, f"{rows} x {dimension}", f"{engine.ntotal} x {engine.d}")
         _compare(directory / CATALOG, f"{rows} rows", f"{len(self.catalog)} rows")
-        self.distractors = (
-            Distractors.open(directory, rows=rows, dimension=dimension)
-            if manifest.distractors
-            else None
-        )
+        self.distractors = None
+        if manifest.distractors:
+            self.distractors = Distractors.open(directory, rows=rows, dimension=dimension)
         self.credits = Credits.open(directory, rows=rows) if CREDITS in manifest.files else None
         self.thumbnails = Thumbnails.open(directory, rows=rows) if manifest.thumbnail_side else None
         self.tombstones = read_tombstones(directory, manifest)
@@ -84,21 +71,10 @@ class Gallery:
         threads: int = 0,
         device: Literal["cpu", "cuda"] = "cpu",
     ) -> Gallery:
-        """Open a gallery of a store.
-
-        Args:
-            store: The store.
-            embedder_digest: The embedder of the queries; ``None`` only for a reader that does
-                not search.
-            build: By default the published one.
-            threads: As for :meth:`open_directory`.
-            device: As for :meth:`open_directory`.
+        """Open a build of a store, by default the published one, as :meth:`open_directory` does.
 
         Raises:
             NoGalleryError: Nothing is published.
-            ArtifactMissingError: The build, or a file of it, does not exist.
-            ArtifactDamagedError: A file was altered or truncated.
-            ArtifactMismatchError: Another embedder made it, or its files contradict each other.
         """
         directory = Store(store).directory(build)
         return cls.open_directory(
@@ -118,7 +94,8 @@ class Gallery:
 
         Args:
             directory: The gallery.
-            embedder_digest: As for :meth:`open`.
+            embedder_digest: The embedder of the queries; ``None`` only for a reader that does
+                not search.
             threads: Cores that a search may use; 0 leaves it to FAISS.
             device: ``cuda`` copies the vectors to the NVIDIA GPUs and compares all of them
                 there, whatever the kind; where they do not fit, the CPU searches.
@@ -173,13 +150,7 @@ class Gallery:
     ) -> Neighbors:
         """Find the ``k`` rows of largest similarity less penalty, by comparing every row.
 
-        Args:
-            queries: ``(n, d)`` unit rows, finite.
-            k: At least 1; more than there are rows finds all of them.
-            penalties: ``(rows,)``.
-
-        Raises:
-            ValueError: The gallery is closed.
+        Queries and ``k`` are as for :meth:`search`; there is a penalty for each row.
         """
         live = penalties.copy()
         live[self.tombstones.rows] = np.inf
@@ -220,13 +191,7 @@ class Gallery:
     def read_ahead(self) -> Iterator[int]:
         """Read the mapped part of the vectors into memory, which else happens page by page.
 
-        The iterator keeps no reference to the gallery.
-
-        Yields:
-            How many bytes were read, block after block.
-
-        Raises:
-            OSError: The file cannot be read, or is gone.
+        The iterator keeps no reference to the gallery. It yields how many bytes were read.
         """
         first, last = _copied_bytes(self.manifest, "cpu"), self.manifest.files[VECTORS].bytes
         return read_ahead(self.directory / VECTORS, first, last)
@@ -236,9 +201,6 @@ class Gallery:
 
         While they may, a search prefetches all its candidates at once: faster if they come from
         disk, a little slower if not, with the same result.
-
-        Args:
-            expected: Whether they may.
         """
         engine = self._open_engine()
         if isinstance(engine, LiveRows):
@@ -269,6 +231,5 @@ def _copied_bytes(manifest: GalleryManifest, device: str) -> int:
 
 
 def _compare(path: Path, expected: str, found: str) -> None:
-    """Refuse a file that contradicts the manifest."""
     if found != expected:
         raise ArtifactMismatchError(f"rows in {path}", expected=expected, found=found)

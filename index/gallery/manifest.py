@@ -26,9 +26,9 @@ class EmbedderReference(FrozenModel):
 
     Attributes:
         name: For people.
-        digest: Its identity; a gallery opens only with this embedder.
+        digest: A gallery opens only with this embedder.
         runtime: The engine that ran it.
-        precision: The arithmetic that it used.
+        precision: Its arithmetic.
     """
 
     name: str
@@ -153,7 +153,7 @@ class GalleryManifest(FrozenModel):
 
 
 def write_manifest(directory: Path, manifest: GalleryManifest) -> None:
-    """Write ``manifest.json`` into ``directory``."""
+    """Write :data:`MANIFEST` into ``directory``."""
     write_document(directory / MANIFEST, manifest)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from index.gallery.distractors import Distractors
 from index.gallery.gallery import Gallery
-from index.ranking.ranking import Ranking, penalize, rank
-from index.search.neighbors import Neighbors
+from index.ranking.ranking import Ranking, rank
+from index.search.neighbors import Neighbors, take
 
 _SPARE, _WIDENED = 64, 1024
 """Neighbors searched beyond those wanted, first and where these were not enough."""
@@ -42,15 +42,9 @@ class Recognition:
 
 
 def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> list[Recognition]:
-    """Answer queries by the ranking and the calibration of the gallery.
+    """Answer queries, ``(n, d)``, by the ranking and the calibration of the gallery.
 
-    Args:
-        gallery: The gallery.
-        queries: ``(n, d)`` unit rows.
-        k: Neighbors to return, at least 1.
-
-    Returns:
-        ``n`` answers, in the same order.
+    Each of the ``n`` answers has ``k`` neighbors, at least 1.
     """
     calibration = gallery.manifest.calibration
     answers = recognize_by(gallery.manifest.ranking, gallery, queries, k)
@@ -69,21 +63,24 @@ def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> lis
 def recognize_by(
     ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32], k: int = 1
 ) -> list[Recognition]:
-    """Answer queries by any ranking, without a calibration.
-
-    Args:
-        ranking: Its penalties need a gallery with distractors.
-        gallery: The gallery.
-        queries: ``(n, d)`` unit rows.
-        k: Neighbors to return, at least 1.
+    """Answer queries as :func:`recognize` by any ranking, without a calibration.
 
     Raises:
         ValueError: The ranking has penalties and the gallery no distractors.
     """
-    found, scores = _nearest(ranking, gallery, queries, max(k, ranking.voters))
+    width = max(k, ranking.voters)
+    if ranking.gallery_penalty:
+        strength = np.float32(ranking.gallery_penalty)
+        found, scores = _nearest_penalized(strength, gallery, queries, width)
+    else:
+        found = gallery.search(queries, width)
+        scores = found.similarities
     landmarks = gallery.catalog.landmarks[found.rows]
     best = [rank(codes, row, ranking) for codes, row in zip(landmarks, scores, strict=True)]
-    costs = query_costs(ranking, gallery, queries)
+    costs = np.zeros(len(queries), np.float32)
+    if ranking.query_penalty:
+        penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
+        costs = np.float32(ranking.query_penalty) * penalties
     return [
         Recognition(
             ranked.landmark,
@@ -95,26 +92,6 @@ def recognize_by(
         )
         for place, (ranked, cost) in enumerate(zip(best, costs.tolist(), strict=True))
     ]
-
-
-def query_costs(
-    ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return ``(n,)``, the penalty subtracted from the confidence of each of ``n`` queries."""
-    if not ranking.query_penalty:
-        return np.zeros(len(queries), np.float32)
-    penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
-    return np.float32(ranking.query_penalty) * penalties
-
-
-def _nearest(
-    ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32], k: int
-) -> tuple[Neighbors, NDArray[np.float32]]:
-    """Find the ``k`` rows that the ranking puts first, with the scores it compares them by."""
-    if not ranking.gallery_penalty:
-        found = gallery.search(queries, k)
-        return found, found.similarities
-    return _nearest_penalized(np.float32(ranking.gallery_penalty), gallery, queries, k)
 
 
 def _nearest_penalized(
@@ -140,11 +117,10 @@ def _nearest_penalized(
             seen = gallery.scan(queries[pending], k + _SPARE, strength * distractors.penalties)
         else:
             seen = gallery.search(queries[pending], width)
-        penalties = strength * distractors.penalties[seen.rows]
-        places, best = penalize(seen.rows, seen.similarities, penalties, k)
-        rows[pending] = np.take_along_axis(seen.rows, places, axis=1)
-        similarities[pending] = np.take_along_axis(seen.similarities, places, axis=1)
-        scores[pending] = best
+        penalized = seen.similarities - strength * distractors.penalties[seen.rows]
+        places = np.lexsort((seen.rows, -penalized))[:, :k]  # of equal scores the smaller row
+        similarities[pending], rows[pending] = take((seen.similarities, seen.rows), places)
+        scores[pending] = best = np.take_along_axis(penalized, places, axis=1)
         if width is None or seen.rows.shape[1] < width:  # nothing is left to be seen
             break
         pending = pending[best[:, -1] <= seen.similarities[:, -1] - smallest]

@@ -40,11 +40,7 @@ _NEW, _OLD = ".new-", ".old-"
 
 
 class Store:
-    """A directory of galleries.
-
-    Args:
-        path: Made by the first writer if it does not exist.
-    """
+    """A directory of galleries, made by the first writer if it does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,10 +68,7 @@ class Store:
         return build_id
 
     def directory(self, build_id: str | None = None) -> Path:
-        """Return the directory of a build.
-
-        Args:
-            build_id: By default the published one.
+        """Return the directory of a build, by default the published one.
 
         Raises:
             NoGalleryError: Nothing is published.
@@ -159,9 +152,6 @@ class Store:
         Every byte is on disk before the build gets its name, and the build has its name
         before ``CURRENT`` names it: after a crash the old or the new gallery is published,
         complete.
-
-        Returns:
-            The directory of the build.
         """
         staged, directory = self._builds / f"{_NEW}{build_id}", self._builds / build_id
         sync_tree(staged)

@@ -34,8 +34,7 @@ class Thumbnails:
         """Map the thumbnails in ``directory``, of a gallery of ``rows``.
 
         Raises:
-            ArtifactMissingError: There is no such file.
-            ArtifactDamagedError: It is not a file of thumbnails, or has another number of rows.
+            ArtifactError: The file is missing, damaged, or has another number of rows.
         """
         path = directory / THUMBNAILS
         batches = map_arrow(path, _SCHEMA)
@@ -46,30 +45,16 @@ class Thumbnails:
         return cls(batches)
 
     def __getitem__(self, row: int) -> bytes | None:
-        """Return the JPEG of a row; ``None`` where none could be made.
-
-        Raises:
-            IndexError: There is no such row.
-        """
-        batch, place = divmod(row, _BATCH_ROWS)
-        data: bytes | None = self._batch(batch)["jpeg"][place].as_py()
-        return data
-
-    def _batch(self, number: int) -> pa.RecordBatch:
+        """Return the JPEG of a row; ``None`` where none could be made."""
+        number, place = divmod(row, _BATCH_ROWS)
         with self._lock:
-            return self._batches.get_batch(number)
+            batch = self._batches.get_batch(number)
+        data: bytes | None = batch["jpeg"][place].as_py()
+        return data
 
 
 def write_thumbnails(directory: Path, thumbnails: Iterable[bytes | None]) -> None:
-    """Write the thumbnails of a gallery, with few of them in memory.
-
-    Args:
-        directory: Where the file goes.
-        thumbnails: One for each row, in their order.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Write the thumbnails of a gallery, one for each row, with few of them in memory."""
     left = iter(thumbnails)
     with new_arrow(directory / THUMBNAILS, _SCHEMA) as writer:
         while batch := list(islice(left, _BATCH_ROWS)):

@@ -13,10 +13,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-RIDGE = 1.0
-"""Precision of the prior on standardized weights: keeps them finite where nothing overlaps."""
+from embedder.artifacts.documents import FrozenModel
 
 STANDARD_ERRORS = 1.0
 """Half-width of the confidence interval of a precision, in standard errors."""
@@ -30,7 +29,7 @@ _SMALLEST_STEP = 1e-10
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Calibration(BaseModel):
+class Calibration(FrozenModel):
     """The calibration of the confidences of one gallery.
 
     Attributes:
@@ -46,8 +45,6 @@ class Calibration(BaseModel):
         data: Where they came from.
         build_id: The gallery that answered them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slope: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     intercept: Finite
@@ -72,12 +69,7 @@ class Calibration(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A fitted logistic curve: the probability is ``logistic(x @ weights + intercept)``.
-
-    Attributes:
-        weights: ``(f,)`` float64.
-        intercept: Added to the weighted sum.
-    """
+    """A fitted logistic curve: the probability is ``logistic(x @ weights + intercept)``."""
 
     weights: NDArray[np.float64]
     intercept: float
@@ -99,7 +91,7 @@ class Threshold:
 
 
 def fit_logistic(
-    features: NDArray[np.floating], right: NDArray[np.bool_], *, ridge: float = RIDGE
+    features: NDArray[np.floating], right: NDArray[np.bool_], *, ridge: float = 1.0
 ) -> Curve:
     """Fit a logistic curve by Newton's method, to the maximum of the penalized likelihood.
 
@@ -173,20 +165,15 @@ def choose_threshold(
 
 
 def lower_bound(shares: NDArray[np.float64], counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return Wilson's lower bound of shares that were counted on so many trials.
-
-    Args:
-        shares: ``(n,)`` in [0, 1].
-        counts: ``(n,)``, at least 1.
+    """Return Wilson's lower bound of shares in [0, 1] that were counted on so many trials.
 
     >>> lower_bound(np.array([1.0]), np.array([3])).tolist()
     [0.75]
     """
     z2 = STANDARD_ERRORS**2
     spread = np.sqrt(shares * (1 - shares) / counts + z2 / (4 * counts**2))
-    bounds: NDArray[np.float64] = (shares + z2 / (2 * counts) - math.sqrt(z2) * spread) / (
-        1 + z2 / counts
-    )
+    center = shares + z2 / (2 * counts)
+    bounds: NDArray[np.float64] = (center - math.sqrt(z2) * spread) / (1 + z2 / counts)
     return bounds
 
 

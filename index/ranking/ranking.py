@@ -11,12 +11,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from embedder.artifacts.documents import FrozenModel
 
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Ranking(BaseModel):
+class Ranking(FrozenModel):
     """How the neighbors of a query become an answer; set when a gallery is built.
 
     Both penalties are subtracted and need distractors, pictures of no landmark: a picture
@@ -35,8 +37,6 @@ class Ranking(BaseModel):
         query_distractors: C is the mean cosine to this many distractors nearest to the query;
             as many as there are, or more, takes all of them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: Literal["top1", "vote"] = "top1"
     neighbors: int = Field(default=5, ge=1)
@@ -59,12 +59,7 @@ class Ranking(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A landmark and its score.
-
-    Attributes:
-        landmark: Its code in the catalog.
-        score: Larger is surer.
-    """
+    """A landmark, by its code in the catalog, and its score: larger is surer."""
 
     landmark: int
     score: float
@@ -73,9 +68,7 @@ class Ranked:
 def top1(landmarks: NDArray[np.integer], similarities: NDArray[np.floating]) -> Ranked:
     """Return the landmark of the nearest neighbor, with its cosine as the score.
 
-    Args:
-        landmarks: ``(k,)``, the landmark of each neighbor, nearest first.
-        similarities: ``(k,)``, cosine in ``[-1, 1]``, aligned with ``landmarks``.
+    The arguments are those of :func:`vote`.
 
     Raises:
         ValueError: The two arrays differ in shape, or there is no neighbor.
@@ -168,14 +161,9 @@ def rank(
 
 
 def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Average the ``count`` largest cosines to distractors of each row: a penalty.
+    """Average the ``count`` largest cosines to distractors of each row, ``(n, m)``: a penalty.
 
-    Args:
-        cosines: ``(n, m)``, ``m`` at least 1.
-        count: At least 1; above ``m`` it means all.
-
-    Returns:
-        ``(n,)``.
+    A count above ``m`` means all.
 
     >>> mean_of_largest(np.array([[0.5, 0.25, 1.0]], np.float32), 2).tolist()
     [0.75]
@@ -185,29 +173,6 @@ def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.floa
         cosines = np.partition(cosines, m - count, axis=1)[:, m - count :]
     means: NDArray[np.float32] = cosines.mean(axis=1)
     return means
-
-
-def penalize(
-    rows: NDArray[np.int64],
-    similarities: NDArray[np.float32],
-    penalties: NDArray[np.float32],
-    k: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Reorder neighbors by their similarity less their penalty.
-
-    Args:
-        rows: ``(n, w)`` rows of the gallery.
-        similarities: ``(n, w)``, aligned with ``rows``.
-        penalties: ``(n, w)``, aligned with ``rows``.
-        k: How many to keep, at most ``w``.
-
-    Returns:
-        Places ``(n, k)`` in each row of the arguments, and penalized similarities ``(n, k)``,
-        largest first; of equals the smaller gallery row.
-    """
-    scores = similarities - penalties
-    places = np.lexsort((rows, -scores))[:, :k]
-    return places, np.take_along_axis(scores, places, axis=1)
 
 
 def _check(landmarks: NDArray[np.integer], similarities: NDArray[np.floating]) -> None:

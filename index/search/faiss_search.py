@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, GalleryError
 from index.search.kinds import EXACT, Kind
-from index.search.neighbors import Engine, Neighbors, find_nearest
+from index.search.neighbors import Engine, Found, Neighbors, find_nearest, take
 from index.search.paging import prefetch, read_ahead, use_huge_pages
 
 _MIN_REFINED = 4
@@ -43,8 +43,6 @@ and no faster for many.
 """
 
 _log = logging.getLogger(__name__)
-
-_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +135,7 @@ def nearest(gallery: NDArray[np.float32], queries: NDArray[np.float32], k: int) 
 
 
 def limit_threads(threads: int) -> None:
-    """Set how many cores a search of the calling thread may use; 0 changes nothing.
-
-    OpenMP keeps this per thread, so it has to be set where the search runs.
-    """
+    """Set how many cores a search of the calling thread (OpenMP) may use; 0 changes nothing."""
     if threads:
         faiss.omp_set_num_threads(threads)
 
@@ -221,7 +216,7 @@ class RefinedEngine:
         self._lock = lock or contextlib.nullcontext()
         self.prefetches = False
 
-    def search(self, x: NDArray[np.float32], k: int) -> _Found:
+    def search(self, x: NDArray[np.float32], k: int) -> Found:
         """Find the ``k`` nearest of the candidates of each query."""
         candidates = max(self._k_factor, _MIN_REFINED * k)
         if candidates > self._max_candidates:
@@ -239,7 +234,7 @@ class RefinedEngine:
         """Return the vectors of the rows ``key``."""
         return self._exact.reconstruct_batch(key)
 
-    def _refine(self, x: NDArray[np.float32], k: int, candidates: int) -> _Found:
+    def _refine(self, x: NDArray[np.float32], k: int, candidates: int) -> Found:
         # FAISS multiplies and truncates: the half keeps rounding from losing a candidate.
         factor = (candidates + 0.5) / k
         options = faiss.IndexRefineSearchParameters(k_factor=factor)  # type: ignore[call-arg]  # stubs
@@ -251,7 +246,7 @@ class RefinedEngine:
                 similarities[block], rows[block] = self._index.search(x[block], k, params=options)
         return similarities, rows
 
-    def _refine_prefetched(self, x: NDArray[np.float32], k: int, candidates: int) -> _Found:
+    def _refine_prefetched(self, x: NDArray[np.float32], k: int, candidates: int) -> Found:
         """Refine as FAISS does, but prefetch all candidates first.
 
         FAISS faults in one after the other: a thousand took 20 ms from disk instead of 3.
@@ -266,11 +261,7 @@ class RefinedEngine:
             found = row[row >= 0].tolist()  # missing candidates are -1, at the end
             computer.set_query(faiss.swig_ptr(query))
             similarity[: len(found)] = [computer(candidate) for candidate in found]
-        best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        return (
-            np.take_along_axis(similarities, best, axis=1),
-            np.take_along_axis(rows, best, axis=1),
-        )
+        return take((similarities, rows), np.argsort(-similarities, axis=1, kind="stable")[:, :k])
 
 
 def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
@@ -283,12 +274,7 @@ def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
 
 
 def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
-    """Put the vectors on the GPUs, by FAISS where it has a GPU build, else by torch.
-
-    Raises:
-        ImportError: There is neither.
-        RuntimeError: They do not fit.
-    """
+    """Put the vectors on the GPUs, by FAISS where it has a GPU build, else by torch."""
     if faiss.get_num_gpus():
         return RefinedEngine(
             faiss.IndexRefine(_on_faiss_gpus(exact), exact),

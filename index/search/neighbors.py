@@ -18,6 +18,9 @@ _SPARE = 7
 
 _BLOCK_QUERIES = 256
 
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Similarities and rows, both ``(n, k)``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
@@ -43,17 +46,11 @@ class Engine(Protocol):
     ntotal: int
     d: int
 
-    def search(
-        self, x: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the ``k`` rows of largest inner product with each query.
+    def search(self, x: NDArray[np.float32], k: int) -> Found:
+        """Find the ``k`` rows, at most ``ntotal``, of largest inner product with each query.
 
-        Args:
-            x: ``(n, d)`` contiguous unit rows.
-            k: In [1, ``ntotal``].
-
-        Returns:
-            Similarities and rows, both ``(n, k)``, largest first; equal ones in any order.
+        The queries are ``(n, d)`` contiguous unit rows. Similarities come largest first; equal
+        ones in any order.
         """
 
     def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -61,15 +58,7 @@ class Engine(Protocol):
 
 
 class LiveRows:
-    """An engine without its removed rows, which FAISS's fast scan and refinement cannot skip.
-
-    Args:
-        engine: Searches all rows.
-        removed: ``(m,)``, the rows to leave out.
-
-    Attributes:
-        engine: Searches all rows.
-    """
+    """An engine without its removed rows, which FAISS's fast scan and refinement cannot skip."""
 
     def __init__(self, engine: Engine, removed: NDArray[np.int64]) -> None:
         self.ntotal, self.d = engine.ntotal - len(removed), engine.d
@@ -77,30 +66,30 @@ class LiveRows:
         self._removed = np.zeros(engine.ntotal, np.bool_)
         self._removed[removed] = True
 
-    def search(
-        self, x: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the ``k`` nearest live rows of each query."""
-        return self._search(x, k, k + _SPARE)
+    def search(self, x: NDArray[np.float32], k: int, width: int = 0) -> Found:
+        """Search for ``width`` rows, and for more where fewer than ``k`` of them are live."""
+        width = min(width or k + _SPARE, self.engine.ntotal)
+        found = self.engine.search(x, width)
+        removed = self._removed[found[1]]
+        live_first = np.argsort(removed, axis=1, kind="stable")[:, :k]
+        similarities, rows = take(found, live_first)
+        short = np.flatnonzero(width - removed.sum(axis=1) < k)
+        if short.size:
+            similarities[short], rows[short] = self.search(x[short], k, 4 * width)
+        return similarities, rows
 
     def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of the rows ``key``; of removed ones too."""
         return self.engine.reconstruct_batch(key)
 
-    def _search(
-        self, x: NDArray[np.float32], k: int, width: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Search for ``width`` rows, and for more where fewer than ``k`` of them are live."""
-        width = min(width, self.engine.ntotal)
-        similarities, rows = self.engine.search(x, width)
-        removed = self._removed[rows]
-        live_first = np.argsort(removed, axis=1, kind="stable")[:, :k]
-        rows = np.take_along_axis(rows, live_first, axis=1)
-        similarities = np.take_along_axis(similarities, live_first, axis=1)
-        short = np.flatnonzero(width - removed.sum(axis=1) < k)
-        if short.size:
-            similarities[short], rows[short] = self._search(x[short], k, 4 * width)
-        return similarities, rows
+
+def take(found: Found, places: NDArray[np.intp]) -> Found:
+    """Return the ``places``, ``(n, k)``, of each query's similarities and rows."""
+    similarities, rows = found
+    return (
+        np.take_along_axis(similarities, places, axis=1),
+        np.take_along_axis(rows, places, axis=1),
+    )
 
 
 def find_nearest(engine: Engine, queries: NDArray[np.float32], k: int) -> Neighbors:
@@ -110,7 +99,7 @@ def find_nearest(engine: Engine, queries: NDArray[np.float32], k: int) -> Neighb
     the nearest still comes first; of equals the smaller row comes first.
 
     Args:
-        engine: Searches.
+        engine: What searches.
         queries: ``(n, d)`` unit rows, finite.
         k: At least 1; more than there are rows finds all of them.
 
@@ -136,9 +125,7 @@ def _break_ties(engine: Engine, queries: NDArray[np.float32], k: int, width: int
     """
     width = min(width, engine.ntotal)
     similarities, rows = engine.search(queries, width)
-    order = np.lexsort((rows, -similarities))
-    rows = np.take_along_axis(rows, order, axis=1)
-    similarities = np.take_along_axis(similarities, order, axis=1)
+    similarities, rows = take((similarities, rows), np.lexsort((rows, -similarities)))
     tied = np.flatnonzero(similarities[:, k - 1] == similarities[:, -1])
     if tied.size and width < engine.ntotal:
         wider = _break_ties(engine, queries[tied], k, 8 * width)

@@ -41,9 +41,6 @@ def read_ahead(path: Path, first: int, last: int) -> Iterator[int]:
 
     Yields:
         How many bytes were read, block after block.
-
-    Raises:
-        OSError: The file cannot be read.
     """
     block = memoryview(bytearray(_BLOCK))
     with path.open("rb", buffering=0) as file:
@@ -56,10 +53,7 @@ def read_ahead(path: Path, first: int, last: int) -> Iterator[int]:
 def prefetch(memory: NDArray[np.uint8], first: NDArray[np.int64], length: int) -> None:
     """Have the system begin to read parts of a mapped file, without waiting for them.
 
-    Args:
-        memory: The mapped file, or a part of it.
-        first: ``(n,)``, offset of each part in ``memory``.
-        length: Of each part, in bytes; at least 1.
+    Each part begins at one of the offsets ``first``, ``(n,)``, and has ``length`` bytes.
     """
     begins = memory.ctypes.data + first
     pages = np.unique(np.concatenate([begins // _PAGE, (begins + length - 1) // _PAGE]))
@@ -68,13 +62,9 @@ def prefetch(memory: NDArray[np.uint8], first: NDArray[np.int64], length: int) -
 
 
 def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
-    """Move whole pages of 2 MiB of an array to huge pages; its address stays.
+    """Move whole pages of 2 MiB of an array, not a mapped one, to huge pages; its address stays.
 
-    Args:
-        memory: Contiguous, and not mapped from a file.
-
-    Returns:
-        Whether it was done: an old system cannot, another may have no huge page free.
+    Returns whether it was done: an old system cannot, another may have no huge page free.
     """
     first = -(-memory.ctypes.data // _HUGE_PAGE) * _HUGE_PAGE
     last = (memory.ctypes.data + memory.nbytes) // _HUGE_PAGE * _HUGE_PAGE
@@ -82,7 +72,6 @@ def use_huge_pages(memory: NDArray[np.uint8]) -> bool:
 
 
 def _advise(address: int, length: int, advice: int) -> bool:
-    """Advise the system about whole pages; return whether it took the advice."""
     advise = _madvise()
     return advise is not None and advise(address, length, advice) == 0
 

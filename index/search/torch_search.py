@@ -14,18 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.search.neighbors import Engine
+from index.search.neighbors import Engine, Found, take
 
 _BLOCK_ROWS, _BLOCK_QUERIES = 1 << 17, 256
 _MIN_CANDIDATES, _MIN_REFINED = 64, 4
 
 
 def gpus() -> list[torch.device]:
-    """Return every NVIDIA GPU.
-
-    Raises:
-        RuntimeError: There is none.
-    """
+    """Return every NVIDIA GPU; ``RuntimeError`` where there is none."""
     found = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     if not found:
         raise RuntimeError("torch finds no NVIDIA GPU")
@@ -40,12 +36,8 @@ def free_bytes() -> int:
 class TorchEngine:
     """The vectors of a gallery in fp16, spread evenly over devices. One search at a time.
 
-    Args:
-        vectors: The vectors on the host; they refine the candidates of each search.
-        devices: The GPUs.
-
-    Raises:
-        RuntimeError: The vectors do not fit.
+    The vectors on the host refine the candidates of each search. ``RuntimeError`` where the
+    devices have too little memory.
     """
 
     def __init__(self, vectors: Engine, devices: Sequence[torch.device]) -> None:
@@ -58,9 +50,7 @@ class TorchEngine:
             block = torch.from_numpy(vectors.reconstruct_batch(rows)).half()
             self._blocks.append((start, block.to(devices[number % len(devices)])))
 
-    def search(
-        self, x: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, x: NDArray[np.float32], k: int) -> Found:
         """Find the ``k`` nearest rows of each query; of equally near ones the smaller row first."""
         similarities = np.empty((len(x), k), np.float32)
         rows = np.empty((len(x), k), np.int64)
@@ -90,14 +80,9 @@ class TorchEngine:
         candidates: NDArray[np.int64] = rows.gather(1, first).numpy()
         return candidates
 
-    def _refine(
-        self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _refine(self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Found:
         n, width = candidates.shape
         vectors = self._vectors.reconstruct_batch(candidates.reshape(-1)).reshape(n, width, self.d)
         similarities: NDArray[np.float32] = np.einsum("nd,nwd->nw", queries, vectors)
         order = np.lexsort((candidates, -similarities))[:, :k]
-        return (
-            np.take_along_axis(similarities, order, axis=1),
-            np.take_along_axis(candidates, order, axis=1),
-        )
+        return take((similarities, candidates), order)
