@@ -97,7 +97,7 @@ class Making:
         max_unreadable: Stop when more than this share of the pictures cannot be read (default:
             0.01, or 5 pictures if that is more).
         kind: exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16),
-            a factory string of FAISS for a first look of your own, or auto: exact up to 100,000
+            a factory string of FAISS for candidates of your own, or auto: exact up to 100,000
             pictures and on a GPU that holds them, fastscan above (default: auto, or the kind
             that was asked for when the gallery was built).
         min_recall: Publish nothing whose recall@1 against exact answers is lower (default: any).

@@ -21,7 +21,7 @@ from index.gallery.manifest import GalleryManifest, Recall, write_manifest
 from index.search.neighbors import Neighbors
 
 LADDER = (500, 1000, 2000, 4000, 8000, 16000)
-"""Numbers of candidates of a first look that are tried until the answers are good enough."""
+"""Numbers of candidates by codes that are tried until the answers are good enough."""
 
 EXACT = Recall(queries=0, recall_at_1=1.0, class_agreement=1.0, worst_cosine_gap=0.0)
 """The recall of exact galleries: they compare every vector, so nothing is measured."""
@@ -40,7 +40,7 @@ def measure_recall(
     min_recall: float | None = None,
     ladder: Sequence[int] = LADDER,
 ) -> GalleryManifest:
-    """Measure the recall of a new gallery, and choose how many candidates get the second look.
+    """Measure the recall of a new gallery, and choose how many candidates are refined in fp16.
 
     An exact gallery has recall 1 by construction. Else the number of candidates climbs a ladder
     until landmarks agree with the exact ones and similarities come close.

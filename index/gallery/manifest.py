@@ -60,7 +60,7 @@ class Recall(FrozenModel):
     a matrix product over the same fp16 vectors.
 
     Attributes:
-        queries: How many were asked; 0 for an exact gallery, whose answers are the exact ones.
+        queries: How many were searched; 0 for an exact gallery.
         recall_at_1: The share whose first row is the exact one, or as near but for rounding.
             Rows of a large class are nearly tied, so this may be low where the next two are
             perfect.

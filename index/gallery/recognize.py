@@ -50,13 +50,10 @@ def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> lis
     answers = recognize_by(gallery.manifest.ranking, gallery, queries, k)
     if calibration is None:
         return answers
+    probability, known = calibration.probability, calibration.known
     return [
-        replace(
-            answer,
-            probability=calibration.probability(answer.confidence),
-            known=calibration.known(answer.confidence),
-        )
-        for answer in answers
+        replace(a, probability=probability(a.confidence), known=known(a.confidence))
+        for a in answers
     ]
 
 

@@ -24,6 +24,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 from embedder.artifacts.documents import check_version
 from embedder.artifacts.files import sync_directory, sync_tree, write_atomic
@@ -92,7 +93,10 @@ class Store:
             GalleryError: The disk is full, or does not let us write.
         """
         try:
-            with self._locked():
+            self._builds.mkdir(parents=True, exist_ok=True)
+            self.work.mkdir(exist_ok=True)
+            with (self.path / "LOCK").open("a") as lock:
+                self._lock(lock)
                 yield
         except OSError as error:
             raise GalleryError(
@@ -100,21 +104,15 @@ class Store:
                 "what was published is unchanged, and the same command resumes once this is fixed"
             ) from error
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._builds.mkdir(parents=True, exist_ok=True)
-        self.work.mkdir(exist_ok=True)
-        with (self.path / "LOCK").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreBusyError(self.path) from error
-            for prefix in (_NEW, _OLD):
-                for build in self._builds.glob(f"{prefix}*"):
-                    shutil.rmtree(build)
-            for pointer in self.path.glob(f".{self._current.name}.*"):
-                pointer.unlink()
-            yield
+    def _lock(self, lock: TextIO) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreBusyError(self.path) from error
+        for build in (*self._builds.glob(f"{_NEW}*"), *self._builds.glob(f"{_OLD}*")):
+            shutil.rmtree(build)
+        for pointer in self.path.glob(f".{self._current.name}.*"):
+            pointer.unlink()
 
     def new_build_id(self) -> str:
         """Return an id that sorts after all builds: the time and a random ending.

@@ -62,7 +62,7 @@ def write_vectors(
     """Write the vectors of a gallery.
 
     Args:
-        path: The file to write.
+        path: The file.
         dimension: Length of a vector.
         blocks: ``(m, dimension)`` unit rows each, in the order of the catalog.
         choose: Gives the kind for the total number of rows.
@@ -70,7 +70,6 @@ def write_vectors(
     Raises:
         ValueError: A block is not finite.
         GalleryError: FAISS cannot make this kind of these vectors.
-        OSError: The file cannot be written.
     """
     vectors: Any = faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
