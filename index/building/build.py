@@ -25,8 +25,10 @@ from embedder.errors import GalleryError
 from index.building.embedder_choice import LazyEmbedder
 from index.building.journal import SHARD_PICTURES, Journal
 from index.building.pipeline import (
+    WRITE,
     EmbeddedBatch,
     KnownVectors,
+    StageTimes,
     cut,
     embed_files,
     progress_bar,
@@ -35,7 +37,6 @@ from index.building.pipeline import (
 from index.building.plan import RowPlan
 from index.building.recipe import BuildRecipe
 from index.building.sources import list_digest, merge_sources, read_source
-from index.building.stage_timing import WRITE, StageTimes
 from index.building.unreadable import REPORT, UnreadablePictures
 from index.building.writer import GalleryWriter
 from index.gallery.gallery import Gallery

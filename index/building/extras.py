@@ -84,12 +84,7 @@ class DistractorSet:
     def embed(
         cls, source: Path, embedder: Embedder, options: PipelineOptions = DEFAULT_OPTIONS
     ) -> DistractorSet:
-        """Embed the pictures of a folder or a list.
-
-        Args:
-            source: The folder or list.
-            embedder: That of the gallery.
-            options: Batch size and threads.
+        """Embed the pictures of a folder or a list by the embedder of the gallery.
 
         Raises:
             CatalogError: There are none, or none can be read.
@@ -147,15 +142,10 @@ class Extras:
 
 
 def add_extras(staged: Path, manifest: GalleryManifest, extras: Extras) -> GalleryManifest:
-    """Add extras to a gallery whose vectors and catalog are written.
-
-    Args:
-        staged: Its directory, not published yet.
-        manifest: Describes the files that exist so far.
-        extras: Written to the manifest, distractors to files.
+    """Add extras to a staged gallery whose vectors and catalog are written.
 
     Returns:
-        The manifest that was written, of all files.
+        The manifest that was written: ``manifest`` with the extras and their files.
     """
     update: dict[str, object] = {"ranking": extras.ranking, "calibration": extras.calibration}
     if extras.distractors is not None:

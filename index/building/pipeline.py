@@ -6,9 +6,12 @@ the embeddings is the caller's business.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +28,8 @@ from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
 from embedder.thumbnail import make_thumbnail
 from index.building.defaults import BATCH_PICTURES
-from index.building.stage_timing import DECODE, NETWORK, READ, StageTimes
+
+READ, DECODE, NETWORK, WRITE = "reading", "decoding", "network", "writing"
 
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""
@@ -102,6 +106,47 @@ class EmbeddedBatch:
         return [place for place, picture in enumerate(self.pictures) if picture.usable]
 
 
+class StageTimes:
+    """The busy time of each stage, which shows the bottleneck. Thread-safe.
+
+    ``readers`` threads read and decode; the other stages have one thread each.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self._threads = {READ: readers, DECODE: readers, NETWORK: 1, WRITE: 1}
+        self._started = time.monotonic()
+        self._seconds = dict.fromkeys(self._threads, 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def busy(self, stage: str) -> Iterator[None]:
+        """Count the time of the ``with`` block as work of ``stage``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started
+            with self._lock:
+                self._seconds[stage] += seconds
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of its threads' time that each stage was busy, in [0, 1].
+
+        Reading and decoding share their threads, so their two shares add up.
+        """
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        with self._lock:
+            return {s: t / elapsed / self._threads[s] for s, t in self._seconds.items()}
+
+    def __str__(self) -> str:
+        """Name the bottleneck: the busiest threads, and for readers what they do most."""
+        shares = self.shares()
+        reading = max((READ, DECODE), key=lambda stage: shares[stage])
+        shares[reading] = shares[READ] + shares[DECODE]
+        stage = max(shares, key=lambda stage: shares[stage])
+        return f"bottleneck {stage} {shares[stage]:.0%}"
+
+
 def embed_files(
     batches: Iterable[Sequence[Path]],
     embedder: Embedder,
@@ -145,14 +190,7 @@ def embed_paths(
     what: str,
     options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> Iterator[EmbeddedBatch]:
-    """Embed files in batches, in order, with a progress bar on stderr.
-
-    Args:
-        paths: The files.
-        embedder: Embeds them.
-        what: Title of the progress bar.
-        options: Batch size and threads.
-    """
+    """Embed files in batches, in order, with a progress bar on stderr that is titled ``what``."""
     with progress_bar(len(paths), what=what) as bar:
         batches = cut(paths, options.batch_pictures)
         for batch in embed_files(batches, embedder, readers=options.readers):
@@ -208,7 +246,6 @@ class _Reader:
     thumbnail_side: int
 
     def read(self, path: Path) -> _Decoded:
-        """Read a file, and decode it unless its vector is known."""
         try:
             with self.times.busy(READ), path.open("rb") as file:
                 status = os.fstat(file.fileno())
@@ -223,8 +260,7 @@ class _Reader:
         try:
             with self.times.busy(DECODE):
                 prepared = self.embedder.prepare(data) if vector is None else None
-                side = self.thumbnail_side
-                thumbnail = make_thumbnail(data, side) if side else None
+                thumbnail = make_thumbnail(data, side) if (side := self.thumbnail_side) else None
         except PictureError as error:
             return _Decoded(replace(picture, fault=error.reason))
         return _Decoded(picture, prepared, vector, thumbnail)
@@ -242,8 +278,6 @@ class _Reader:
                 vectors[list(inputs)] = self.embedder.embed(list(inputs.values()))
         for place in inputs:
             if not (np.isfinite(vectors[place]).all() and vectors[place].any()):
-                pictures[place] = replace(
-                    pictures[place], fault="the embedder has no vector for it"
-                )
-                vectors[place] = 0.0
+                fault = "the embedder has no vector for it"
+                pictures[place], vectors[place] = replace(pictures[place], fault=fault), 0.0
         return EmbeddedBatch(pictures, vectors, [decoded.thumbnail for decoded in batch])

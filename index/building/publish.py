@@ -29,7 +29,7 @@ def republish(
     Args:
         store: The gallery's store; the caller is its writer.
         gallery: Shares its files with the new build.
-        write: Writes files that replace those of the gallery, or are new, into a directory.
+        write: Writes new or replaced files of the gallery into a directory.
         **changes: Fields of the manifest.
 
     Returns:
