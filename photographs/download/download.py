@@ -20,7 +20,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -86,18 +86,19 @@ class DownloadPlan:
     source: str = SOURCE
     connections: int = 8
 
-    def is_clean(self, split: str) -> bool:
-        """Tell whether only the pictures of the clean list are taken out of a split's tars."""
-        return self.pictures == "clean" and split == "train"
-
 
 @dataclass(frozen=True, slots=True)
 class _Tar:
-    """A tar: where it is published, and where it lies here."""
+    """A tar: where it is published, and where it lies here.
+
+    Attributes:
+        clean: Of its pictures only those of the clean list are taken.
+    """
 
     split: str
     number: int
     out: Path
+    clean: bool
 
     @property
     def address(self) -> str:
@@ -114,10 +115,14 @@ class _Tar:
     def read_mark(self) -> dict[str, Any]:
         """Read what came out of the tar; empty where it is not unpacked."""
         try:
-            mark, _ = read_document(self.mark, "the mark of a tar", newest=1, unversioned=1)
+            return read_document(self.mark, "the mark of a tar", newest=1, unversioned=1)[0]
         except ArtifactMissingError:
             return {}
-        return mark
+
+    def is_done(self) -> bool:
+        """Tell whether all that is wanted of the tar came out of it."""
+        mark = self.read_mark()
+        return bool(mark) and (self.clean or not mark["clean"])
 
 
 def download(plan: DownloadPlan, out: Path, retry: RetryPolicy) -> dict[str, Any]:
@@ -141,11 +146,10 @@ def download(plan: DownloadPlan, out: Path, retry: RetryPolicy) -> dict[str, Any
         CatalogError: The clean list is faulty.
     """
     tars = [
-        _Tar(split, number, out)
+        _Tar(split, number, out, clean=plan.pictures == "clean" and split == "train")
         for split in plan.splits
         for number in (range(TARS[split]) if plan.tars is None else plan.tars)
     ]
-    missing = [tar for tar in tars if not _is_done(tar, plan)]
     names = [name for split in plan.splits for name in lists_of(split, plan.pictures)]
     names += [ATTRIBUTION] * plan.attribution
     lists = {file_address(name): out / name for name in names if not (out / name).exists()}
@@ -154,33 +158,9 @@ def download(plan: DownloadPlan, out: Path, retry: RetryPolicy) -> dict[str, Any
         tqdm(unit="B", unit_scale=True, desc="download") as bar,
         closing(Server(plan.source, plan.connections, retry, bar.update)) as server,
     ):
-        _fetch_all(plan, out, lists, missing, server=server, bar=bar)
+        jobs = _Jobs(plan.connections, server)
+        _download(plan, out, lists, [tar for tar in tars if not tar.is_done()], jobs, bar)
     return {"data": str(out)} | {split: _count(plan, out, split, tars) for split in plan.splits}
-
-
-def _fetch_all(
-    plan: DownloadPlan,
-    out: Path,
-    lists: Mapping[str, Path],
-    tars: list[_Tar],
-    *,
-    server: Server,
-    bar: tqdm[Any],
-) -> None:
-    jobs = _Jobs(plan.connections, server)
-    targets = {**lists, **{tar.address: tar.path for tar in tars}}
-    sizes = jobs.run({address: partial(server.size, address) for address in targets})
-    tars = [tar for tar in tars if tar.address in sizes]
-    _check_disk_space(plan, out, tars, sizes)
-    bar.reset(sum(sizes.values()))
-    bar.update(sum(_arrived(targets[address]) for address in sizes))
-    jobs.run({a: partial(server.fetch, a, path) for a, path in lists.items() if a in sizes})
-    jobs.check(lists)
-    wanted = None
-    if any(plan.is_clean(tar.split) for tar in tars):
-        wanted = listed_ids(out / CLEAN_LIST)
-    jobs.run({tar.address: partial(_bring, tar, plan, server, wanted) for tar in tars})
-    jobs.check(targets)
 
 
 class _Jobs:
@@ -188,7 +168,7 @@ class _Jobs:
 
     def __init__(self, threads: int, server: Server) -> None:
         self._threads = threads
-        self._server = server
+        self.server = server
         self._failures: dict[str, str] = {}
 
     def run(self, jobs: Mapping[str, Callable[[], _T]]) -> dict[str, _T]:
@@ -205,12 +185,12 @@ class _Jobs:
                     except (DownloadError, OSError) as error:
                         self._fail(addresses[future], error)
             except BaseException:
-                self._server.stop()
+                self.server.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return results
 
-    def check(self, addresses: Mapping[str, Path]) -> None:
+    def check(self, addresses: Iterable[str]) -> None:
         """Raise an error that names those of ``addresses`` that failed."""
         failed = {a: self._failures[a] for a in sorted(addresses) if a in self._failures}
         if failed:
@@ -222,12 +202,34 @@ class _Jobs:
         if isinstance(error, OSError):
             reason = error.strerror or reason
             if error.errno in _FULL_DISK:
-                self._server.stop()
+                self.server.stop()
         _log.error("%s: %s", address, reason)
         self._failures[address] = reason
 
 
-def _bring(tar: _Tar, plan: DownloadPlan, server: Server, wanted: frozenset[str] | None) -> None:
+def _download(
+    plan: DownloadPlan,
+    out: Path,
+    lists: Mapping[str, Path],
+    tars: list[_Tar],
+    jobs: _Jobs,
+    bar: tqdm[Any],
+) -> None:
+    server, targets = jobs.server, {**lists, **{tar.address: tar.path for tar in tars}}
+    sizes = jobs.run({address: partial(server.size, address) for address in targets})
+    tars = [tar for tar in tars if tar.address in sizes]
+    _check_disk_space(plan, out, tars, sizes)
+    bar.reset(sum(sizes.values()))
+    bar.update(sum(_arrived(targets[address]) for address in sizes))
+    jobs.run({a: partial(server.fetch, a, path) for a, path in lists.items() if a in sizes})
+    jobs.check(lists)
+    clean = listed_ids(out / CLEAN_LIST) if any(tar.clean for tar in tars) else frozenset()
+    keep = plan.keep_tars
+    jobs.run({t.address: partial(_bring, t, server, clean, keep_tar=keep) for t in tars})
+    jobs.check(targets)
+
+
+def _bring(tar: _Tar, server: Server, clean: frozenset[str], *, keep_tar: bool) -> None:
     """Download a tar, check its md5, unpack its pictures and write its mark."""
     published = _MD5.match(server.read_text(md5_address(tar.split, tar.number)))
     if not published:
@@ -236,25 +238,14 @@ def _bring(tar: _Tar, plan: DownloadPlan, server: Server, wanted: frozenset[str]
     tar.path.parent.mkdir(parents=True, exist_ok=True)
     if not tar.path.exists() or md5_of(tar.path) != md5:
         server.fetch(tar.address, tar.path, md5=md5)
-    clean = plan.is_clean(tar.split)
-    pictures = unpack(
-        tar.path,
-        tar.out / tar.split,
-        wanted=wanted if clean else None,
-        before_each=server.check_stopped,
-    )
+    wanted = clean if tar.clean else None
+    pictures = unpack(tar.path, tar.out / tar.split, wanted, before_each=server.check_stopped)
     os.sync()  # the pictures, by the thousand, before the mark that says they are there
-    mark = {"schema_version": 1, "md5": md5, "clean": clean, "pictures": pictures}
+    mark = {"schema_version": 1, "md5": md5, "clean": tar.clean, "pictures": pictures}
     write_document(tar.mark, mark)
-    if not plan.keep_tars:
+    if not keep_tar:
         tar.path.unlink()
     _log.info("%s: %d pictures", tar.address, pictures)
-
-
-def _is_done(tar: _Tar, plan: DownloadPlan) -> bool:
-    """Tell whether all that is wanted of a tar came out of it."""
-    mark = tar.read_mark()
-    return bool(mark) and (plan.is_clean(tar.split) or not mark["clean"])
 
 
 def _check_disk_space(
@@ -265,14 +256,11 @@ def _check_disk_space(
     Of the clean pictures only their share of a tar is counted. Tars that are not kept need space
     while they are unpacked, as many as there are connections.
     """
-    of_tars = {tar.address: sizes[tar.address] for tar in tars}
-    lists = sum(sizes.values()) - sum(of_tars.values())
-    missing = [of_tars[tar.address] - _arrived(tar.path) for tar in tars]
-    held = len(missing) if plan.keep_tars else plan.connections
-    shares = {tar.address: CLEAN_SHARE if plan.is_clean(tar.split) else 1.0 for tar in tars}
-    unpacked = sum(BLOCKS * shares[address] * size for address, size in of_tars.items())
-    needed = lists + sum(heapq.nlargest(held, missing)) + unpacked
-    free = shutil.disk_usage(out).free
+    lists = sum(sizes.values()) - sum(sizes[tar.address] for tar in tars)
+    missing = [sizes[tar.address] - _arrived(tar.path) for tar in tars]
+    held = heapq.nlargest(len(tars) if plan.keep_tars else plan.connections, missing)
+    pictures = sum(sizes[tar.address] * (CLEAN_SHARE if tar.clean else 1.0) for tar in tars)
+    needed, free = lists + sum(held) + BLOCKS * pictures, shutil.disk_usage(out).free
     if needed > free:
         raise DownloadError(
             f"{out} has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; "

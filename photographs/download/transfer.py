@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -137,7 +136,7 @@ class Server:
         if md5 is None:
             self._discard(part)
         while True:
-            is_one_transfer = self._fetch_part(address, part)
+            is_one_transfer = self._persist(lambda: self._transfer(address, part), part)
             found = md5 and md5_of(part)
             if found == md5:
                 part.replace(target)
@@ -146,28 +145,13 @@ class Server:
             if is_one_transfer:
                 raise DownloadError(f"its md5 is {found} and should be {md5}")
 
-    def _fetch_part(self, address: str, part: Path) -> bool:
-        """Complete a part; tell whether one transfer brought all of it."""
-        begun, attempts = size_of(part), 0
-
-        def attempt() -> None:
-            nonlocal attempts
-            attempts += 1
-            self._transfer(address, part)
-
-        self._persist(attempt, lambda: size_of(part))
-        return attempts == 1 and not begun
-
-    def _transfer(self, address: str, part: Path) -> None:
-        """Bring the rest of a file, or all of it, by one request."""
+    def _transfer(self, address: str, part: Path) -> bool:
+        """Bring the rest of a file, or all of it, by one request; tell whether it was all."""
         start = size_of(part)
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with (
-            _translated(),
-            self._client.stream("GET", self._url(address), headers=headers) as response,
-        ):
+        with self._client.stream("GET", self._url(address), headers=headers) as response:
             if start and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # nothing is left to send; the md5 tells whether that is right
+                return False  # nothing is left to send; the md5 tells whether that is right
             if start and response.status_code == HTTPStatus.PARTIAL_CONTENT:
                 self._check_range(response, part)
             else:
@@ -175,12 +159,14 @@ class Server:
                 if not {"content-length", "transfer-encoding"} & set(response.headers):
                     raise DownloadError("the server does not tell where it ends")
                 self._discard(part)
+                start = 0
             with part.open("ab") as file:
                 for chunk in response.iter_raw():  # of a given size they would be held back
                     self.check_stopped()
                     file.write(chunk)
                     file.flush()
                     self._on_bytes(len(chunk))
+        return not start
 
     def _check_range(self, response: httpx.Response, part: Path) -> None:
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -196,29 +182,31 @@ class Server:
 
     def _request(self, method: str, address: str) -> httpx.Response:
         def attempt() -> httpx.Response:
-            with _translated():
-                response = self._client.request(method, self._url(address))
+            response = self._client.request(method, self._url(address))
             _check_status(response)
             return response
 
         return self._persist(attempt)
 
-    def _persist(self, attempt: Callable[[], _T], progress: Callable[[], int] = lambda: 0) -> _T:
-        """Try until it is done, or fails too often in a row without progress."""
-        furthest, failures = progress(), 0
+    def _persist(self, attempt: Callable[[], _T], part: Path | None = None) -> _T:
+        """Try until it is done, or fails too often in a row without ``part`` growing."""
+        furthest, failures = size_of(part), 0
         while True:
             self.check_stopped()
             try:
                 return attempt()
-            except _TransientError as error:
+            except (_TransientError, httpx.TransportError) as error:
+                reason = str(error) or type(error).__name__
+                asked = getattr(error, "wait_seconds", 0.0)
                 failures += 1
-                if progress() > furthest:
-                    furthest, failures = progress(), 0
+                if size_of(part) > furthest:
+                    furthest, failures = size_of(part), 0
                 if failures >= self._retry.attempts:
-                    raise DownloadError(f"{error} (attempt {failures} in a row)") from error
-                wait = self._retry.first_wait_seconds * 2 ** max(0, failures - 1)
-                longest = self._retry.longest_wait_seconds
-                self._stopped.wait(min(max(wait, error.wait_seconds), longest))
+                    raise DownloadError(f"{reason} (attempt {failures} in a row)") from error
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise DownloadError(str(error)) from error
+            wait = self._retry.first_wait_seconds * 2 ** max(0, failures - 1)
+            self._stopped.wait(min(max(wait, asked), self._retry.longest_wait_seconds))
 
     def _url(self, address: str) -> str:
         return f"{self._source}/{address}"
@@ -229,9 +217,9 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def size_of(path: Path) -> int:
+def size_of(path: Path | None) -> int:
     """Return the size of a file in bytes, 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
+    return path.stat().st_size if path and path.exists() else 0
 
 
 def md5_of(path: Path) -> str:
@@ -255,14 +243,3 @@ def _check_status(response: httpx.Response) -> None:
         seconds = response.headers.get("Retry-After", "")
         raise _TransientError(reason, wait_seconds=float(seconds) if seconds.isdecimal() else 0.0)
     raise DownloadError(reason)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Translate the errors of httpx."""
-    try:
-        yield
-    except httpx.TransportError as error:
-        raise _TransientError(str(error) or type(error).__name__) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DownloadError(str(error)) from error

@@ -24,9 +24,9 @@ _PICTURE = re.compile(
 def unpack(
     tar: Path,
     root: Path,
+    wanted: Container[str] | None,
     *,
-    wanted: Container[str] | None = None,
-    before_each: Callable[[], None] = lambda: None,
+    before_each: Callable[[], None],
 ) -> int:
     """Write the pictures of a tar below a folder, each whole or not at all.
 
