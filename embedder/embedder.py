@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, unit_rows
 from embedder.artifacts.files import check_files
-from embedder.errors import ArtifactDamagedError, DeviceError, PictureError
+from embedder.errors import ArtifactDamagedError, CairnError, DeviceError, PictureError
 from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.devices import RUNTIMES, can_run_bf16, resolve_device
 from embedder.runtimes.names import Device, Precision, RuntimeName, UsableDevice
 from embedder.runtimes.runtime import Runtime, open_runtime
+
+AnyPrecision = Literal["auto", "f32", "bf16"]
 
 Prepared = tuple[NDArray[np.float32], ...]
 """One picture, ready for the network: per member ``(3, side, side)``."""
@@ -67,7 +70,7 @@ class Embedder:
         directory: Path,
         *,
         device: Device = "auto",
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: AnyPrecision = "auto",
         threads: int = 0,
         parallel_runs: int = 1,
         limits: PictureLimits | None = None,
@@ -96,17 +99,15 @@ class Embedder:
         usable = resolve_device(device if runs_everywhere or device == "cuda" else "cpu")
         cosine = -1.0
         for candidate in _candidates(precision, usable):
-            runtimes = [
-                open_runtime(
-                    directory,
-                    member,
-                    device=usable,
-                    precision=candidate,
-                    threads=threads,
-                    parallel_runs=parallel_runs,
-                )
-                for member in manifest.members
-            ]
+            opened = partial(
+                open_runtime,
+                directory,
+                device=usable,
+                precision=candidate,
+                threads=threads,
+                parallel_runs=parallel_runs,
+            )
+            runtimes = list(map(opened, manifest.members))
             embedder = cls(
                 manifest,
                 digest,
@@ -119,15 +120,7 @@ class Embedder:
             if cosine >= GOLDEN_COSINE[candidate]:
                 return embedder
             _log.warning("golden vectors agree only to %.6f in %s", cosine, candidate)
-        if precision == "bf16":
-            raise DeviceError(
-                f"in bf16 the golden vectors agree only to a cosine of {cosine:.6f}; "
-                "choose the precision f32 or auto"
-            )
-        raise ArtifactDamagedError(
-            directory / GOLDEN,
-            f"the network's vectors agree with the golden ones only to a cosine of {cosine:.6f}",
-        )
+        raise _disagreement(directory, precision, cosine)
 
     @property
     def dimension(self) -> int:
@@ -140,10 +133,7 @@ class Embedder:
         return RUNTIMES[self.device]
 
     def prepare(self, data: bytes) -> Prepared:
-        """Decode and preprocess one picture.
-
-        Args:
-            data: The bytes of its file.
+        """Decode and preprocess the file of one picture.
 
         Raises:
             PictureError: The picture cannot be used; its ``reason`` says why.
@@ -212,9 +202,7 @@ class Embedder:
         self._runtimes = ()
 
 
-def _candidates(
-    precision: Literal["auto", "f32", "bf16"], device: UsableDevice
-) -> tuple[Precision, ...]:
+def _candidates(precision: AnyPrecision, device: UsableDevice) -> tuple[Precision, ...]:
     """Return the precisions to try, the preferred one first."""
     if precision == "f32":
         return ("f32",)
@@ -223,3 +211,15 @@ def _candidates(
             raise DeviceError("this processor has no bfloat16; choose the precision f32 or auto")
         return ("f32",)
     return ("bf16", "f32") if precision == "auto" else ("bf16",)
+
+
+def _disagreement(directory: Path, precision: AnyPrecision, cosine: float) -> CairnError:
+    if precision == "bf16":
+        return DeviceError(
+            f"in bf16 the golden vectors agree only to a cosine of {cosine:.6f}; "
+            "choose the precision f32 or auto"
+        )
+    return ArtifactDamagedError(
+        directory / GOLDEN,
+        f"the network's vectors agree with the golden ones only to a cosine of {cosine:.6f}",
+    )

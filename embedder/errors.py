@@ -19,21 +19,15 @@
     │   └── TooManyUnreadableError        more unreadable pictures than allowed
     ├── TrainingError                 7   a run cannot start, go on or be resumed
     ├── DeviceError                   8   the device asked for cannot be used
-    ├── DownloadError                 9   files cannot be downloaded
-    └── ServiceError                  10  a running service gave its client no answer
-        ├── ServiceRefusedError       10      what was asked, or the key, is wrong
-        ├── ServiceBusyError          11      it is full or not ready; it may answer later
-        ├── ServiceFailedError        12      it failed, or is no service of this program
-        └── ServiceUnreachableError   13      nothing came back, or not in time
+    └── DownloadError                 9   files cannot be downloaded
 
 An error's text is a sentence for the person at the command line; its facts are attributes.
 ``ValueError`` stays for a programmer's mistake. Errors of other libraries are translated at
-that library's one door, with ``raise … from``.
+that library's one door, with ``raise … from``. Errors that know HTTP stand in the service.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,63 +184,3 @@ class DownloadError(CairnError):
         self.failures = dict(failures)
         lines = "".join(f"\n  {name}: {why}" for name, why in failures.items())
         super().__init__(f"{reason}{':' * bool(failures)}{lines}")
-
-
-class ServiceError(CairnError):
-    """A running service gave its client no answer; the one error that knows HTTP.
-
-    Attributes:
-        reason: What is wrong, for people; the service's own words where it sent any.
-        status: The HTTP status; ``None`` without a response.
-        code: Stable name of the problem, for programs; empty where the service sent none.
-        request_id: The id of the request in the service's log.
-    """
-
-    exit_code = 10
-
-    def __init__(
-        self, reason: str, *, request_id: str, status: int | None = None, code: str = ""
-    ) -> None:
-        self.reason = reason
-        self.status = status
-        self.code = code
-        self.request_id = request_id
-        super().__init__(reason)
-
-    def __str__(self) -> str:
-        """Return the reason with its facts."""
-        return f"{self.reason} ({', '.join(fact for fact in self._facts() if fact)})"
-
-    def _facts(self) -> tuple[str, ...]:
-        return (
-            f"HTTP {self.status}" if self.status else "",
-            self.code,
-            f"request {self.request_id}",
-        )
-
-
-class ServiceRefusedError(ServiceError):
-    """The service refuses the request, the picture or the key; a retry is of no use."""
-
-
-class ServiceBusyError(ServiceError):
-    """The service is full or not ready; retry after ``retry_after_seconds``, 0 if unknown."""
-
-    exit_code = 11
-    retry_after_seconds = 0.0
-
-    def _facts(self) -> tuple[str, ...]:
-        wait = math.ceil(self.retry_after_seconds)
-        return (*super()._facts(), f"come again in {wait} s" if wait else "")
-
-
-class ServiceFailedError(ServiceError):
-    """The service failed, or what answered is another program."""
-
-    exit_code = 12
-
-
-class ServiceUnreachableError(ServiceError):
-    """No response: the connection failed, broke or timed out."""
-
-    exit_code = 13

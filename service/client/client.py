@@ -7,8 +7,8 @@
         print(answer.landmark_id, answer.confidence)
 
 Answers have the shapes of :mod:`service.contract.schemas`; fields that a newer service adds are
-ignored. Any failure is a :class:`~embedder.errors.ServiceError`. Nothing of the server is imported
-here: a program that only asks starts fast and needs httpx alone.
+ignored. Any failure is a :class:`~service.contract.errors.ServiceError`. Nothing of the server is
+imported here: a program that only asks starts fast and needs httpx alone.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from embedder.errors import (
+from service.client.retry import Attempts, Patience, Reply, retry_after
+from service.contract.errors import (
     ServiceBusyError,
     ServiceError,
     ServiceFailedError,
     ServiceRefusedError,
     ServiceUnreachableError,
 )
-from service.client.retry import Attempts, Patience, Reply, retry_after
 from service.contract.schemas import Answer, Landmarks, Outcomes, Problem, Ready
 
 _CONNECT_SECONDS = 5.0  # of one attempt: a lost packet shall not cost the whole timeout
@@ -50,8 +50,8 @@ class Client:
     A service that is full or not ready (429, 503) is asked again, when its ``Retry-After`` says
     so, as is one to which no connection can be made. Waits grow and are uneven. Where it asks for
     a longer wait than the timeout leaves, nothing is waited for: a
-    :class:`~embedder.errors.ServiceBusyError` tells at once when to come again. Somebody who can
-    wait that long gives a longer timeout.
+    :class:`~service.contract.errors.ServiceBusyError` tells at once when to come again. Somebody
+    who can wait that long gives a longer timeout.
 
     Args:
         url: Where the service is: ``http://host:port``, with a path if it is behind one.

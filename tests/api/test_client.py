@@ -20,12 +20,12 @@ import pytest
 
 from embedder.command_line import UNREAD
 from embedder.embedder import Embedder
-from embedder.errors import ServiceRefusedError
 from index.building.build import build
 from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
 from photographs import open_data
 from service.contract.api_keys import digest_of, new_key
+from service.contract.errors import ServiceRefusedError
 from service.contract.schemas import Answer
 from service.http import openapi_examples as examples
 from tests.api.conftest import Artifacts, Running, environment, serving

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from embedder.errors import (
+from service.client.client import AsyncClient, Client
+from service.contract.errors import (
     ServiceBusyError,
     ServiceError,
     ServiceFailedError,
     ServiceRefusedError,
     ServiceUnreachableError,
 )
-from service.client.client import AsyncClient, Client
 from service.http import openapi_examples as examples
 from tests.clients import KINDS, ask
 from tests.scripted_server import drips, hangs_up, keeps_silent, playing, refuses, says
