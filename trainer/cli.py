@@ -154,7 +154,7 @@ def export(
     elif len(folders) > 1:
         raise TrainingError("several runs are exported one by one, and joined by --ensemble FILE")
     else:
-        from trainer.export.multi_seed import export_networks
+        from trainer.export.export import export_networks
 
         digest = export_networks(folders[0], out)
     return {"embedder": str(out), "digest": digest}

@@ -16,7 +16,7 @@ from embedder.reports.chart import Point, line_chart
 from embedder.reports.page import figure, number, page, side_by_side, table, text
 from trainer.evaluation.rule_ladder import CLASS_SIZES, RuleLadder
 from trainer.recipe import Recipe, StageRecipe
-from trainer.recipe.schedule import rate_factor
+from trainer.recipe.stage import rate_factor
 
 MISTAKES = 12
 """How many wrong answers are shown: those of highest confidence."""

@@ -39,7 +39,7 @@ def publish(
     """Write an embedder beside ``out``, verify it, and move it there.
 
     Args:
-        out: Folder of the embedder; new, or an embedder to replace.
+        out: New, or an embedder to replace.
         description: What its manifest says beside the networks.
         write: Writes all files but the manifest into a folder, and returns the networks.
         verify: Raises if the embedder in a folder does not agree with its golden vectors.
@@ -82,6 +82,5 @@ def _refuse_other_files(out: Path) -> None:
     try:
         read_manifest(out)
     except ArtifactError as error:
-        raise TrainingError(
-            f"{out} holds other files; choose a new folder for the embedder"
-        ) from error
+        reason = f"{out} holds other files; choose a new folder for the embedder"
+        raise TrainingError(reason) from error

@@ -42,7 +42,7 @@ def join(recipe: Path, embedders: Sequence[Path], out: Path) -> str:
     Args:
         recipe: The ensemble's; it names the recipes of its members.
         embedders: Folders of embedders made by these recipes, in any order.
-        out: Folder of the new embedder; new, or an embedder to replace.
+        out: New, or an embedder to replace.
 
     Returns:
         The new embedder's digest.
@@ -68,21 +68,15 @@ def join_named(
 ) -> str:
     """Join embedders of given names, in the order of these; otherwise as :func:`join`.
 
-    Args:
-        name: Name of the new embedder.
-        members: Names of the embedders.
-        embedders: Their folders, in any order.
-        out: Folder of the new embedder; new, or an embedder to replace.
-        ranking: Default ranking of its galleries; None takes that of the members if they all
-            have the same.
+    Without a default ranking the new one takes that of the members, if they all have the same.
     """
-    found = [_open(folder) for folder in embedders]
-    if sorted(part.member.name for part in found) != sorted(members):
+    parts = [_open(folder) for folder in embedders]
+    given = [part.member.name for part in parts]
+    if sorted(given) != sorted(members):
         raise TrainingError(
-            f"{name} joins one embedder each of {', '.join(members)}; "
-            f"given are {', '.join(part.member.name for part in found)}"
+            f"{name} joins one embedder each of {', '.join(members)}; given are {', '.join(given)}"
         )
-    parts = sorted(found, key=lambda part: members.index(part.member.name))
+    parts.sort(key=lambda part: members.index(part.member.name))
     digests: dict[str, JsonValue] = {part.member.name: part.digest for part in parts}
     if ranking is None:
         same = all(part.ranking == parts[0].ranking for part in parts)
@@ -107,7 +101,6 @@ def _write(parts: Sequence[_SingleEmbedder], folder: Path) -> list[Member]:
 
 
 def _copy(part: _SingleEmbedder, folder: Path) -> Member:
-    """Copy the files of a network under its name."""
     name = part.member.name
     onnx, exported = f"{name}.onnx", f"{name}.pt2"
     copies = {part.member.onnx: onnx, part.exported: exported}
@@ -119,11 +112,7 @@ def _copy(part: _SingleEmbedder, folder: Path) -> Member:
 
 
 def _write_golden(path: Path, parts: Sequence[_SingleEmbedder]) -> None:
-    """Write what torch computes for the golden pictures, and each network's own crops.
-
-    Raises:
-        ArtifactMismatchError: The embedders have different golden pictures.
-    """
+    """Write what torch computes for the golden pictures, and each network's own crops."""
     golden = [read_npz(part.folder / GOLDEN) for part in parts]
     names = [f"picture_{number}" for number in range(len(golden[0]["vectors"]))]
     for part, other in zip(parts, golden, strict=True):

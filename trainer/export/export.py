@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from pydantic import JsonValue
 
 from embedder.artifacts.arrays import read_npz
 from embedder.artifacts.files import sha256_file
+from embedder.errors import TrainingError
 from trainer.export.artifact import Description
+from trainer.export.ensemble import join_named
 from trainer.export.network import FinishedNetwork, publish_network
 from trainer.model import run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
@@ -47,27 +50,21 @@ def export(run: Path, out: Path) -> str:
         read_npz(run / run_folder.CROPS)["crops"],
         {run_folder.RECIPE: (run / run_folder.RECIPE).read_bytes(), **_reports(run)},
     )
-    description = Description(recipe.name, {"run": best.digest}, default_ranking(recipe))
+    description = Description(recipe.name, {"run": best.digest}, _default_ranking(recipe))
     return publish_network(out, description, finished)
 
 
 def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None = None) -> str:
     """Write a pretrained network as an embedder, without any training.
 
+    Errors are those of :class:`EmbeddingNetwork` and :func:`export`.
+
     Args:
-        recipe: Its parts, without a whitening.
-        out: Folder of the embedder; new, or an embedder to replace.
+        recipe: Its parts.
+        out: As for :func:`export`.
         weights: Safetensors file of the backbone; None takes timm's.
 
-    Returns:
-        The embedder's digest.
-
     Raises:
-        RecipeError: There is no such backbone, or no pretrained weights of it.
-        ArtifactMissingError: There is no file of weights.
-        ArtifactDamagedError: The weights are not of this backbone; otherwise as for
-            :func:`export`.
-        TrainingError: As for :func:`export`.
         ValueError: The recipe asks for a whitening.
     """
     if recipe.embed_whiten:
@@ -85,12 +82,32 @@ def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None =
         "backbone": recipe.network.backbone,
         "weights": sha256_file(weights) if weights else "timm's",
     }
-    description = Description(recipe.name, provenance, default_ranking(recipe))
+    description = Description(recipe.name, provenance, _default_ranking(recipe))
     return publish_network(out, description, finished)
 
 
-def default_ranking(recipe: EmbedderRecipe) -> dict[str, JsonValue]:
-    """Return the ranking of a recipe in the form of the manifest."""
+def export_networks(run: Path, out: Path) -> str:
+    """Export a run, of one seed or of several, as one embedder; as :func:`export` does.
+
+    Raises:
+        TrainingError: The training of a network of a multi-seed run has not ended.
+    """
+    recipe = run_folder.read_recipe(run)
+    if recipe.networks == 1:
+        return export(run, out)
+    names = [own.name for own in recipe.per_network()]
+    if unfinished := [name for name in names if not (run / name / run_folder.REPORT).is_file()]:
+        raise TrainingError(
+            f"the training of {', '.join(unfinished)} has not ended; continue {run} by --resume"
+        )
+    with tempfile.TemporaryDirectory(prefix="cairn-") as temporary:
+        parts = [Path(temporary) / name for name in names]
+        for name, part in zip(names, parts, strict=True):
+            export(run / name, part)
+        return join_named(recipe.name, names, parts, out, ranking=_default_ranking(recipe))
+
+
+def _default_ranking(recipe: EmbedderRecipe) -> dict[str, JsonValue]:
     return recipe.ranking.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -19,23 +19,17 @@ from embedder.errors import TrainingError
 from embedder.manifest import Preprocess
 from embedder.preprocess import PictureLimits, decode, to_array
 
+# Width and height of the golden pictures: none of them suits every preprocessing.
 _SIZES = ((256, 256), (320, 240), (200, 360), (512, 192))
-"""Width and height of the golden pictures: none of them suits every preprocessing."""
 
 
 def write_golden(
     path: Path, network: nn.Module, preprocess: Preprocess, crops: NDArray[np.float16]
 ) -> int:
-    """Write what a network computes for the golden pictures and for crops of photographs.
-
-    Args:
-        path: The file.
-        network: ``(n, 3, side, side)`` → ``(n, dimension)`` unit rows.
-        preprocess: What its input must look like.
-        crops: ``(m, 3, side, side)`` normalized.
+    """Write what a network computes for the golden pictures and for normalized crops.
 
     Returns:
-        The dimension.
+        The dimension of its vectors.
 
     Raises:
         TrainingError: A vector is not finite.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,13 +48,7 @@ class FinishedNetwork:
 def publish_network(out: Path, description: Description, finished: FinishedNetwork) -> str:
     """Write one network as an embedder, prove it in both engines, and put it in place.
 
-    Args:
-        out: Folder of the embedder; new, or an embedder to replace.
-        description: Its name is the network's too.
-        finished: The network.
-
-    Returns:
-        The embedder's digest.
+    The name of the description is the network's too. Returns the embedder's digest.
 
     Raises:
         ArtifactDamagedError: The exported network does not agree with this one.
@@ -65,7 +58,6 @@ def publish_network(out: Path, description: Description, finished: FinishedNetwo
 
 
 def _write(name: str, finished: FinishedNetwork, folder: Path) -> list[Member]:
-    """Write a network with its texts and golden vectors."""
     for file, text in finished.texts.items():
         (folder / file).write_bytes(text)
     network, preprocess = finished.network, finished.preprocess
@@ -73,55 +65,36 @@ def _write(name: str, finished: FinishedNetwork, folder: Path) -> list[Member]:
     program = capture(network, preprocess.side)
     _write_onnx(folder / _ONNX, program)
     write_exported(folder / _EXPORTED, program)
-    return [
-        Member(
-            name=name,
-            onnx=_ONNX,
-            exported=_EXPORTED,
-            dimension=dimension,
-            preprocess=preprocess,
-        )
-    ]
+    files = {"onnx": _ONNX, "exported": _EXPORTED}
+    return [Member(name=name, dimension=dimension, preprocess=preprocess, **files)]
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporters warn of deprecations of their own
-        yield
-
-
-@_without_warnings()
 def capture(network: nn.Module, side: int) -> ExportedProgram:
     """Capture a network's graph with a dynamic batch size."""
-    return torch.export.export(
-        network, (torch.zeros(2, 3, side, side),), dynamic_shapes=({0: Dim("n")},)
-    )
+    pictures = torch.zeros(2, 3, side, side)
+    with warnings.catch_warnings(action="ignore"):  # the exporters warn of their own deprecations
+        return torch.export.export(network, (pictures,), dynamic_shapes=({0: Dim("n")},))
 
 
-@_without_warnings()
 def _write_onnx(path: Path, program: ExportedProgram) -> None:
-    """Write a network as one ONNX file."""
-    written = torch.onnx.export(
-        program,
-        dynamo=True,
-        input_names=["pictures"],
-        output_names=["vectors"],
-        verbose=False,
-    )
-    if written is None:
-        raise TrainingError("torch exported nothing")
-    written.save(path, external_data=False)
+    inputs, outputs = ["pictures"], ["vectors"]
+    with warnings.catch_warnings(action="ignore"):
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=inputs, output_names=outputs, verbose=False
+        )
+        if written is None:
+            raise TrainingError("torch exported nothing")
+        written.save(path, external_data=False)
 
 
-@_without_warnings()
 def write_exported(path: Path, program: ExportedProgram) -> None:
     """Write a network as a ``torch.export`` archive without example inputs.
 
     These would be pickled, and the loader refuses archives with pickled members.
     """
     program.example_inputs = None
-    torch.export.save(program, path)
+    with warnings.catch_warnings(action="ignore"):
+        torch.export.save(program, path)
 
 
 def verify_openvino(folder: Path) -> Embedder:
@@ -136,17 +109,14 @@ def verify_openvino(folder: Path) -> Embedder:
 
 
 def _verify(folder: Path) -> None:
-    """Run both files of an embedder in float32 and compare with its golden vectors.
-
-    Raises:
-        ArtifactDamagedError: One of them does not agree.
-    """
+    """Run both files of an embedder in float32 and compare with its golden vectors."""
     embedder = verify_openvino(folder)
     path = folder / _EXPORTED
+    runtimes = [TorchExportRuntime(path, precision="f32", device="cpu")]
     exported = Embedder(
         embedder.manifest,
         embedder.digest,
-        [TorchExportRuntime(path, precision="f32", device="cpu")],
+        runtimes,
         device="cpu",
         precision="f32",
         limits=PictureLimits(),
@@ -154,6 +124,5 @@ def _verify(folder: Path) -> None:
     cosine = exported.golden_cosine(folder)
     _log.info("torch.export: golden vectors agree to %.7f in f32", cosine)
     if cosine < GOLDEN_COSINE["f32"]:
-        raise ArtifactDamagedError(
-            path, f"its vectors agree with torch's only to a cosine of {cosine:.6f}"
-        )
+        reason = f"its vectors agree with torch's only to a cosine of {cosine:.6f}"
+        raise ArtifactDamagedError(path, reason)

@@ -34,7 +34,7 @@ def whiten(source: Path, photographs: Sequence[Photograph], recipe: WhitenRecipe
         source: Folder of the embedder, which has one network.
         photographs: What the whitening is learned from; unreadable ones are skipped.
         recipe: How to whiten.
-        out: Folder of the new embedder, or of one to replace.
+        out: New, or an embedder to replace.
 
     Returns:
         The new embedder's digest.

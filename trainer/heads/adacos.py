@@ -16,11 +16,8 @@ from torch import Tensor
 from embedder.errors import TrainingError
 from trainer.heads.head import CosineHead
 
-_MAX_ANGLE = math.pi / 4
-"""The median angle is clamped to this, or the scale would grow without bound."""
-
-_MIN_SCALE = 1e-3
-"""With few landmarks, all far away, the dynamic scale could become negative."""
+_MAX_ANGLE = math.pi / 4  # the median angle is clamped to this, or the scale grows without bound
+_MIN_SCALE = 1e-3  # with few landmarks, all far away, the dynamic scale could become negative
 
 
 class AdaCos(CosineHead):
@@ -36,10 +33,7 @@ class AdaCos(CosineHead):
 
     No gradient goes through the scale.
 
-    Args:
-        dimension: Length ``d`` of the embeddings.
-        landmarks: Their number ``C``, at least 3.
-        variant: One of the above; ``dynamic`` needs all landmarks in every step.
+    The dynamic variant needs all landmarks in every step.
 
     Raises:
         TrainingError: With two landmarks the fixed scale would be 0.
@@ -66,7 +60,6 @@ class AdaCos(CosineHead):
         return self.scale.clone() * scores
 
     def _adapted(self, cosines: Tensor, columns: Tensor) -> Tensor:
-        """Compute the scale of a batch."""
         true = cosines.gather(1, columns[:, None])
         angle = true.clamp(-1, 1).acos().float().quantile(0.5)  # the mean of the middle two
         if self.variant == "semi":

@@ -12,14 +12,7 @@ from trainer.heads.head import CosineHead
 
 
 class CosFace(CosineHead):
-    """Scaled cosines, the true landmark's minus the margin.
-
-    Args:
-        dimension: Length ``d`` of the embeddings.
-        landmarks: Their number ``C``.
-        scale: Factor of the cosines.
-        margin: Subtracted from the true cosine.
-    """
+    """Scaled cosines, the true landmark's minus the margin."""
 
     def __init__(self, dimension: int, landmarks: int, *, scale: float, margin: float) -> None:
         super().__init__(dimension, landmarks)

@@ -16,14 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNKED_FROM = 1 << 22
-"""Elements of a weight from which chunks are used; smaller ones gain nothing by it."""
-
-CHUNK = 8192
-"""Landmarks in a chunk; the cosines with their sub-centers fit the cache."""
-
-_SMALLEST_NORM = 1e-12
-"""Smaller norms count as this; the same as in ``functional.normalize``."""
+CHUNKED_FROM = 1 << 22  # elements of a weight; smaller ones gain nothing by chunks
+CHUNK = 8192  # landmarks in a chunk: the cosines with their sub-centers fit the cache
+_SMALLEST_NORM = 1e-12  # smaller norms count as this, as in ``functional.normalize``
 
 
 def nearest_cosines(embeddings: Tensor, weight: Tensor, centers: int) -> Tensor:
@@ -67,8 +62,6 @@ def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
 
 
 class _TakeRows(torch.autograd.Function):
-    """Rows of a weight, with a gradient of lazily allocated zeros."""
-
     @staticmethod
     def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN401 - torch's own type
         ctx.save_for_backward(rows)

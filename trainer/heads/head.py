@@ -16,21 +16,14 @@ from trainer.heads.cosines import nearest_cosines, take_rows
 def rarity_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Weigh each landmark's pictures by ``1 / log(1 + n)``, more the rarer it is.
 
-    Args:
-        counts: ``(C,)``, pictures of each landmark, all positive.
-
     >>> rarity_weights(np.array([1, 1000])).round(4).tolist()
     [1.4427, 0.1447]
     """
-    weights: NDArray[np.float64] = 1 / np.log1p(counts)
-    return weights
+    return np.asarray(1 / np.log1p(counts))
 
 
 class Head(nn.Module):
-    """Cross-entropy over landmarks.
-
-    Args:
-        landmarks: Their number ``C``.
+    """Cross-entropy over ``C`` landmarks.
 
     Attributes:
         weights: ``(C,)``, weight of each landmark in the loss; None: all 1. The mean is
@@ -50,12 +43,7 @@ class Head(nn.Module):
         self.register_buffer("weights", None)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Compute the mean loss.
-
-        Args:
-            embeddings: ``(n, d)``, of any length.
-            labels: ``(n,)``, landmark of each.
-        """
+        """Compute the mean loss of ``(n, d)`` embeddings of any length with ``(n,)`` labels."""
         sampled = self.sample_landmarks(labels)
         columns = labels if sampled is None else torch.searchsorted(sampled, labels)
         logits = self.logits(self.scores(embeddings, sampled), labels, columns)
@@ -97,13 +85,7 @@ class Head(nn.Module):
 
 
 class CosineHead(Head):
-    """A head that compares by cosine, with one or several centers per landmark.
-
-    Args:
-        dimension: Length ``d`` of the embeddings.
-        landmarks: Their number ``C``.
-        centers: Sub-centers ``K`` per landmark; its cosine is that of the nearest one.
-    """
+    """A head that compares by cosine with the nearest of each landmark's ``K`` sub-centers."""
 
     def __init__(self, dimension: int, landmarks: int, *, centers: int = 1) -> None:
         super().__init__(landmarks)
@@ -112,7 +94,7 @@ class CosineHead(Head):
         nn.init.xavier_normal_(self.weight)
 
     def scores(self, embeddings: Tensor, sampled: Tensor | None) -> Tensor:
-        """Return the cosine of each embedding with each landmark's nearest sub-center."""
+        """Compute the cosines ``(n, C')``."""
         weight: Tensor = self.weight
         if sampled is not None:
             weight = take_rows(weight.view(self.landmarks, -1), sampled)

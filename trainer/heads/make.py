@@ -16,12 +16,9 @@ from trainer.recipe.head import HeadRecipe
 
 
 def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> Head:
-    """Make the head of a recipe.
+    """Make the head of a recipe for embeddings of a length.
 
-    Args:
-        recipe: Kind and constants.
-        dimension: Length of the embedding.
-        counts: ``(C,)``, training pictures of each landmark.
+    ``counts`` are ``(C,)``, the training pictures of each landmark.
 
     Raises:
         TrainingError: There are too few landmarks for this head.
@@ -36,10 +33,7 @@ def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> 
 def set_class_counts(head: Head, recipe: HeadRecipe, counts: NDArray[np.int64]) -> None:
     """Recompute a head's weights and margins for other numbers of pictures; centers stay.
 
-    Args:
-        head: Made by the same recipe, for as many landmarks.
-        recipe: Kind and constants.
-        counts: ``(C,)``, training pictures of each landmark.
+    ``head`` was made by the same recipe, for as many landmarks.
     """
     if head.weights is not None:
         head.weights.copy_(torch.from_numpy(rarity_weights(counts)))

@@ -13,14 +13,7 @@ from trainer.heads.head import Head
 
 
 class Softmax(Head):
-    """A linear layer with bias.
-
-    Args:
-        dimension: Length ``d`` of the embeddings.
-        landmarks: Their number ``C``.
-        relu: Apply a ReLU to the features first.
-        dropout: Dropout probability of the features.
-    """
+    """A linear layer with bias, of features after an optional ReLU and dropout."""
 
     def __init__(
         self, dimension: int, landmarks: int, *, relu: bool = False, dropout: float = 0.0

@@ -23,13 +23,7 @@ def dynamic_margins(
     ``t = n^(-1/4)``, scaled so that the most frequent landmark gets ``smallest`` and the rarest
     ``largest``. If all have equally many pictures, all get ``smallest``.
 
-    Args:
-        counts: ``(C,)``, pictures of each landmark, all positive.
-        smallest: Radians.
-        largest: Radians.
-
-    Returns:
-        ``(C,)`` margins in radians.
+    ``(C,)`` pictures of each landmark, all positive → ``(C,)`` radians.
 
     >>> dynamic_margins(np.array([1, 16, 10000])).round(4).tolist()
     [0.5, 0.25, 0.05]
@@ -45,14 +39,7 @@ def dynamic_margins(
 
 
 class SubcenterArcFace(CosineHead):
-    """Scaled cosines with an angular margin; with ``K`` = 1, ArcFace.
-
-    Args:
-        dimension: Length ``d`` of the embeddings.
-        margins: ``(C,)`` radians.
-        centers: Sub-centers ``K`` per landmark; its cosine is that of the nearest one.
-        scale: Factor of the cosines.
-    """
+    """Scaled cosines with an angular margin, ``(C,)`` radians; with ``K`` = 1, ArcFace."""
 
     margins: Tensor
 

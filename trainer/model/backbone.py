@@ -5,6 +5,7 @@ The only module that imports timm.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,31 @@ from torch import nn
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, Fault, RecipeError
 from embedder.manifest import Fit, Interpolation, Preprocess
-from trainer.model.six_convolutions import NAME as SIX_CONVOLUTIONS
-from trainer.model.six_convolutions import SixConvolutions
 from trainer.recipe import NetworkRecipe
 from trainer.recipe.network import ClassifierNeckRecipe
 
+# timm's crop modes.
 _FITS = {"center": Fit.CENTER_CROP, "squash": Fit.SQUASH, "border": Fit.PAD}
-"""timm's crop modes."""
+_SIX_CONVOLUTIONS = "six_convolutions"
 
 _log = logging.getLogger(__name__)
+
+
+class SixConvolutions(nn.Sequential):
+    """Six convolutions, each with a ReLU and a max-pool.
+
+    ``(n, 3, side, side)`` → ``(n, 256, side/64, side/64)``. Designed for pictures of
+    800 × 800 pixels; any side from 64 up works.
+    """
+
+    num_features = 256
+
+    def __init__(self) -> None:
+        widths = (3, 16, 32, 64, 128, 256, self.num_features)
+        layers: list[nn.Module] = []
+        for i, o in itertools.pairwise(widths):
+            layers += [nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        super().__init__(*layers)
 
 
 def make_backbone(
@@ -33,7 +50,7 @@ def make_backbone(
     """Make the backbone of a recipe, and its own classifier if that is the neck.
 
     Args:
-        recipe: The network's.
+        recipe: Names the backbone.
         weights: Safetensors file in timm's names; None does as ``recipe.pretrained`` says.
 
     Raises:
@@ -42,7 +59,7 @@ def make_backbone(
         ArtifactDamagedError: The weights are not of this backbone.
     """
     name = recipe.backbone
-    if name != SIX_CONVOLUTIONS and not timm.is_model(name.split(".")[0]):
+    if name != _SIX_CONVOLUTIONS and not timm.is_model(name.split(".")[0]):
         raise _recipe_error("network.backbone", f"timm has no model {name!r}")
     with_classifier = isinstance(recipe.neck, ClassifierNeckRecipe)
     if weights is None and recipe.pretrained != "none":
@@ -59,7 +76,7 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
 
     Args:
         backbone: timm's name.
-        side: Another picture side than it was pretrained with, in pixels.
+        side: Overrides the side in pixels of the pictures of the pretraining.
 
     Raises:
         RecipeError: timm knows no such backbone.
@@ -114,7 +131,6 @@ def _recipe_error(path: str, reason: str) -> RecipeError:
 
 
 def _detach_classifier(backbone: Any, name: str) -> nn.Linear:  # noqa: ANN401 - timm's methods
-    """Remove the classifier from a backbone and return it."""
     classifier = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
     if not isinstance(classifier, nn.Linear):
         raise _recipe_error("network.neck", f"{name} has no linear classifier to use as the neck")
@@ -124,7 +140,7 @@ def _detach_classifier(backbone: Any, name: str) -> nn.Linear:  # noqa: ANN401 -
 
 def _create(name: str, *, with_classifier: bool, pretrained: bool = False) -> nn.Module:
     """Create a backbone that gives unpooled features, or one with its classifier."""
-    if name == SIX_CONVOLUTIONS:
+    if name == _SIX_CONVOLUTIONS:
         return SixConvolutions()
     options: dict[str, Any] = {} if with_classifier else {"num_classes": 0, "global_pool": ""}
     configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
@@ -160,11 +176,7 @@ def _load_weights(backbone: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise ArtifactDamagedError(path, "it is not a safetensors file") from error
     expected = backbone.state_dict()
-    missing = [
-        name
-        for name, tensor in expected.items()
-        if name not in state or state[name].shape != tensor.shape
-    ]
+    missing = [n for n, t in expected.items() if n not in state or state[n].shape != t.shape]
     if missing:
         reason = f"it lacks {len(missing)} tensors of this backbone, first {missing[0]}"
         raise ArtifactDamagedError(path, reason)

@@ -24,10 +24,8 @@ def with_rounded_weights(network: EmbeddingNetwork) -> EmbeddingNetwork:
     """Copy a network with the weights of its convolutions and linear layers rounded.
 
     Each is rounded as it will be after the batch norm that follows it is folded in. A norm counts
-    as following if it stands next in its parent and has as many channels.
-
-    Returns:
-        The copy, in evaluation mode.
+    as following if it stands next in its parent and has as many channels. The copy is in
+    evaluation mode.
     """
     copied = copy.deepcopy(network).eval()
     for parent in copied.modules():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from embedder.artifacts.documents import check_version
 from embedder.artifacts.files import write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
+# Files that name no version are version 1: their networks are read, but runs are resumed from the
+# present version alone, since only that trains on with exactly the same numbers.
 VERSION = 2
-"""Version of the format. Files that name none are version 1: their networks are read, but runs are
-resumed from the present version alone, since only that trains on with exactly the same numbers."""
 
 
 @dataclass
@@ -49,23 +49,14 @@ class Progress:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint.
-
-    Args:
-        path: The file, replaced atomically.
-        tensors: By name.
-        facts: Anything JSON.
-    """
+    """Write tensors by name, and facts of JSON types, as a checkpoint; atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"facts": json.dumps({**facts, VERSION_KEY: VERSION})}
     write_atomic(path, safetensors.torch.save(plain, header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint.
-
-    Returns:
-        Tensors by name, and facts; ``schema_version`` is among them.
+    """Read the tensors by name and the facts, ``schema_version`` among them, of a checkpoint.
 
     Raises:
         ArtifactMissingError: There is no such file.
@@ -84,7 +75,6 @@ def load_facts(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Open a checkpoint: safetensors' file, and the facts."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             facts = {VERSION_KEY: 1, **json.loads(file.metadata()["facts"])}
@@ -110,11 +100,7 @@ def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Name the tensors of an optimizer's state; rates and decays come from the recipe."""
     state = optimizer.state_dict()["state"]
-    return {
-        f"{number}.{name}": value
-        for number, values in state.items()
-        for name, value in values.items()
-    }
+    return {f"{number}.{name}": t for number, named in state.items() for name, t in named.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -132,8 +118,3 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)  # noqa: PLW2901 - relaid
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({**content, "state": state})
-
-
-def progress_facts(progress: Progress) -> dict[str, Any]:
-    """Return the progress as JSON."""
-    return asdict(progress)

@@ -18,12 +18,7 @@ _VIEWS: Mapping[View, Callable[[Tensor], Tensor]] = {
 
 
 class ViewEmbeddings(nn.Module):
-    """Embed several views of a picture as one larger batch.
-
-    Args:
-        network: ``(n, 3, side, side)`` → ``(n, d)`` unit rows.
-        views: Those of each picture.
-    """
+    """Embed several views of a picture as one larger batch."""
 
     def __init__(self, network: nn.Module, views: Sequence[View]) -> None:
         super().__init__()
@@ -39,25 +34,14 @@ class ViewEmbeddings(nn.Module):
 def combine_views(rows: Tensor, whitening: Whitening | None) -> Tensor:
     """Reduce the embeddings of a picture's views to its unit embedding.
 
-    Args:
-        rows: ``(n, views, d)`` unit rows.
-        whitening: Applied to their mean; None for none.
-
-    Returns:
-        ``(n, dimension)`` unit rows.
+    ``(n, views, d)`` unit rows → ``(n, dimension)`` unit rows; the whitening applies to the mean.
     """
     means = functional.normalize(rows.sum(dim=1)) if rows.shape[1] > 1 else rows[:, 0]
     return means if whitening is None else functional.normalize(whitening(means))
 
 
 class InferenceModule(nn.Module):
-    """What is exported: a network, all its views, and its whitening.
-
-    Args:
-        network: ``(n, 3, side, side)`` → ``(n, d)`` unit rows.
-        views: Those of each picture.
-        whitening: See :func:`combine_views`.
-    """
+    """What is exported: a network that gives unit rows, all its views, and its whitening."""
 
     def __init__(
         self,

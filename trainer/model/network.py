@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.model.backbone import channels_of, make_backbone, require_class_token, submodule
-from trainer.model.neck import make_neck
 from trainer.model.pooling import ClassToken, make_pooling
 from trainer.recipe import NetworkRecipe
+from trainer.recipe.network import HiddenNeckRecipe, LinearNeckRecipe, NeckRecipe
 
 
 class EmbeddingNetwork(nn.Module):
@@ -42,16 +42,12 @@ class EmbeddingNetwork(nn.Module):
         if isinstance(self.pooling, ClassToken):
             require_class_token(self.backbone, recipe.backbone)
         self.dropout = nn.Dropout(recipe.dropout)
-        self.neck, self.dimension = make_neck(recipe.neck, width, classifier)
+        self.neck, self.dimension = _make_neck(recipe.neck, width, classifier)
 
     def embed_unnormalized(self, pictures: Tensor) -> Tensor:
         """Compute embeddings before they are scaled to length 1, as heads take them.
 
-        Args:
-            pictures: ``(n, 3, side, side)`` normalized.
-
-        Returns:
-            ``(n, d)`` float32.
+        ``(n, 3, side, side)`` normalized pictures → ``(n, d)`` float32.
         """
         features = self.backbone(pictures)
         if not isinstance(self.pooling, ClassToken):
@@ -66,9 +62,7 @@ class EmbeddingNetwork(nn.Module):
     def set_training_mode(self, *, backbone: bool) -> None:
         """Put all trained parts into training mode, and switch off the gradients of the others.
 
-        Args:
-            backbone: Whether the backbone is trained, except for the parts that the recipe
-                freezes.
+        Parts of the backbone that the recipe freezes stay so, also if ``backbone`` is true.
         """
         self.train()
         self.backbone.requires_grad_(backbone).train(backbone)
@@ -92,3 +86,29 @@ class EmbeddingNetwork(nn.Module):
         if features.shape[1] != self._channels:  # channels last
             return features.permute(0, 3, 1, 2)
         return features
+
+
+def _make_neck(
+    recipe: NeckRecipe, width: int, classifier: nn.Linear | None
+) -> tuple[nn.Module, int]:
+    """Make the neck for pooled features of a width; return it with the length of the embedding."""
+    if isinstance(recipe, LinearNeckRecipe):
+        following: dict[str, list[nn.Module]] = {
+            "nothing": [],
+            "swish": [nn.SiLU()],
+            "batchnorm": [nn.BatchNorm1d(recipe.dimension)],
+            "batchnorm-prelu": [nn.BatchNorm1d(recipe.dimension), nn.PReLU()],
+        }
+        linear = nn.Linear(width, recipe.dimension)
+        return nn.Sequential(linear, *following[recipe.after]), recipe.dimension
+    if isinstance(recipe, HiddenNeckRecipe):
+        layers = (
+            nn.Linear(width, recipe.hidden),
+            nn.ReLU(),
+            nn.Dropout(recipe.dropout),
+            nn.Linear(recipe.hidden, recipe.dimension),
+        )
+        return nn.Sequential(*layers), recipe.dimension
+    if classifier is not None:
+        return classifier, classifier.out_features
+    return nn.Identity(), width

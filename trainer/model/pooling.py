@@ -25,10 +25,7 @@ class GeM(nn.Module):
     of a negative number is NaN, and divided by the largest first, since a power of a large one
     overflows.
 
-    Args:
-        p: Initial exponent.
-        trained: Whether the exponent is learned.
-        test_p: Exponent in evaluation, in place of the trained one.
+    ``test_p`` replaces the trained exponent in evaluation.
     """
 
     floor = 1e-6
@@ -50,11 +47,7 @@ class GeM(nn.Module):
 
 
 class Grid(nn.Module):
-    """Means over the cells of a grid: ``(n, c, h, w)`` → ``(n, c·cells²)`` float32.
-
-    Args:
-        cells: Number along each side, whatever the side of the maps.
-    """
+    """Means over the cells of a grid: ``(n, c, h, w)`` → ``(n, c·cells²)`` float32."""
 
     def __init__(self, cells: int) -> None:
         super().__init__()
@@ -74,12 +67,7 @@ class ClassToken(nn.Module):
 
 
 def make_pooling(recipe: PoolingRecipe, channels: int) -> tuple[nn.Module, int]:
-    """Make the pooling of a recipe; return it with the width of its rows.
-
-    Args:
-        recipe: Kind and constants.
-        channels: Feature maps of the backbone.
-    """
+    """Make the pooling over a backbone's feature maps; return it with the width of its rows."""
     if isinstance(recipe, GridRecipe):
         return Grid(recipe.cells), channels * recipe.cells**2
     if isinstance(recipe, TokenRecipe):

@@ -20,33 +20,18 @@ from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import Recipe, load_recipe
 
-RECIPE = "recipe.yaml"
-"""The resolved recipe."""
-
-LAST = "last.safetensors"
-"""The checkpoint from which the run is resumed."""
-
+RECIPE = "recipe.yaml"  # the resolved recipe
+LAST = "last.safetensors"  # the checkpoint from which the run is resumed
+# The network with the best validation score, and the head that it was trained with.
 BEST = "best.safetensors"
-"""The network with the best validation score, and the head that it was trained with."""
-
+# ``crops``: ``(m, 3, side, side)`` float16, normalized training pictures to check exports with.
 CROPS = "crops.npz"
-"""``crops``: ``(m, 3, side, side)`` float16, normalized training pictures to check exports with."""
-
-WHITENING = "whitening.safetensors"
-"""The whitening, if the recipe asks for one."""
-
-REPORT = "report.json"
-"""The metrics; written last of all, when the run has ended."""
-
-REPORT_PAGE = "report.html"
-"""The same for people."""
-
+WHITENING = "whitening.safetensors"  # the whitening, if the recipe asks for one
+REPORT = "report.json"  # the metrics; written last of all, when the run has ended
+REPORT_PAGE = "report.html"  # the same for people
+# Ids of the training pictures that could not be read, if there are any.
 UNREADABLE = "unreadable.txt"
-"""Ids of the training pictures that could not be read, if there are any."""
-
-TENSORBOARD = "tensorboard"
-"""Folder of the event files, if the recipe asks for them."""
-
+TENSORBOARD = "tensorboard"  # folder of the event files, if the recipe asks for them
 REPORT_VERSION = 1
 
 
@@ -88,11 +73,7 @@ def write_recipe(run: Path, recipe: Recipe) -> None:
 
 
 def load_trained(run: Path, file: str = BEST) -> TrainedNetwork:
-    """Load a trained network of a run.
-
-    Args:
-        run: Folder of the run.
-        file: :data:`BEST` or :data:`LAST`.
+    """Load the network of a run from :data:`BEST` or :data:`LAST`.
 
     Raises:
         ArtifactMissingError: The run has no recipe, or no such checkpoint yet.

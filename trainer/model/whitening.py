@@ -19,17 +19,14 @@ from embedder.errors import ArtifactDamagedError, TrainingError
 from trainer.model import checkpoint
 from trainer.recipe import WhitenRecipe
 
-_VARIANCE_FLOOR = 1e-6
-"""Smaller fractions of the largest variance are raised to this one: they are noise."""
+_VARIANCE_FLOOR = 1e-6  # smaller fractions of the largest variance are noise, raised to this one
 
 
 class Whitening(nn.Module):
     """Subtract the mean, then a linear layer: ``(n, d)`` → ``(n, dimension)``, not unit rows.
 
-    Args:
-        mean: ``(d,)``.
-        weight: ``(dimension, d)``; it is rounded to bfloat16, as
-            :mod:`trainer.model.bf16_rounding` rounds all others.
+    The weight ``(dimension, d)`` is rounded to bfloat16, as :mod:`trainer.model.bf16_rounding`
+    rounds all others.
     """
 
     mean: Tensor
@@ -57,9 +54,7 @@ def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> Whitenin
     by the square root of its variance ``v`` after shrinking that towards the mean variance:
     ``(1 - shrink)·v + shrink·mean``.
 
-    Args:
-        rows: ``(n, d)`` unit rows.
-        recipe: Number of directions, and shrinkage.
+    ``rows`` are ``(n, d)`` unit rows.
 
     Raises:
         TrainingError: There are too few rows for the dimension.

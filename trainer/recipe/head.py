@@ -10,8 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from embedder.artifacts.documents import FrozenModel
 from trainer.recipe.fields import Fraction, FractionBelowOne, PositiveFraction
 
-SCALE_LIMIT = 1000
-"""From this factor on, the softmax over scaled cosines has no useful gradient."""
+SCALE_LIMIT = 1000  # from this factor on, the softmax has no useful gradient
 
 
 def _check_trainable(scale: float) -> float:

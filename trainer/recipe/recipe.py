@@ -112,16 +112,12 @@ class Recipe(EmbedderRecipe):
         """Return the single-network recipe of each network."""
         if self.networks == 1:
             return (self,)
-        return tuple(
-            self.model_copy(
-                update={
-                    "name": f"{self.name}-{number + 1}",
-                    "seed": self.seed * self.networks + number,
-                    "networks": 1,
-                }
-            )
+        first = self.seed * self.networks
+        changes = [
+            {"name": f"{self.name}-{number + 1}", "seed": first + number, "networks": 1}
             for number in range(self.networks)
-        )
+        ]
+        return tuple(self.model_copy(update=own) for own in changes)
 
     def outcome(self) -> str:
         """Write what decides the outcome as YAML; the rest may change when a run is resumed.

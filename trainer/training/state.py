@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ class TrainingState:
         facts = {
             "recipe": digest,
             "landmarks": list(self.landmarks),
-            "progress": checkpoint.progress_facts(self.progress),
+            "progress": asdict(self.progress),
             "updates": self.updates,
             "history": self.history,
             "unreadable": sorted(self.unreadable),

@@ -20,7 +20,7 @@ from photographs import Photograph
 from trainer.distributed import processes
 from trainer.model import run_folder
 from trainer.recipe import Recipe, StageRecipe
-from trainer.recipe.schedule import rate_factor
+from trainer.recipe.stage import rate_factor
 from trainer.training.allocator import out_of_memory_advice
 from trainer.training.batches import load_epoch, note_unreadable, share_batch
 from trainer.training.data_wait import DataWait, describe_wait

@@ -14,7 +14,7 @@ import trainer
 import trainer.recipe
 from embedder.errors import RecipeError
 from trainer.recipe import Recipe, load_ensemble, load_recipe
-from trainer.recipe.schedule import rate_factor
+from trainer.recipe.stage import rate_factor
 
 FOLDER = Path(trainer.__file__).parent / "recipes"
 WHOLE = sorted(path for path in FOLDER.glob("**/*.yaml") if not path.stem.startswith("_"))

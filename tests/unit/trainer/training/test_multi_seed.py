@@ -15,8 +15,7 @@ from index.ranking.ranking import Ranking
 from photographs import Photograph, open_data
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
-from trainer.export.export import export
-from trainer.export.multi_seed import export_networks
+from trainer.export.export import export, export_networks
 from trainer.recipe import Recipe, load_recipe
 from trainer.training.multi_seed import train_networks
 
