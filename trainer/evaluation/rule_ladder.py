@@ -26,9 +26,8 @@ from photographs import Photograph, landmark_order
 from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.validate import measure_answers
 from trainer.heads import Head
-from trainer.model.inference_module import ViewEmbeddings, combine_views
+from trainer.model.inference_module import ViewEmbeddings, Whitening, combine_views, learn_whitening
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.whitening import Whitening, learn_whitening
 from trainer.recipe import EmbedderRecipe
 
 CLASS_SIZES = (1, 5, 20, 100, 500)

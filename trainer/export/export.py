@@ -17,9 +17,8 @@ from trainer.export.ensemble import join_named
 from trainer.export.network import FinishedNetwork, publish_network
 from trainer.model import run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
-from trainer.model.inference_module import InferenceModule
+from trainer.model.inference_module import InferenceModule, load_whitening
 from trainer.model.network import EmbeddingNetwork
-from trainer.model.whitening import load_whitening
 from trainer.recipe import EmbedderRecipe
 
 

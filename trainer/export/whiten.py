@@ -20,8 +20,7 @@ from photographs import Photograph
 from trainer.evaluation.embed import GOLDEN_CROPS, prepare_crops
 from trainer.export.artifact import Description
 from trainer.export.network import FinishedNetwork, publish_network
-from trainer.model.inference_module import InferenceModule
-from trainer.model.whitening import learn_whitening
+from trainer.model.inference_module import InferenceModule, learn_whitening
 from trainer.recipe import WhitenRecipe
 
 _BATCH_SIZE = 32

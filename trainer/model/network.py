@@ -5,13 +5,78 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.model.backbone import channels_of, make_backbone, require_class_token, submodule
-from trainer.model.pooling import ClassToken, make_pooling
 from trainer.recipe import NetworkRecipe
-from trainer.recipe.network import HiddenNeckRecipe, LinearNeckRecipe, NeckRecipe
+from trainer.recipe.network import (
+    AverageRecipe,
+    GridRecipe,
+    HiddenNeckRecipe,
+    LinearNeckRecipe,
+    NeckRecipe,
+    PoolingRecipe,
+    TokenRecipe,
+)
+
+
+class Average(nn.Module):
+    """Mean over all positions: ``(n, c, h, w)`` → ``(n, c)`` float32."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        return features.float().mean((2, 3))
+
+
+class GeM(nn.Module):
+    """Generalized mean pooling: ``(n, c, h, w)`` → ``(n, c)`` float32.
+
+    ``(mean x^p)^(1/p)`` over the positions (Radenović et al., *Fine-tuning CNN Image Retrieval
+    with No Human Annotation*, 2018). Features are clamped to a small positive floor, since a power
+    of a negative number is NaN, and divided by the largest first, since a power of a large one
+    overflows.
+
+    ``test_p`` replaces the trained exponent in evaluation.
+    """
+
+    floor = 1e-6
+
+    def __init__(self, p: float, *, trained: bool, test_p: float | None = None) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p), requires_grad=trained)
+        self.test_p = test_p
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        positive = features.float().clamp_min(self.floor)
+        largest = positive.amax((2, 3), keepdim=True).detach()
+        p = self.p.clamp_min(1.0)
+        if self.test_p is not None and not self.training:
+            p = torch.full_like(p, self.test_p)
+        pooled = (positive / largest).clamp_min(self.floor).pow(p).mean((2, 3)).pow(1 / p)
+        return pooled * largest.flatten(1)
+
+
+class Grid(nn.Module):
+    """Means over the cells of a grid: ``(n, c, h, w)`` → ``(n, c·cells²)`` float32."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        return functional.adaptive_avg_pool2d(features.float(), self.cells).flatten(1)
+
+
+class ClassToken(nn.Module):
+    """The first of a transformer's tokens: ``(n, tokens, c)`` → ``(n, c)`` float32."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool."""
+        return features[:, 0].float()
 
 
 class EmbeddingNetwork(nn.Module):
@@ -38,7 +103,7 @@ class EmbeddingNetwork(nn.Module):
         for name in self._frozen:
             submodule(self.backbone, name)  # a name that is not there is an error now
         self._channels = channels_of(self.backbone)
-        self.pooling, width = make_pooling(recipe.pooling, self._channels)
+        self.pooling, width = _make_pooling(recipe.pooling, self._channels)
         if isinstance(self.pooling, ClassToken):
             require_class_token(self.backbone, recipe.backbone)
         self.dropout = nn.Dropout(recipe.dropout)
@@ -86,6 +151,17 @@ class EmbeddingNetwork(nn.Module):
         if features.shape[1] != self._channels:  # channels last
             return features.permute(0, 3, 1, 2)
         return features
+
+
+def _make_pooling(recipe: PoolingRecipe, channels: int) -> tuple[nn.Module, int]:
+    """Make the pooling over a backbone's feature maps; return it with the width of its rows."""
+    if isinstance(recipe, GridRecipe):
+        return Grid(recipe.cells), channels * recipe.cells**2
+    if isinstance(recipe, TokenRecipe):
+        return ClassToken(), channels
+    if isinstance(recipe, AverageRecipe):
+        return Average(), channels
+    return GeM(recipe.p, trained=recipe.trained, test_p=recipe.test_p), channels
 
 
 def _make_neck(

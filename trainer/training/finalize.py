@@ -14,8 +14,7 @@ from trainer.evaluation.rule_ladder import Candidate, measure_rules
 from trainer.evaluation.validate import top1_metrics
 from trainer.heads import make_head
 from trainer.model import run_folder
-from trainer.model.inference_module import InferenceModule
-from trainer.model.whitening import save_whitening
+from trainer.model.inference_module import InferenceModule, save_whitening
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 

@@ -7,8 +7,7 @@ import torch
 
 from embedder.errors import RecipeError
 from tests.recipes import small_network
-from trainer.model.network import EmbeddingNetwork
-from trainer.model.pooling import GeM
+from trainer.model.network import EmbeddingNetwork, GeM
 
 
 def test_gem_is_the_formula_for_positive_features() -> None:
