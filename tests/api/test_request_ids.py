@@ -23,7 +23,7 @@ from service.lifecycle.server import listen, serve
 from service.settings import Settings
 
 store, embedder, form = sys.argv[1:]
-settings = Settings(store=store, embedder=embedder, port=0, log_format=form)
+settings = Settings(store=Path(store), embedder=Path(embedder), port=0, log_format=form)
 app = create_app(settings)
 
 @app.get("/unforeseen")
@@ -71,7 +71,10 @@ def failures(
         assert url, log.read_text()
         answers = {
             name: httpx.get(
-                f"{url}/{name}", headers={"X-Request-ID": f"id-of-{name}"}, trust_env=False
+                f"{url}/{name}",
+                headers={"X-Request-ID": f"id-of-{name}"},
+                timeout=60,
+                trust_env=False,
             )
             for name in ("unforeseen", "foreseen")
         }
