@@ -37,15 +37,27 @@ def lists_of(split: str, pictures: Pictures) -> tuple[str, ...]:
 
 
 def file_address(name: str) -> str:
-    """Return the address of a CSV file."""
+    """Return the address of a CSV file.
+
+    >>> file_address("train.csv"), file_address("recognition_solution_v2.1.csv")
+    ('metadata/train.csv', 'ground_truth/recognition_solution_v2.1.csv')
+    """
     return f"{'ground_truth' if 'solution' in name else 'metadata'}/{name}"
 
 
 def tar_address(split: str, number: int) -> str:
-    """Return the address of a tar."""
+    """Return the address of a tar.
+
+    >>> tar_address("index", 7)
+    'index/images_007.tar'
+    """
     return f"{split}/images_{number:03d}.tar"
 
 
 def md5_address(split: str, number: int) -> str:
-    """Return the address of the file that holds a tar's md5."""
+    """Return the address of the file that holds a tar's md5.
+
+    >>> md5_address("index", 7)
+    'md5sum/index/md5.images_007.txt'
+    """
     return f"md5sum/{split}/md5.images_{number:03d}.txt"
