@@ -1,4 +1,4 @@
-"""Ask a running service from Python, waiting (:class:`Client`) or awaiting (:class:`AsyncClient`).
+"""Clients of a running service: :class:`Client` blocks, :class:`AsyncClient` is for asyncio.
 
 ::
 
@@ -7,8 +7,8 @@
         print(answer.landmark_id, answer.confidence)
 
 Answers have the shapes of :mod:`service.contract.schemas`; fields that a newer service adds are
-ignored. Any failure is a :class:`~service.contract.errors.ServiceError`. Nothing of the server is
-imported here: a program that only asks starts fast and needs httpx alone.
+ignored. Every failure is a :class:`~service.contract.errors.ServiceError`. Imports nothing of the
+server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from service.client.retry import Attempts, Patience, Reply, retry_after
+from service.client.retry import BUSY, Attempts, Reply, RetryPolicy, retry_after
 from service.contract.errors import (
     ServiceBusyError,
     ServiceError,
@@ -38,36 +38,36 @@ from service.contract.errors import (
 )
 from service.contract.schemas import Answer, Landmarks, Outcomes, Problem, Ready
 
-_CONNECT_SECONDS = 5.0  # of one attempt: a lost packet shall not cost the whole timeout
+_CONNECT_SECONDS = 5.0  # per attempt: a lost packet must not use up the whole timeout
 
 _T = TypeVar("_T")
 _Shape = TypeVar("_Shape", bound=BaseModel)
+_Found = Reply | httpx.RequestError
 
 
 class Client:
-    """Asks a service, and waits for its answers. Threads may share it.
+    """Blocking client of a service; thread-safe.
 
-    A service that is full or not ready (429, 503) is asked again, when its ``Retry-After`` says
-    so, as is one to which no connection can be made. Waits grow and are uneven. Where it asks for
-    a longer wait than the timeout leaves, nothing is waited for: a
-    :class:`~service.contract.errors.ServiceBusyError` tells at once when to come again. Somebody
-    who can wait that long gives a longer timeout.
+    Retries while the service is full or not ready (429, 503), never before ``Retry-After``, and
+    when no connection can be made; waits double and are randomized. A wait that exceeds the
+    timeout is not begun: :class:`~service.contract.errors.ServiceBusyError` says when to come
+    again.
 
     Args:
-        url: Where the service is: ``http://host:port``, with a path if it is behind one.
-        key: What it wants in ``X-API-Key``; ``None`` where it wants none.
-        timeout_seconds: For one question, with all attempts at it and the waits between them.
-            A server that sends the head of its answer in ever more pieces can exceed it.
-        retries: How often a question is asked again.
+        url: Address of the service: ``http://host:port``, with a path if it is behind one.
+        key: API key, sent as ``X-API-Key``; ``None`` sends none.
+        timeout_seconds: For one call, all attempts and waits included. A server that sends the
+            head of its response in ever more pieces can exceed it.
+        retries: Attempts after the first.
 
     Raises:
-        ValueError: The address, the key, or one of the numbers cannot be meant.
+        ValueError: The address, the key, or one of the numbers is invalid.
     """
 
     def __init__(
         self, url: str, key: str | None = None, *, timeout_seconds: float = 60.0, retries: int = 4
     ) -> None:
-        self._patience = Patience(timeout_seconds, retries)
+        self._policy = RetryPolicy(timeout_seconds, retries)
         self._http = httpx.Client(base_url=_address(url), headers=_headers(key))
 
     def __enter__(self) -> Self:
@@ -77,89 +77,64 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; nothing can be asked afterwards."""
+        """Close the connections; the client cannot be used afterwards."""
         self._http.close()
 
     def predict(self, picture: bytes | Path, k: int = 1) -> Answer:
-        """Ask which landmark a picture shows.
+        """Find the landmark that a picture shows.
 
         Args:
-            picture: A JPEG, PNG, WebP or GIF: the bytes of the file, or where it is.
-            k: Neighbors to tell of, 0 to 100.
+            picture: JPEG, PNG, WebP or GIF: its bytes or its path.
+            k: Neighbors to return, 0 to 100.
 
         Raises:
             ServiceRefusedError: The picture, ``k`` or the key is refused.
-            ServiceBusyError: The service is full or not ready, and still was at the last attempt;
-                ``retry_after_seconds`` says for how long it asks to be left alone.
-            ServiceFailedError: The service failed, or what answered is none.
-            ServiceUnreachableError: Nothing came back, or not in time.
+            ServiceBusyError: The service was full or not ready at the last attempt too.
+            ServiceFailedError: The service failed, or another program responded.
+            ServiceUnreachableError: No response in time.
             OSError: The file cannot be read.
         """
         return self._ask(_predict(picture, k))
 
     def predict_batch(self, pictures: Sequence[bytes | Path], k: int = 1) -> Outcomes:
-        """Ask which landmarks several pictures show, by one request.
+        """Find the landmarks of several pictures by one request; errors as for :meth:`predict`.
 
         Args:
-            pictures: As for :meth:`predict`, 1 to as many as the service takes (16 by default).
-            k: Neighbors to tell of, for each.
+            pictures: 1 to as many as the service accepts (16 by default).
+            k: Neighbors to return for each.
 
         Returns:
-            An outcome for each picture, in the same order: its answer, or why there is none. Its
-            name is that of the file, or the number of the picture where there was none.
-
-        Raises:
-            ServiceError: As for :meth:`predict`, for all of the pictures.
-            OSError: A file cannot be read.
+            For each picture, in the same order, its answer or why there is none; named by the
+            file, or by the picture's number where bytes were given.
         """
         return self._ask(_predict_batch(pictures, k))
 
     def landmarks(self, offset: int = 0, limit: int = 100) -> Landmarks:
-        """Ask which landmarks the gallery shows.
-
-        Args:
-            offset: Landmarks to pass over.
-            limit: Most landmarks to return, 1 to 1000.
-
-        Raises:
-            ServiceError: As for :meth:`predict`.
-        """
+        """List landmarks of the gallery, after ``offset`` others, at most ``limit`` (1 to 1000)."""
         return self._ask(_landmarks(offset, limit))
 
     def picture(self, picture: str) -> bytes:
-        """Ask for a picture of the gallery, as a small JPEG.
-
-        Args:
-            picture: Its id, as a neighbor of an answer has it.
+        """Get a picture of the gallery as a small JPEG, by the id that a neighbor has.
 
         Raises:
-            ServiceRefusedError: There is none of this id to show (404), or the key is refused.
-            ServiceError: As for :meth:`predict`.
+            ServiceRefusedError: The gallery keeps no such picture (404), or the key is refused.
         """
         return self._ask(_picture(picture))
 
     def ready(self) -> Ready:
-        """Ask what answers; a service that is not ready yet is waited for, as with any question.
-
-        Raises:
-            ServiceError: As for :meth:`predict`.
-        """
+        """Describe the gallery and embedder in use; waits until the service is ready."""
         return self._ask(_ready())
 
     def reload(self) -> Ready:
-        """Let the service switch to what is published now; the key must be an admin's.
-
-        Returns:
-            What answers from now on.
+        """Make the service load the published gallery; needs an admin key.
 
         Raises:
-            ServiceRefusedError: What is published cannot be served (409), or the key is refused.
-            ServiceError: As for :meth:`predict`.
+            ServiceRefusedError: That gallery cannot be served (409), or the key is refused.
         """
         return self._ask(_reload())
 
     def _ask(self, question: _Question[_T]) -> _T:
-        attempts = Attempts(self._patience)
+        attempts = Attempts(self._policy)
         while True:
             found = self._send(question.request(self._http, attempts.seconds_left()), attempts)
             pause = attempts.pause_after(found)
@@ -167,37 +142,27 @@ class Client:
                 return question.conclude(found)
             time.sleep(pause)
 
-    def _send(self, request: httpx.Request, attempts: Attempts) -> Reply | httpx.RequestError:
-        """Ask once. Each wait for bytes is bounded, and what they come to is looked at here."""
+    def _send(self, request: httpx.Request, attempts: Attempts) -> _Found:
+        """Send once. httpx bounds each wait for bytes; their sum is checked here."""
         body = bytearray()
         try:
             with closing(self._http.send(request, stream=True)) as response:
                 for piece in response.iter_bytes():
                     body += piece
                     if attempts.are_over():
-                        return httpx.ReadTimeout("the time is over", request=request)
+                        return httpx.ReadTimeout("timed out", request=request)
         except httpx.RequestError as error:
             return error
         return Reply(response.status_code, response.headers, bytes(body))
 
 
 class AsyncClient:
-    """Asks a service, and awaits its answers: :class:`Client` for asyncio.
-
-    Args:
-        url: Where the service is, as for :class:`Client`, which tells of the others, too.
-        key: What it wants in ``X-API-Key``; ``None`` where it wants none.
-        timeout_seconds: For one question, whatever the server does.
-        retries: How often a question is asked again.
-
-    Raises:
-        ValueError: The address, the key, or one of the numbers cannot be meant.
-    """
+    """:class:`Client` for asyncio, which describes the arguments; never exceeds the timeout."""
 
     def __init__(
         self, url: str, key: str | None = None, *, timeout_seconds: float = 60.0, retries: int = 4
     ) -> None:
-        self._patience = Patience(timeout_seconds, retries)
+        self._policy = RetryPolicy(timeout_seconds, retries)
         self._http = httpx.AsyncClient(base_url=_address(url), headers=_headers(key))
 
     async def __aenter__(self) -> Self:
@@ -207,35 +172,35 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; nothing can be asked afterwards."""
+        """Close the connections; the client cannot be used afterwards."""
         await self._http.aclose()
 
     async def predict(self, picture: bytes | Path, k: int = 1) -> Answer:
-        """Ask which landmark a picture shows; see :meth:`Client.predict`."""
+        """See :meth:`Client.predict`."""
         return await self._ask(await asyncio.to_thread(_predict, picture, k))
 
     async def predict_batch(self, pictures: Sequence[bytes | Path], k: int = 1) -> Outcomes:
-        """Ask which landmarks several pictures show; see :meth:`Client.predict_batch`."""
+        """See :meth:`Client.predict_batch`."""
         return await self._ask(await asyncio.to_thread(_predict_batch, pictures, k))
 
     async def landmarks(self, offset: int = 0, limit: int = 100) -> Landmarks:
-        """Ask which landmarks the gallery shows; see :meth:`Client.landmarks`."""
+        """See :meth:`Client.landmarks`."""
         return await self._ask(_landmarks(offset, limit))
 
     async def picture(self, picture: str) -> bytes:
-        """Ask for a picture of the gallery; see :meth:`Client.picture`."""
+        """See :meth:`Client.picture`."""
         return await self._ask(_picture(picture))
 
     async def ready(self) -> Ready:
-        """Ask what answers; see :meth:`Client.ready`."""
+        """See :meth:`Client.ready`."""
         return await self._ask(_ready())
 
     async def reload(self) -> Ready:
-        """Let the service switch to what is published now; see :meth:`Client.reload`."""
+        """See :meth:`Client.reload`."""
         return await self._ask(_reload())
 
     async def _ask(self, question: _Question[_T]) -> _T:
-        attempts = Attempts(self._patience)
+        attempts = Attempts(self._policy)
         while True:
             seconds = attempts.seconds_left()
             found = await self._send(question.request(self._http, seconds), seconds)
@@ -244,83 +209,66 @@ class AsyncClient:
                 return question.conclude(found)
             await asyncio.sleep(pause)
 
-    async def _send(self, request: httpx.Request, seconds: float) -> Reply | httpx.RequestError:
-        """Ask once."""
+    async def _send(self, request: httpx.Request, seconds: float) -> _Found:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._http.send(request)
         except httpx.RequestError as error:
             return error
         except TimeoutError:
-            return httpx.ReadTimeout("the time is over", request=request)
+            return httpx.ReadTimeout("timed out", request=request)
         return Reply(response.status_code, response.headers, response.content)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question(Generic[_T]):
-    """One thing to ask: where, how its answer is read, and what is sent along.
-
-    Attributes:
-        method: Of HTTP.
-        path: Below the service's address.
-        read: Makes the answer out of a reply; ``ValueError`` if it cannot be made.
-        sent: Arguments of httpx for parameters and body.
-        identity: The request's id, the same in all attempts.
-    """
+    """One call: its request, and how the response is parsed (``ValueError`` if it cannot be)."""
 
     method: str
     path: str
-    read: Callable[[Reply], _T]
-    sent: Mapping[str, Any] = field(default_factory=dict)
-    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    parse: Callable[[Reply], _T]
+    options: Mapping[str, Any] = field(default_factory=dict)  # of httpx
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)  # one for all attempts
 
     def request(self, http: httpx.Client | httpx.AsyncClient, seconds: float) -> httpx.Request:
-        """Word it for one attempt, in which no wait is longer than ``seconds``."""
+        """Make the request of one attempt."""
         return http.build_request(
             self.method,
             self.path,
-            headers={"X-Request-ID": self.identity},
+            headers={"X-Request-ID": self.request_id},
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-            **self.sent,
+            **self.options,
         )
 
-    def conclude(self, found: Reply | httpx.RequestError) -> _T:
-        """Give the answer that was found.
-
-        Raises:
-            ServiceError: What was found is none.
-        """
+    def conclude(self, found: _Found) -> _T:
+        """Return the answer, or raise the ``ServiceError`` for what was found instead."""
         if isinstance(found, httpx.RequestError):
             where, why = found.request.url.netloc.decode(), str(found) or type(found).__name__
             reason = f"no answer from {where}: {why}"
-            raise ServiceUnreachableError(reason, request_id=self.identity) from found
+            raise ServiceUnreachableError(reason, request_id=self.request_id) from found
         if found.status != HTTPStatus.OK:
-            raise _error(found, self.identity)
+            raise _error(found, self.request_id)
         try:
-            return self.read(found)
+            return self.parse(found)
         except ValueError as error:
-            reason = "what answered is no Cairn service, or one of another version"
             raise ServiceFailedError(
-                reason, status=found.status, request_id=self.identity
+                "what answered is no Cairn service, or one of another version",
+                status=found.status,
+                request_id=self.request_id,
             ) from error
 
 
-def _error(reply: Reply, identity: str) -> ServiceError:
-    """Turn the problem that a service tells of into an error."""
-    if reply.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        kind: type[ServiceError] = ServiceBusyError
+def _error(reply: Reply, request_id: str) -> ServiceError:
+    kind: type[ServiceError] = ServiceFailedError
+    if reply.status in BUSY:
+        kind = ServiceBusyError
     elif HTTPStatus.BAD_REQUEST <= reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = ServiceRefusedError
-    else:
-        kind = ServiceFailedError
-    try:
+    reason, facts = "what answered did not say what is wrong", {"request_id": request_id}
+    with suppress(ValidationError):
         problem = _model(Problem, reply)
-    except ValidationError:
-        reason = "what answered did not say what is wrong"
-        error = kind(reason, status=reply.status, request_id=identity)
-    else:
-        facts = {"code": problem.code, "request_id": problem.request_id}
-        error = kind(problem.detail, status=reply.status, **facts)
+        reason, facts = problem.detail, problem.model_dump(include={"code", "request_id"})
+    error = kind(reason, status=reply.status, **facts)
     if isinstance(error, ServiceBusyError):
         error.retry_after_seconds = retry_after(reply.headers)
     return error
@@ -337,22 +285,19 @@ def _jpeg(reply: Reply) -> bytes:
 
 
 def _predict(picture: bytes | Path, k: int) -> _Question[Answer]:
-    sent = {"params": {"k": k}, "content": _bytes_of(picture)}
-    return _Question("POST", "v1/predict", partial(_model, Answer), sent)
+    options = {"params": {"k": k}, "content": _bytes_of(picture)}
+    return _Question("POST", "v1/predict", partial(_model, Answer), options)
 
 
 def _predict_batch(pictures: Sequence[bytes | Path], k: int) -> _Question[Outcomes]:
-    files = [
-        ("file", (_name_of(picture, number), _bytes_of(picture)))
-        for number, picture in enumerate(pictures)
-    ]
-    sent = {"params": {"k": k}, "files": files}
-    return _Question("POST", "v1/predict/batch", partial(_model, Outcomes), sent)
+    files = [("file", (_name_of(p, number), _bytes_of(p))) for number, p in enumerate(pictures)]
+    options = {"params": {"k": k}, "files": files}
+    return _Question("POST", "v1/predict/batch", partial(_model, Outcomes), options)
 
 
 def _landmarks(offset: int, limit: int) -> _Question[Landmarks]:
-    sent = {"params": {"offset": offset, "limit": limit}}
-    return _Question("GET", "v1/landmarks", partial(_model, Landmarks), sent)
+    options = {"params": {"offset": offset, "limit": limit}}
+    return _Question("GET", "v1/landmarks", partial(_model, Landmarks), options)
 
 
 def _picture(picture: str) -> _Question[bytes]:
@@ -372,10 +317,9 @@ def _bytes_of(picture: bytes | Path) -> bytes:
 
 
 def _name_of(picture: bytes | Path, number: int) -> str:
-    """Return a name for a form; a file's own may hold bytes that are no text."""
-    if isinstance(picture, Path):
-        return picture.name.encode(errors="replace").decode()
-    return str(number)
+    if not isinstance(picture, Path):
+        return str(number)
+    return picture.name.encode(errors="replace").decode()  # a file's name may not be UTF-8
 
 
 def _address(url: str) -> httpx.URL:
@@ -389,9 +333,9 @@ def _address(url: str) -> httpx.URL:
 
 
 def _headers(key: str | None) -> dict[str, str]:
-    """Return what is sent with every question; a wrong key is not repeated in the error."""
     if key is None:
         return {}
     if not key or not key.isascii() or not key.isprintable() or key != key.strip():
+        # A wrong key is not repeated: it may be secret.
         raise ValueError("a key has printable ASCII characters only, and is not empty")
     return {"X-API-Key": key}

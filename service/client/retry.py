@@ -1,7 +1,9 @@
-"""When a question is asked again, and when it is given up: a plan, without any input or output.
+"""When a request is sent again, and when it is given up: decisions only, no input or output.
 
-Both clients of :mod:`service.client.client` follow it. They differ in how they send and how they
-wait.
+Not stamina: its switches and hooks belong to the whole process. Where the application calls
+``stamina.set_testing``, waits that ``Retry-After`` demands would shrink to 0; each retry would be
+logged unless the application's own hooks are replaced; and the wait after ``Retry-After`` and the
+bound of all waits would still be computed here.
 """
 
 from __future__ import annotations
@@ -20,29 +22,21 @@ import httpx
 
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 8.0
+BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
-_LEAST_SECONDS = 0.01  # a wait may last longer than was planned; sockets take no negative time
-_PASSING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_LEAST_SECONDS = 0.01  # a sleep may last longer than planned; sockets take no negative timeout
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one question is pursued.
-
-    Attributes:
-        timeout_seconds: For all attempts at it and the waits between them, together.
-        retries: How often it is asked again.
-
-    Raises:
-        ValueError: The time is not above 0, or the retries are below it.
-    """
+class RetryPolicy:
+    """Seconds for all attempts and waits together, and the number of attempts after the first."""
 
     timeout_seconds: float = 60.0
     retries: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Raise ``ValueError`` for values out of range."""
         if not 0 < self.timeout_seconds < float("inf"):
             raise ValueError("the timeout is a number of seconds above 0")
         if self.retries < 0:
@@ -50,7 +44,7 @@ class Patience:
 
 
 class Reply(NamedTuple):
-    """What came back: the HTTP status, the headers (in any case of letters), the whole body."""
+    """A response: HTTP status, headers (case-insensitive), whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,73 +52,62 @@ class Reply(NamedTuple):
 
 
 class Attempts:
-    """The attempts at one question; its time runs from here on.
+    """The attempts of one call; its time starts now.
 
-    Asked again is after 429 and 503, and where no connection was made, so that nothing was sent.
-    A connection that broke later may have carried the question to the end: that is not repeated.
+    Retried are 429, 503, and connections that were not made, over which nothing was sent. A
+    connection that broke later may have delivered the request: that is not repeated.
 
     Args:
-        patience: How long and how often.
-        clock: Seconds that only grow.
-        chance: Draws from [0, 1): clients that were refused together shall not come back together.
+        policy: Timeout and number of retries.
+        clock: Monotonic seconds.
+        rng: Draws from [0, 1), so that clients refused together do not return together.
     """
 
     def __init__(
         self,
-        patience: Patience,
+        policy: RetryPolicy,
         *,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
-        self._clock = clock
-        self._chance = chance
-        self._end = clock() + patience.timeout_seconds
-        self._retries = patience.retries
+        self._clock, self._rng = clock, rng
+        self._end = clock() + policy.timeout_seconds
+        self._retries = policy.retries
         self._backoff = FIRST_BACKOFF_SECONDS
 
     def seconds_left(self) -> float:
-        """Return how long an attempt that begins now may take; always above 0."""
+        """Return the timeout of an attempt that starts now; always above 0."""
         return max(self._end - self._clock(), _LEAST_SECONDS)
 
     def are_over(self) -> bool:
-        """Tell whether the time for all of them has passed."""
+        """Tell whether the timeout has passed."""
         return self._clock() >= self._end
 
     def pause_after(self, found: Reply | httpx.RequestError) -> float | None:
-        """Say what follows an attempt.
-
-        Args:
-            found: What came of it.
+        """Decide what follows an attempt.
 
         Returns:
             Seconds to wait before the next one, never fewer than ``Retry-After`` asks for;
-            ``None`` if there is none, because of what was found, or since it would come too often
-            or after the time is over.
+            ``None`` if there is none: not retried, too many attempts, or the timeout is too short.
         """
-        if not self._retries or not _may_pass(found):
+        if isinstance(found, Reply):
+            retried, asked = found.status in BUSY, retry_after(found.headers)
+        else:
+            retried, asked = isinstance(found, _UNSENT), 0.0
+        if not self._retries or not retried:
             return None
-        told = retry_after(found.headers) if isinstance(found, Reply) else 0.0
-        pause = told + self._backoff * (1 + self._chance()) / 2
+        pause = asked + self._backoff * (1 + self._rng()) / 2
         self._retries -= 1
         self._backoff = min(2 * self._backoff, LONGEST_BACKOFF_SECONDS)
         return pause if pause < self.seconds_left() else None
 
 
-def _may_pass(found: Reply | httpx.RequestError) -> bool:
-    if isinstance(found, Reply):
-        return found.status in _PASSING
-    return isinstance(found, _UNSENT)
-
-
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float:
-    """Return the seconds that ``Retry-After`` asks to wait.
+    """Return the seconds that ``Retry-After`` asks to wait; 0 if it is absent, wrong or past.
 
     Args:
-        headers: Of a reply, their names in small letters.
-        now: The time that a date is counted from; by default this moment.
-
-    Returns:
-        At least 0, which is also for a header that is absent, wrong or past.
+        headers: Their names in lower case.
+        now: Time that a date is counted from; by default this moment.
 
     >>> retry_after({"retry-after": "120"})
     120.0

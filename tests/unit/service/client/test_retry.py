@@ -12,8 +12,8 @@ from service.client.retry import (
     FIRST_BACKOFF_SECONDS,
     LONGEST_BACKOFF_SECONDS,
     Attempts,
-    Patience,
     Reply,
+    RetryPolicy,
     retry_after,
 )
 
@@ -34,7 +34,7 @@ class Clock:
 
 def attempts(seconds: float = 1e6, retries: int = 4, chance: float = 0.0) -> Attempts:
     """Begin to ask, at a time that stands still."""
-    return Attempts(Patience(seconds, retries), clock=Clock(), chance=lambda: chance)
+    return Attempts(RetryPolicy(seconds, retries), clock=Clock(), rng=lambda: chance)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -127,7 +127,7 @@ def test_a_pause_that_outlasts_the_timeout_is_not_begun() -> None:
 def test_an_attempt_has_what_the_others_left() -> None:
     """The time is for all of them together."""
     clock = Clock()
-    asked = Attempts(Patience(10), clock=clock)
+    asked = Attempts(RetryPolicy(10), clock=clock)
     assert asked.seconds_left() == 10
     clock.seconds += 9
     assert asked.seconds_left() == pytest.approx(1)
@@ -183,4 +183,4 @@ def test_a_date_counts_from_now() -> None:
 def test_patience_that_cannot_be_meant_is_refused(seconds: float, retries: int) -> None:
     """At once, not at the first question."""
     with pytest.raises(ValueError, match=r"timeout|retries"):
-        Patience(seconds, retries)
+        RetryPolicy(seconds, retries)
