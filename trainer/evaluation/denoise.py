@@ -125,7 +125,6 @@ def dominant_angles(cosines: NDArray[np.float32], labels: NDArray[np.int64]) -> 
 
 
 def _load_finished(run: Path) -> TrainedNetwork:
-    """Load the network that a run ended with, whose head has sub-centers."""
     recipe = run_folder.read_recipe(run)
     if isinstance(recipe.head, SoftmaxRecipe):
         raise TrainingError(
@@ -140,11 +139,10 @@ def _load_finished(run: Path) -> TrainedNetwork:
 def _compare(
     trained: TrainedNetwork, photographs: Sequence[Photograph]
 ) -> tuple[list[Photograph], NDArray[np.int64], NDArray[np.float32]]:
-    """Embed photographs and compare each with the sub-centers of its own landmark.
+    """Compare photographs with the sub-centers of their landmarks.
 
     Returns:
-        The ``n`` photographs that could be read, their landmark numbers ``(n,)``, and
-        cosines ``(n, K)``.
+        The ``n`` readable photographs, their landmark numbers ``(n,)``, and cosines ``(n, K)``.
     """
     recipe, numbers = trained.recipe, {name: n for n, name in enumerate(trained.landmarks)}
     unknown = {p.landmark_id for p in photographs if p.landmark_id not in numbers}
@@ -188,27 +186,20 @@ def _describe(checked: Sequence[CheckedPicture]) -> dict[str, Any]:
         "emptied": sorted(before - after, key=landmark_order),
         "angles": {f"{a}-{b}": int(n) for (a, b), n in zip(pairwise(edges), counts, strict=True)},
     }
-    if any(one.truth is not None for one in checked):
-        described |= _precision_recall(checked)
+    if known := [one for one in checked if one.truth is not None]:
+        wrong = sum(one.wrong for one in known)
+        dropped = sum(not one.kept for one in known)
+        both = sum(one.wrong and not one.kept for one in known)
+        described |= {
+            "wrong": wrong,
+            "dropped_wrong": both,
+            "precision": both / dropped if dropped else None,
+            "recall": both / wrong if wrong else None,
+        }
     return described
 
 
-def _precision_recall(checked: Sequence[CheckedPicture]) -> dict[str, Any]:
-    """Compare the dropped pictures with those whose label is wrong; None for a share of none."""
-    known = [one for one in checked if one.truth is not None]
-    wrong = sum(one.wrong for one in known)
-    dropped = sum(not one.kept for one in known)
-    both = sum(one.wrong and not one.kept for one in known)
-    return {
-        "wrong": wrong,
-        "dropped_wrong": both,
-        "precision": both / dropped if dropped else None,
-        "recall": both / wrong if wrong else None,
-    }
-
-
 def _entry(one: CheckedPicture) -> dict[str, Any]:
-    """Write a picture for the report."""
     label = {"id": one.photograph.id, "landmark_id": one.photograph.landmark_id}
     truth = {} if one.truth is None else {"truth": one.truth}
     return {**label, "angle": round(one.angle_degrees, 2), **truth}

@@ -45,13 +45,7 @@ class CheckedPicture:
 
 
 def write_page(path: Path, report: Mapping[str, Any], checked: Sequence[CheckedPicture]) -> None:
-    """Write the page.
-
-    Args:
-        path: The file to write.
-        report: That of :func:`trainer.evaluation.denoise.denoise`.
-        checked: Every training picture that could be read.
-    """
+    """Write the page of a denoising report about every picture that could be read."""
     write_atomic(path, page("Dropped pictures", _body(report, checked)))
 
 

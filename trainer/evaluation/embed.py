@@ -48,13 +48,11 @@ def embed_photographs(
     device = next(network.parameters()).device
     read: list[Photograph] = []
     rows: list[NDArray[np.float32]] = []
-    for batch in _batches(processes.share(photographs), preprocess, batch_size):
-        pictures = torch.from_numpy(np.stack([array for _, array in batch])).to(
-            device, memory_format=torch.channels_last
-        )
+    for batch, arrays in _batches(processes.share(photographs), preprocess, batch_size):
+        pictures = torch.from_numpy(arrays).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             vectors = network(pictures)
-        read += [photograph for photograph, _ in batch]
+        read += batch
         rows.append(vectors.float().cpu().numpy())
     shares = processes.gather((read, rows))
     parts = [part for _, of_process in shares for part in of_process]
@@ -65,11 +63,7 @@ def embed_photographs(
 def prepare_crops(
     photographs: Sequence[Photograph], preprocess: Preprocess, number: int
 ) -> NDArray[np.float32]:
-    """Prepare the first readable photographs, to check an exported network with.
-
-    Returns:
-        ``(at most number, 3, side, side)``.
-    """
+    """Prepare the first readable photographs: ``(at most number, 3, side, side)``."""
     prepared = (_prepare(photograph.path, preprocess) for photograph in photographs)
     arrays = list(islice((array for array in prepared if array is not None), number))
     empty = np.empty((0, 3, preprocess.side, preprocess.side), np.float32)
@@ -78,15 +72,17 @@ def prepare_crops(
 
 def _batches(
     photographs: Sequence[Photograph], preprocess: Preprocess, batch_size: int
-) -> Iterator[list[tuple[Photograph, NDArray[np.float32]]]]:
+) -> Iterator[tuple[list[Photograph], NDArray[np.float32]]]:
     """Prepare photographs in threads; those that cannot be read are left out."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         for start in range(0, len(photographs), batch_size):
             group = photographs[start : start + batch_size]
-            arrays = pool.map(lambda p: _prepare(p.path, preprocess), group)
-            pairs = zip(group, arrays, strict=True)
-            if read := [(photograph, array) for photograph, array in pairs if array is not None]:
-                yield read
+            arrays = list(pool.map(lambda p: _prepare(p.path, preprocess), group))
+            if read := [array for array in arrays if array is not None]:
+                yield (
+                    [p for p, a in zip(group, arrays, strict=True) if a is not None],
+                    np.stack(read),
+                )
 
 
 def _prepare(path: Path, preprocess: Preprocess) -> NDArray[np.float32] | None:

@@ -38,14 +38,7 @@ svg .line { stroke: #2a7f9d; stroke-width: 2; fill: none } svg .dot { fill: #2a7
 def write_report(
     path: Path, recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None
 ) -> None:
-    """Write the page.
-
-    Args:
-        path: The file.
-        recipe: Of the run.
-        report: As in ``report.json``.
-        ladder: Answers to the validation pictures, if there are any.
-    """
+    """Write the page of a run from its ``report.json`` and the answers to validation pictures."""
     write_atomic(path, page(f"Run {recipe.name}", _body(recipe, report, ladder)))
 
 
@@ -85,8 +78,7 @@ def _body(recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None) 
 
 def _charts(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Draw the metrics of each epoch, and the planned learning rates."""
-    lengths = [stage.last_epoch for stage in recipe.stages]
-    starts = [sum(lengths[:number]) for number in range(len(lengths))]
+    starts = [0, *itertools.accumulate(stage.last_epoch for stage in recipe.stages)][:-1]
     ended = [starts[entry["stage"]] + entry["epoch"] + 1 for entry in epochs]
     breaks = starts[1:]
     for name, title in (("loss", "Loss"), ("validation_gap", "Validation GAP")):
@@ -109,22 +101,17 @@ def _rates(start: int, stage: StageRecipe, rate: str) -> Iterator[Point]:
 
 def _size_ranges(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Replace the smallest size of each group by its range in words."""
-    ends = dict(itertools.pairwise(CLASS_SIZES))
-    shown = {
-        least: f"{least} to {ends[least] - 1}" if least in ends else f"{least} and more"
-        for least in CLASS_SIZES
-    }
+    shown = {least: f"{least} to {end - 1}" for least, end in itertools.pairwise(CLASS_SIZES)}
+    shown[CLASS_SIZES[-1]] = f"{CLASS_SIZES[-1]} and more"
     return [{**group, "pictures": shown[group["pictures"]]} for group in groups]
 
 
 def _wrong_answers(ladder: RuleLadder) -> tuple[list[int], list[int]]:
     """Find wrong answers, highest confidence first: to landmarks' queries, and to distractors."""
-    order = sorted(range(len(ladder.answers)), key=lambda n: -ladder.answers[n].confidence)
-    pairs = [(place, ladder.queries[place].landmark_id) for place in order]
-    wrong = [
-        place for place, truth in pairs if truth not in {None, ladder.answers[place].landmark_id}
-    ]
-    return wrong, [place for place, truth in pairs if truth is None]
+    answers, truths = ladder.answers, [query.landmark_id for query in ladder.queries]
+    order = sorted(range(len(answers)), key=lambda n: -answers[n].confidence)
+    wrong = [n for n in order if truths[n] not in {None, answers[n].landmark_id}]
+    return wrong, [n for n in order if truths[n] is None]
 
 
 def _pairs(ladder: RuleLadder, wrong: Sequence[int]) -> list[dict[str, object]]:

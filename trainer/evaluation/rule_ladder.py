@@ -168,14 +168,11 @@ class _Search:
         """Answer by the nearest picture and by vote; without views and whitening if there are."""
         answers = {}
         if self.whitening or self.gallery_views.shape[1] > 1:
-            plain = replace(
-                self,
-                gallery_views=self.gallery_views[:, :1],
-                query_views=self.query_views[:, :1],
-                whitening=None,
+            rows, query_rows = (
+                _finish(v[:, :1], None) for v in (self.gallery_views, self.query_views)
             )
-            found = plain.find_neighbors()
-            answers["top1, one view, not whitened"] = plain._answer(found, Ranking())
+            found = nearest(rows, query_rows, neighbors.rows.shape[1])
+            answers["top1, one view, not whitened"] = self._answer(found, Ranking())
         answers["top1"] = self._answer(neighbors, Ranking())
         answers["vote"] = self._answer(neighbors, self.vote)
         return answers

@@ -70,12 +70,7 @@ def top1_metrics(
 
 
 def measure_answers(answers: Sequence[Prediction], truths: Mapping[str, Sequence[str]]) -> Metrics:
-    """Compute the metrics of answers.
-
-    Args:
-        answers: At most one to each query.
-        truths: By query id, its landmark; empty for a distractor.
-    """
+    """Compute the metrics of answers; the truth of a query is its landmark, of a distractor []."""
     known = [answer.confidence for answer in answers if truths[answer.query_id]]
     unknown = [answer.confidence for answer in answers if not truths[answer.query_id]]
     return Metrics(gap(answers, truths), auroc(known, unknown) if unknown else None)
@@ -89,9 +84,5 @@ def _answer(
 ) -> list[Prediction]:
     """Answer each named query, ``(n, d)``, by the nearest row of the gallery, ``(m, d)``."""
     found = nearest(rows, vectors, k=1)
-    return [
-        Prediction(name, landmarks[row], float(similarity))
-        for name, row, similarity in zip(
-            names, found.rows[:, 0], found.similarities[:, 0], strict=True
-        )
-    ]
+    answers = zip(names, found.rows[:, 0], found.similarities[:, 0], strict=True)
+    return [Prediction(name, landmarks[row], float(cosine)) for name, row, cosine in answers]

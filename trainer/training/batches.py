@@ -26,8 +26,8 @@ class SharedBatch:
     """What every process knows of a batch before its step.
 
     Attributes:
-        labels: Landmark numbers of the pictures in each process's share of the batch.
-        unreadable: Ids of pictures that are missing from it.
+        labels: Landmark numbers of each process's pictures.
+        unreadable: Ids of pictures that are missing from the batch.
         save_due: Whether a checkpoint is to be written after the step.
         seed: Of the random numbers that the processes share in the step.
     """
@@ -44,22 +44,13 @@ class SharedBatch:
 
 
 def load_epoch(context: RunContext, progress: Progress) -> tuple[Iterator[Batch], int]:
-    """Load this process's share of the batches of an epoch that are still to come.
-
-    Returns:
-        The batches, and the number of steps of the whole epoch.
-    """
+    """Load this process's share of an epoch's batches still to come; also count its steps."""
     recipe, training_set = context.recipe, context.training_sets[progress.stage]
-    stage = recipe.stages[progress.stage]
-    key = (recipe.seed, progress.stage, progress.epoch)
-    pictures = AugmentedPictures(
-        training_set.photographs,
-        training_set.labels,
-        recipe.embed.model_copy(update={"side": stage.side}),
-        recipe.augment,
-        key,
-    )
-    batches = epoch_batches(len(training_set.photographs), stage.batch_size, key)
+    stage, key = recipe.stages[progress.stage], (recipe.seed, progress.stage, progress.epoch)
+    photographs, labels = training_set.photographs, training_set.labels
+    preprocess = recipe.embed.model_copy(update={"side": stage.side})
+    pictures = AugmentedPictures(photographs, labels, preprocess, recipe.augment, key)
+    batches = epoch_batches(len(photographs), stage.batch_size, key)
     shares = [processes.share(batch) for batch in batches[progress.step :]]
     return load_batches(pictures, shares, workers=recipe.data.workers), len(batches)
 

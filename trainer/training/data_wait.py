@@ -18,18 +18,14 @@ _WORTH_ADVICE = 0.05
 
 
 class DataWait:
-    """Measures how long the network waits for batches.
+    """Measures how long a network on a device waits for batches.
 
     On an NVIDIA device work is queued and the program runs ahead of it: there the device itself
     measures how long it had nothing to do between two steps.
-
-    Args:
-        device: Where the network computes.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._waited = 0.0
-        self._total = 0.0
+        self._waited = self._total = 0.0
         self._cuda = device.type == "cuda"
         self._step_end: torch.cuda.Event | None = None
         self._gaps: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
@@ -69,18 +65,13 @@ class DataWait:
 
 
 def _record_event() -> torch.cuda.Event:
-    """Put a time stamp into the device's queue."""
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch
     event.record()
     return event
 
 
 def describe_wait(loading: float, computing: float) -> str:
-    """Say whether data loading keeps up with the network.
-
-    Args:
-        loading: Seconds in which the network waited for batches.
-        computing: Seconds in which it computed.
+    """Say whether data loading keeps up with the network, from the seconds of both.
 
     >>> describe_wait(3.0, 22.0)
     'the network waited for data 12 % of the time; more data.workers may help'

@@ -23,13 +23,10 @@ SMALL_GALLERY = 20_000
 
 
 def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
-    """Measure the best network; write its whitening and the reports.
+    """Measure the best network; write its whitening and the reports, and return the report.
 
     The validation pictures are answered by every rule of :mod:`trainer.evaluation.rule_ladder`,
     the test pictures by top1 alone, whatever ranking the recipe advises.
-
-    Returns:
-        The report.
 
     Raises:
         TrainingError: The pictures are too few for the whitening that the recipe asks for.
@@ -55,7 +52,6 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
 
 
 def _load_best(context: RunContext) -> Candidate:
-    """Load the best network of the run."""
     processes.from_first(None)  # wait until the first process has written the file
     best = run_folder.load_trained(context.out)
     counts = np.ones(len(best.landmarks), np.int64)

@@ -10,7 +10,6 @@ from trainer.distributed import processes
 from trainer.evaluation.validate import top1_metrics
 from trainer.model import checkpoint, run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
-from trainer.model.network import EmbeddingNetwork
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
@@ -39,7 +38,10 @@ def validate_and_keep_best(context: RunContext, state: TrainingState) -> dict[st
     kept = metrics.gap >= best - _standard_error(best, len(context.validation))
     if kept:
         progress.best_score = max(metrics.gap, best)
-        _save_best(context, rounded, state)
+        if processes.is_first():
+            parts = {"network": rounded.state_dict(), "head": state.head.state_dict()}
+            facts = {"recipe": context.digest, "landmarks": list(state.landmarks)}
+            checkpoint.save(context.out / run_folder.BEST, checkpoint.join_parts(parts), facts)
     auroc = {} if metrics.auroc is None else {"validation_auroc": metrics.auroc}
     return {"validation_gap": metrics.gap, "kept": kept, **auroc}
 
@@ -55,11 +57,3 @@ def _standard_error(score: float, queries: int) -> float:
     0.03
     """
     return math.sqrt(max(0.0, score * (1 - score)) / max(queries, 1))
-
-
-def _save_best(context: RunContext, network: EmbeddingNetwork, state: TrainingState) -> None:
-    """Write a network, with the head that it was trained with, as the best one."""
-    if processes.is_first():
-        parts = {"network": network.state_dict(), "head": state.head.state_dict()}
-        facts = {"recipe": context.digest, "landmarks": list(state.landmarks)}
-        checkpoint.save(context.out / run_folder.BEST, checkpoint.join_parts(parts), facts)

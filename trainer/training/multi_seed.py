@@ -8,6 +8,7 @@ recipe of one network leaves a plain run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,12 @@ def train_networks(
     Raises:
         TrainingError: As there; or the folder holds a run of another recipe.
     """
+    one = partial(train, photographs=photographs, lists=lists, weights=weights, resume=resume)
     if recipe.networks == 1:
-        return train(recipe, photographs, out, lists=lists, weights=weights, resume=resume)
+        return one(recipe, out=out)
     if processes.is_first():
         _prepare_folder(recipe, out, resume=resume)
-    reports = [
-        train(own, photographs, out / own.name, lists=lists, weights=weights, resume=resume)
-        for own in recipe.per_network()
-    ]
+    reports = [one(own, out=out / own.name) for own in recipe.per_network()]
     report = {
         "schema_version": run_folder.REPORT_VERSION,
         "name": recipe.name,
@@ -56,10 +55,7 @@ def train_networks(
 
 
 def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Make the folder of a run, or make sure that it is this recipe's.
-
-    A folder in which no network has begun to learn may be used by another recipe.
-    """
+    """Make the folder of a run; one in which a network has begun to learn must be this recipe's."""
     if (out / run_folder.RECIPE).exists() and run_folder.holds_checkpoint(out):
         if not resume:
             raise TrainingError(f"{out} already holds a run; continue it with --resume")

@@ -32,22 +32,16 @@ def finished_report(context: RunContext) -> dict[str, Any] | None:
     Measuring it again would take minutes, and pays only where the recipe asks for something new.
     """
     out, files = context.out, (run_folder.REPORT, run_folder.RECIPE, run_folder.LAST)
-    if not all((out / name).is_file() for name in files):
-        return None
-    same_inputs = checkpoint.load_facts(context.last)["recipe"] == context.digest
-    same_recipe = run_folder.read_recipe(out) == context.recipe
-    if not (same_inputs and same_recipe and run_folder.is_finished(out)):
-        return None
-    return run_folder.read_report(out)
+    unchanged = (
+        all((out / name).is_file() for name in files)
+        and checkpoint.load_facts(context.last)["recipe"] == context.digest
+        and run_folder.read_recipe(out) == context.recipe
+    )
+    return run_folder.read_report(out) if unchanged and run_folder.is_finished(out) else None
 
 
 def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) -> TrainingState:
-    """Make the state of a new run, or restore that of the run in the folder.
-
-    Args:
-        context: The run's.
-        weights: Safetensors file of the backbone that a new run starts from.
-        resume: Continue the run in the folder, if it holds one.
+    """Make the state of a new run, or with ``resume`` restore that of a run in the folder.
 
     Raises:
         TrainingError: The folder holds a run that is not to be resumed, or cannot be.
@@ -66,15 +60,14 @@ def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) 
 
 def finish_epoch(context: RunContext, state: TrainingState, stage: StageRecipe) -> None:
     """Go on to the next epoch; at the end of a stage, to the training set of the next one."""
-    progress = state.progress
-    stage_ended = progress.epoch + 1 == stage.last_epoch
-    state.progress = Progress(
-        stage=progress.stage + stage_ended,
-        epoch=0 if stage_ended else progress.epoch + 1,
-        best_score=progress.best_score,
-    )
-    if stage_ended and state.progress.stage < len(context.training_sets):
-        _adapt_head(context, state, context.training_sets[state.progress.stage])
+    done = state.progress
+    number, epoch, best_score = done.stage, done.epoch + 1, done.best_score
+    if epoch < stage.last_epoch:
+        state.progress = Progress(number, epoch, best_score=best_score)
+        return
+    state.progress = Progress(number + 1, best_score=best_score)
+    if number + 1 < len(context.training_sets):
+        _adapt_head(context, state, context.training_sets[number + 1])
 
 
 def _start(context: RunContext, weights: Path | None) -> TrainingState:
@@ -90,11 +83,7 @@ def _start(context: RunContext, weights: Path | None) -> TrainingState:
 
 
 def _restore(context: RunContext) -> TrainingState:
-    """Make the state that the last checkpoint holds.
-
-    Raises:
-        TrainingError: It is of another recipe, or of an earlier version of the program.
-    """
+    """Make the state that the last checkpoint holds."""
     tensors, facts = checkpoint.load(context.last)
     if facts["schema_version"] < checkpoint.VERSION:
         raise TrainingError(

@@ -45,12 +45,12 @@ class TrainingSet:
     labels: list[int]
 
     @classmethod
-    def of(cls, photographs: Iterable[Photograph]) -> TrainingSet:
+    def of(cls, photographs: list[Photograph]) -> TrainingSet:
         """Number the landmarks of photographs."""
-        taken = list(photographs)
-        landmarks = sorted({str(photograph.landmark_id) for photograph in taken})
-        number = {landmark: n for n, landmark in enumerate(landmarks)}
-        return cls(taken, landmarks, [number[str(photograph.landmark_id)] for photograph in taken])
+        landmarks, labels = np.unique(
+            [str(p.landmark_id) for p in photographs], return_inverse=True
+        )
+        return cls(photographs, landmarks.tolist(), labels.tolist())
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -117,17 +117,16 @@ def set_up_run(
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
     train, validation, test = _split(own, recipe)
     withheld = {p.id for p in own} - {p.id for p in train}
-    own_set = TrainingSet.of(train)
-    other_sets = {
-        name: TrainingSet.of(p for p in listed if p.id not in withheld)
-        for name, listed in named.items()
+    sets = {
+        name: TrainingSet.of([p for p in listed if p.id not in withheld])
+        for name, listed in {**named, None: train}.items()
     }
     device = processes.device()
     distractors = list_pictures(recipe.data.distractors) if recipe.data.distractors else []
     everything = (*own, *(p for listed in named.values() for p in listed), *distractors)
     context = RunContext(
         recipe=recipe,
-        training_sets=tuple(other_sets[s.list] if s.list else own_set for s in recipe.stages),
+        training_sets=tuple(sets[stage.list] for stage in recipe.stages),
         train=train,
         validation=validation,
         test=test,
@@ -137,16 +136,20 @@ def set_up_run(
         bf16=_use_bf16(recipe, device),
         digest=_digest_inputs(recipe, everything, weights),
     )
-    _log_setup(context)
+    _log.info(
+        "%d training pictures of %d landmarks, %d validation pictures; %s in %s; processes: %d",
+        len(train),
+        len({photograph.landmark_id for photograph in train}),
+        len(validation),
+        device.type,
+        "bf16" if context.bf16 else "f32",
+        processes.size(),
+    )
     return context
 
 
 def _labeled(photographs: Sequence[Photograph], recipe: Recipe) -> list[Photograph]:
-    """Take the photographs of a list that may be trained on.
-
-    Raises:
-        TrainingError: They show fewer than two landmarks.
-    """
+    """Take the photographs of a list that may be trained on; they show two landmarks or more."""
     known = labeled(photographs, recipe.data.subset, seed=recipe.seed)
     landmarks = {photograph.landmark_id for photograph in known}
     if len(landmarks) < 2:
@@ -169,11 +172,6 @@ def _split(
 
 
 def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Tell whether to compute in bfloat16.
-
-    Raises:
-        DeviceError: It was asked for and the processor has none.
-    """
     able = can_run_bf16("cuda" if device.type == "cuda" else "cpu")
     if recipe.precision == "bf16" and not able:
         raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
@@ -185,16 +183,3 @@ def _digest_inputs(recipe: Recipe, photographs: Iterable[Photograph], weights: P
     weights_digest = sha256_file(weights) if weights and weights.is_file() else ""
     lines = [recipe.outcome(), weights_digest, *(f"{p.id} {p.landmark_id}" for p in photographs)]
     return sha256_bytes("\n".join(lines).encode())
-
-
-def _log_setup(context: RunContext) -> None:
-    _log.info(
-        "%d training pictures of %d landmarks, %d validation pictures; %s in %s, %d process%s",
-        len(context.train),
-        len({photograph.landmark_id for photograph in context.train}),
-        len(context.validation),
-        context.device.type,
-        "bf16" if context.bf16 else "f32",
-        processes.size(),
-        "es" if processes.size() > 1 else "",
-    )

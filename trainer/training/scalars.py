@@ -34,9 +34,9 @@ class Scalars:
             self._pending.append((number, loss, rate))
 
     def epoch(self, number: int, values: dict[str, float]) -> None:
-        """Write the numbers among the metrics of an epoch that ended with that step, by name."""
+        """Write the metrics of an epoch that ended with that step, by name."""
+        self.flush()
         if self._writer is not None:
-            self.flush()
             for name, value in values.items():
                 self._writer.add_scalar(f"epoch/{name}", value, number)
             self._writer.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -88,10 +89,8 @@ class TrainingState:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradient_step.compute_gradients(pictures, labels, parts=parts, seed=seed)
-        if self._recipe.optimizer.clip_norm:
-            torch.nn.utils.clip_grad_norm_(
-                self.network.parameters(), self._recipe.optimizer.clip_norm
-            )
+        if limit := self._recipe.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         self.optimizer.step()
         self.updates += 1
         if self._recipe.ema:
@@ -117,40 +116,28 @@ class TrainingState:
     def require_finite(self, loss: Tensor, last: Path) -> float:
         """Return a loss as a number, if it and the whole state are finite and worth saving.
 
-        Args:
-            loss: A single number.
-            last: Checkpoint that the error names.
-
         Raises:
             TrainingError: The loss, or a weight, is not finite; the last good checkpoint stays.
         """
-        value = float(loss)
-        tensors = list(checkpoint.optimizer_tensors(self.optimizer).values())
+        tensors = [loss, *checkpoint.optimizer_tensors(self.optimizer).values()]
         for module in self._modules().values():
             tensors += module.parameters()
             tensors += [t for name, t in module.named_buffers() if "running_" in name]
-        if not (np.isfinite(value) and all(bool(tensor.isfinite().all()) for tensor in tensors)):
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
             raise TrainingError(
                 f"the loss is not finite; {last} is the last good state, if there is one. "
                 "Lower the learning rates, set optimizer.clip_norm, or compute with precision=f32"
             )
-        return value
+        return float(loss)
 
     def save(self, path: Path, digest: str) -> None:
-        """Write all of it to ``path``, atomically; every process has to call this.
-
-        Args:
-            path: The checkpoint.
-            digest: Of everything that decides the run's outcome.
-        """
+        """Write all of it to ``path``, atomically; every process has to call this."""
         rng_states = processes.gather(_rng_state())
         if not processes.is_first():
             return
-        parts = {
-            **{name: module.state_dict() for name, module in self._modules().items()},
-            "optimizer": checkpoint.optimizer_tensors(self.optimizer),
-            **{f"rng.{number}": state for number, state in enumerate(rng_states)},
-        }
+        parts = {name: module.state_dict() for name, module in self._modules().items()}
+        parts["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
+        parts |= {f"rng.{number}": state for number, state in enumerate(rng_states)}
         facts = {
             "recipe": digest,
             "landmarks": list(self.landmarks),
@@ -182,7 +169,6 @@ class TrainingState:
             torch.cuda.set_rng_state(rng_state["cuda"])
 
     def _modules(self) -> dict[str, nn.Module]:
-        """Name the modules that a checkpoint holds."""
         modules = {"network": self.network, "head": self.head}
         return modules if self.averaged is self.network else {**modules, "averaged": self.averaged}
 
@@ -208,10 +194,11 @@ def _make_optimizer(
     Biases, norms and single numbers do not decay.
     """
     backbone = set(network.backbone.parameters())
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    groups = defaultdict[tuple[str, bool], list[nn.Parameter]](list)
     for parameter in [*network.parameters(), *head.parameters()]:
-        part = "backbone" if parameter in backbone else "head"
-        groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+        groups["backbone" if parameter in backbone else "head", parameter.ndim > 1].append(
+            parameter
+        )
     described = [
         {"params": p, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (part, decays), p in groups.items()

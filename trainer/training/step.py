@@ -48,7 +48,7 @@ class GradientStep:
     def compute_gradients(
         self, pictures: Tensor, labels: Sequence[Tensor], *, parts: int, seed: int
     ) -> Tensor:
-        """Add the gradients of a batch to those of the parameters.
+        """Add the gradients of a batch to those of the parameters, and return the mean loss.
 
         Args:
             pictures: ``(n, 3, side, side)``, those of this process.
@@ -56,9 +56,6 @@ class GradientStep:
             parts: So many parts go through the network one after another, to save memory; fewer
                 where there are too few pictures.
             seed: Of the head's random numbers, which several processes have to share.
-
-        Returns:
-            The mean loss, equal in all processes.
 
         Raises:
             TrainingError: torch.compile failed.

@@ -67,7 +67,9 @@ def train(
     if resume and (report := processes.from_first(finished_report(context))):
         return report
     state = start_or_resume(context, weights, resume=resume)
-    with closing(_open_scalars(context, state)) as scalars:
+    events = recipe.log == "tensorboard" and processes.is_first()
+    folder = out / run_folder.TENSORBOARD if events else None
+    with closing(Scalars(folder, step=state.updates + 1)) as scalars:
         while (number := state.progress.stage) < len(recipe.stages):
             stage, started = recipe.stages[number], time.monotonic()
             with out_of_memory_advice(number, stage, context.last):
@@ -83,11 +85,7 @@ def train(
 def _train_epoch(
     context: RunContext, state: TrainingState, stage: StageRecipe, scalars: Scalars
 ) -> dict[str, Any]:
-    """Train one epoch from the step that ``state`` has reached.
-
-    Returns:
-        The epoch's mean loss, and the seconds of data loading and of computing.
-    """
+    """Train one epoch from the step that ``state`` has reached; measure mean loss and seconds."""
     progress, data_wait = state.progress, DataWait(context.device)
     batches, steps = load_epoch(context, progress)
     state.freeze_backbone(frozen=progress.epoch < stage.frozen_epochs)
@@ -121,12 +119,6 @@ def _train_epoch(
                 saved_at = time.monotonic()
     mean_loss = state.require_finite(loss_total, context.last) / max(progress.step, 1)
     return {"loss": mean_loss, **data_wait.seconds()}
-
-
-def _open_scalars(context: RunContext, state: TrainingState) -> Scalars:
-    """Open the event files, if the recipe asks for them."""
-    wanted = context.recipe.log == "tensorboard" and processes.is_first()
-    return Scalars(context.out / run_folder.TENSORBOARD if wanted else None, step=state.updates + 1)
 
 
 def _record_epoch(state: TrainingState, metrics: dict[str, Any], scalars: Scalars) -> None:
