@@ -117,10 +117,9 @@ def set_up_run(
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
     train, validation, test = _split(own, recipe)
     withheld = {p.id for p in own} - {p.id for p in train}
-    sets = {
-        name: TrainingSet.of([p for p in listed if p.id not in withheld])
-        for name, listed in {**named, None: train}.items()
-    }
+    sets: dict[str | None, TrainingSet] = {None: TrainingSet.of(train)}
+    for name, listed in named.items():
+        sets[name] = TrainingSet.of([p for p in listed if p.id not in withheld])
     device = processes.device()
     distractors = list_pictures(recipe.data.distractors) if recipe.data.distractors else []
     everything = (*own, *(p for listed in named.values() for p in listed), *distractors)
