@@ -5,8 +5,6 @@ error panels need rich, whose import takes longer than a whole ``--help`` may: b
 here, as plain text. Nothing heavy is imported before a command has been parsed.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

@@ -26,8 +26,6 @@ An error's text is a sentence for the person at the command line; its facts are 
 that library's one door, with ``raise … from``. Errors that know HTTP stand in the service.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ the same input. Serving imports Pillow only here; every way in which it can fail
 is translated to a :class:`~embedder.errors.PictureError`.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

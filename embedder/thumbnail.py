@@ -1,7 +1,5 @@
 """Small pictures for people to look at: JPEG, upright, and of the pixels alone: no EXIF data."""
 
-from __future__ import annotations
-
 import io
 
 from PIL import Image

@@ -5,8 +5,6 @@ the extension (``Hawa Mahal/IMG_0412``), which stays the same whatever is added 
 pictures whose paths differ in nothing but the extension keep theirs. No picture is opened.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

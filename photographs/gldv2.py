@@ -14,8 +14,6 @@ Nothing here opens a picture or looks for its file: a list of a million rows is 
 and whoever reads a picture finds it missing.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Open a data folder of either layout, and list the pictures to predict for."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

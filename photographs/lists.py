@@ -6,8 +6,6 @@
     landmark_id,images   a line per landmark; ids separated by spaces
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """One normal form and one order of landmark ids and names."""
 
-from __future__ import annotations
-
 import unicodedata
 
 

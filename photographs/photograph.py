@@ -1,7 +1,5 @@
 """What a data folder holds: photographs, queries, credits; and the interface of its layouts."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Composition root: the only place that knows every part of the service."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 

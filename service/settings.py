@@ -5,8 +5,6 @@ A setting comes from a flag of ``cairn-serve``, else from the environment with t
 command line checks what is given by the annotations here; no pydantic, so that its help is instant.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields

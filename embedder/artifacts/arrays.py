@@ -1,7 +1,5 @@
 """Arrays in memory and on disk: unit rows, and npz files without pickle."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

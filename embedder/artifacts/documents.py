@@ -1,7 +1,5 @@
 """JSON documents with a version: older ones are read, newer ones are refused by their number."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Every artifact lists its files as :class:`FileRecord`; :func:`check` compares. N
 knows what the files mean.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

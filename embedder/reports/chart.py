@@ -1,7 +1,5 @@
 """Small line charts as SVG, for pages that need nothing else; plain in light and in dark."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

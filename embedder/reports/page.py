@@ -4,8 +4,6 @@ Pictures are small JPEGs inside it, without their EXIF data. Every function retu
 comes from outside goes through :func:`text`.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which device and precision a network runs in, and which engine that means."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

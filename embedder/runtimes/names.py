@@ -1,7 +1,5 @@
 """The names of devices, precisions and engines."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 UsableDevice = Literal["cpu", "cuda"]

@@ -4,8 +4,6 @@ Chosen by measurement: on a CPU with bfloat16 it runs at the speed of the matrix
 gives the same vector whatever the size of the batch.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import queue

@@ -1,7 +1,5 @@
 """Open the network of an artifact in the engine of a device."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Protocol
 

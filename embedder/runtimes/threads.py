@@ -1,7 +1,5 @@
 """How the threads of torch, FAISS and OpenVINO wait. Light: every command line imports it."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -5,8 +5,6 @@ pickled code that a file brings along, so :func:`refuse_code` reads the archive 
 through only what an export of ours consists of: raw weights, the graph, a few markers.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -7,8 +7,6 @@ old gallery until the new one is complete. Whether rows come from the network or
 gallery (:mod:`index.building.plan`), the files are the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

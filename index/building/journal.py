@@ -5,8 +5,6 @@ when it is complete, so a killed build leaves whole shards or none. A shard is u
 it lists the same pictures and none of their files has changed since.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Publish an open gallery once more: the same files, another manifest."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

@@ -4,8 +4,6 @@ The new build takes unchanged rows from the published one; its files are those o
 nothing. A killed rebuild is resumed by the next.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from contextlib import closing

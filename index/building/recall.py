@@ -5,8 +5,6 @@ photograph of a known landmark is to the service. The exact answers come from a 
 independent of the search that is measured.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import closing

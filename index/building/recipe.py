@@ -1,7 +1,5 @@
 """The options of a build beside its photographs and its embedder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from index.building.extras import Extras

@@ -4,8 +4,6 @@ A gallery begins with one source and may be given more; removed pictures are lef
 here opens a gallery or embeds a picture.
 """
 
-from __future__ import annotations
-
 import filecmp
 import hashlib
 import heapq

@@ -1,7 +1,5 @@
 """Pictures that cannot be read: counted, listed in a report, and refused if they are too many."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from operator import itemgetter

@@ -1,7 +1,5 @@
 """Put a gallery together from a row plan and a complete journal, and publish it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The calibrated build shares every file with the one before; only its manifest is its own.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from contextlib import closing

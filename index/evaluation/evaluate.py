@@ -4,8 +4,6 @@ Beside the metrics of the gallery's own ranking stands a ladder: the same querie
 ranking that the gallery allows, which shows whether its choice is right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

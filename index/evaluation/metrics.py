@@ -4,8 +4,6 @@ Every metric follows its official definition, ties included: two programs that s
 answers print the same number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass

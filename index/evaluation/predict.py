@@ -3,8 +3,6 @@
 The ranking is the served one, :mod:`index.gallery.recognize`.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter

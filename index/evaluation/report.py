@@ -1,7 +1,5 @@
 """A page for people: metrics of an evaluation, and its worst mistakes beside their neighbors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arrow files of a gallery and of its builds: written with a version, mapped when they are read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """The manifest of a gallery: its kind, its embedder, its lists of photographs, its files."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self

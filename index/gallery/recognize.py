@@ -4,8 +4,6 @@ Predictions over files, evaluation and the service all use this module, so they 
 digit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

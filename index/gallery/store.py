@@ -14,8 +14,6 @@ A ``CURRENT`` of a build id alone has version 1, so that any release follows it;
 begins with its number. The store knows nothing of what is in a gallery.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import re

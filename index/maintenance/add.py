@@ -1,7 +1,5 @@
 """Add a folder of photographs to the published gallery, embedding only what is new."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing

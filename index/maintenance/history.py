@@ -1,7 +1,5 @@
 """The builds of a store: list them, roll back to one, delete old ones."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from contextlib import closing

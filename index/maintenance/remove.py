@@ -3,8 +3,6 @@
 Their rows get tombstones that searches skip; the next build that writes rows leaves them out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from contextlib import closing
 from functools import partial

@@ -1,7 +1,5 @@
 """Verify a build: every byte, every count, and a sample of its vectors."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from contextlib import closing

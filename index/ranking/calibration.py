@@ -5,8 +5,6 @@ wrong. It consists of a logistic curve, and of the threshold of confidence above
 share of the answers is right.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

@@ -4,8 +4,6 @@ Landmarks are the codes of the catalog, whose order is that of the landmark ids:
 code is a smaller id.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -5,8 +5,6 @@ holds every vector in fp16; a kind with candidates (:mod:`index.search.kinds`) h
 codes before these.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import threading

@@ -6,8 +6,6 @@ them in fp16, so that similarities are exact whatever the kind. This module know
 FAISS and does not load it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Only here are similarities clamped, ties broken and removed rows left out, so th
 and every reader of a gallery gives the same answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol

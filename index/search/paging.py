@@ -11,8 +11,6 @@ Measured on a gallery of fast-scan codes:
   of 4 KiB; with pages of 2 MiB it does not.
 """
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ every vector to find candidates; the host refines them in arithmetic that does n
 row's position, so that equal rows have equal similarities.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 

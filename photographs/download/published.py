@@ -8,8 +8,6 @@ Under one base address lie, as https://github.com/cvdfoundation/google-landmark 
     ground_truth/*.csv                  what the test pictures show
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from photographs.gldv2 import SPLIT_FILES, TRAIN_LIST

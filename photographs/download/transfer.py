@@ -8,8 +8,6 @@ The retries are our own: a library's count attempts, while here every attempt th
 bytes starts the count again, and a stop ends the wait of every thread.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import threading

@@ -5,8 +5,6 @@ A tar is read through before its first picture is written. Only plain files name
 device or any other path is refused whole.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 from collections.abc import Callable, Container

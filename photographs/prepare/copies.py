@@ -4,8 +4,6 @@ A smaller copy is a JPEG of the picture as it is seen: upright, without transpar
 and other metadata. It saves disk space; what a network sees of it is decided by ``Preprocess``.
 """
 
-from __future__ import annotations
-
 import io
 import multiprocessing
 import os

@@ -4,8 +4,6 @@ The new folder has the layout of the old one. It is made beside its place, under
 ``OUT.part``, and renamed once it is complete; the same call goes on with what a killed one left.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -6,8 +6,6 @@ logged unless the application's own hooks are replaced; and the wait after ``Ret
 bound of all waits would still be computed here.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import time

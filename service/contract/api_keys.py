@@ -4,8 +4,6 @@ A key is 256 random bits, so a plain SHA-256 reveals nothing of it; there is no 
 All digests are compared, each in constant time, even after one matched.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

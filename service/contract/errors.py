@@ -12,8 +12,6 @@ Here and not beside the client: the server's table of problems names every error
 and should not load httpx for it.
 """
 
-from __future__ import annotations
-
 import math
 
 from embedder.errors import CairnError

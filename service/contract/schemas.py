@@ -6,8 +6,6 @@ nothing tells "known" from "unknown". A client that wants to reject pictures of 
 that compares ``confidence`` with a threshold of its own.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """Cancels the work for a request when its client disconnects."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Requests refused as HTTP, before any picture is looked at; statuses are in ``problems``."""
 
-from __future__ import annotations
-
 from service.inference.errors import RequestRefusedError
 
 

@@ -1,7 +1,5 @@
 """What the OpenAPI document says of bodies, answers and problems."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Any
 

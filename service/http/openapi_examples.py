@@ -1,7 +1,5 @@
 """Examples in the OpenAPI document, in the schemas that are really sent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from http import HTTPStatus
 

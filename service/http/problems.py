@@ -6,8 +6,6 @@ machines: the client gets the table's general sentence, and the log gets the err
 request id.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The endpoints. No logic: read the request, call the batcher or its recognizer, answer."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Mapping

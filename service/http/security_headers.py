@@ -1,7 +1,5 @@
 """Headers that limit what a browser does with an answer."""
 
-from __future__ import annotations
-
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

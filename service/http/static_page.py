@@ -1,7 +1,5 @@
 """The web page at ``/`` and its files, which may load nothing from elsewhere."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

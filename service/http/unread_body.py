@@ -5,8 +5,6 @@ the answer: the client would learn that the connection broke, but not why. So th
 at once, and the rest of the body is discarded for a moment before the connection is closed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 

@@ -5,8 +5,6 @@ next. One lock guards the scheduler, never held for longer than it takes to choo
 by themselves: if the event loop told them what is next, their cores would rest meanwhile.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -12,8 +12,6 @@
     └── PictureUnknownError           the gallery has no such picture to show
 """
 
-from __future__ import annotations
-
 from embedder.errors import CairnError
 
 

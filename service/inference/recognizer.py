@@ -5,8 +5,6 @@ best: ``prepare`` decodes one picture, ``embed`` runs the network over several, 
 them in the gallery.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -9,8 +9,6 @@ batches. No more is begun than there are cores: work that shares a core takes lo
 The caller reports what it has finished, and guards the whole object with one lock.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Uvicorn waits for it without limit. A body has its timeout in :mod:`service.http
 connection between requests has uvicorn's keep-alive timeout.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol

@@ -1,7 +1,5 @@
 """Reads a mapped gallery into memory before many requests have waited for parts of it."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

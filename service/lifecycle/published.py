@@ -5,8 +5,6 @@ setting ``embedder`` is a folder of embedders, the one of that digest is opened,
 embedder beside the old one and the gallery made by it are published by one rename.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

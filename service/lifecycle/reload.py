@@ -4,8 +4,6 @@ They are opened beside what serves, verified and warmed up, and only then switch
 be served is refused, and the previous pair serves on; ``/readyz`` and the metrics say so.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

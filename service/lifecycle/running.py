@@ -1,7 +1,5 @@
 """Starts and stops what answers pictures: recognizer, batcher, hot reload, prefetch."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

@@ -1,7 +1,5 @@
 """The process around the application: socket, event loop, log, signals."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -1,7 +1,5 @@
 """Limits that the kernel sets on this process's control groups, in cgroup versions 1 and 2."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

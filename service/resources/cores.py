@@ -4,8 +4,6 @@
 a quota of CPU time; threads beyond that only get in each other's way.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -5,8 +5,6 @@ hundreds of megabytes while it is decoded. A container that runs out of memory i
 that it was about to answer; so no more pictures are decoded at once than fit at their largest.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every line that is logged while a request is answered has the request's id.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

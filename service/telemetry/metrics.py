@@ -4,8 +4,6 @@ Each application has a registry of its own: nothing is global. Names are part of
 whoever monitors the service.
 """
 
-from __future__ import annotations
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,

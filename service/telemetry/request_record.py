@@ -3,8 +3,6 @@
 What is logged is the path without its query, and no header: nothing in it is secret.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -125,6 +125,7 @@ def test_a_killed_first_build_is_finished_by_the_next(
     assert not list((store / "builds").glob(".new-*"))
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_the_published_gallery_alone(work: Work, tmp_path: Path) -> None:
     """Killed again and again at random, each time the old gallery or the new one is whole."""
     store, chance = tmp_path / "store", random.Random(0)  # noqa: S311 (moments, not secrets)

@@ -4,8 +4,6 @@ Each function draws from the generator that it is given, so the result is a func
 and picture alone, whichever process computes it.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ first process logs and writes the files. An error in one process stops all of th
 reports it.
 """
 
-from __future__ import annotations
-
 import datetime
 import os
 import time

@@ -4,8 +4,6 @@ torch has them for NVIDIA devices only; on the CPU, results would depend on the 
 without the one here. timm's batch norms also hold an activation, which has to stay.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn import all_reduce

@@ -7,8 +7,6 @@ ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces*, ECCV 2020). 
 on the list that is written here uses the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path

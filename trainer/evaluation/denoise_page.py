@@ -1,7 +1,5 @@
 """A page with the pictures that denoising dropped, beside one that fits their landmark."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

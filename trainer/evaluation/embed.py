@@ -1,7 +1,5 @@
 """Embed photographs by torch, prepared as the exported embedder will prepare them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice

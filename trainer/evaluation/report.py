@@ -3,8 +3,6 @@
 It holds no times and no folders, so that equal runs write equal pages.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

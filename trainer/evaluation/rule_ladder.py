@@ -6,8 +6,6 @@ the nearest picture less the penalties of :mod:`index.ranking.ranking`. Random q
 landmarks flatter every rung; they are good for comparing them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Score a network by top1: the nearest picture answers, as galleries do by default."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

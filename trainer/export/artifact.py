@@ -1,7 +1,5 @@
 """The folder of an embedder: written aside, proved, then put in place as a whole."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Several embedders as one: their networks side by side, their unit vectors concatenated."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Export a network as an embedder: that of a finished run, or a pretrained one as it is."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every runtime is compared with them before it is used.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One network as an embedder: its ONNX and ``torch.export`` files, proved equal to it."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Whiten an existing embedder: the same network, followed by a whitening."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -5,8 +5,6 @@ Representations*, CVPR 2019. The variant ``semi`` is that of a Google Landmark R
 system: the paper's dynamic scale with its average over the batch fixed at the initial value.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Wang et al., *CosFace: Large Margin Cosine Loss for Deep Face Recognition*, CVPR 2018.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

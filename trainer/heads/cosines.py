@@ -6,8 +6,6 @@ weight itself; then :class:`_ChunkedCosines` computes it for a chunk of landmark
 saves one cosine per landmark.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What all heads share: labels in, mean loss out, over all landmarks or a sample of them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import numpy as np

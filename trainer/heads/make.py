@@ -1,7 +1,5 @@
 """Heads from their recipes."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

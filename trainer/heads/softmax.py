@@ -1,7 +1,5 @@
 """Softmax: a linear classifier, whose inputs serve as embeddings."""
 
-from __future__ import annotations
-
 import math
 
 import torch

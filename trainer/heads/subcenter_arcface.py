@@ -5,8 +5,6 @@ Deng et al., *Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy
 al., arXiv:2010.05350).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -3,8 +3,6 @@
 The only module that imports timm.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 from pathlib import Path

@@ -7,8 +7,6 @@ weights are rounded here, once, before a network is validated and saved: what is
 and served is the same network in float32 and in bfloat16.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 

@@ -4,8 +4,6 @@ Tensors are named ``network.…``, ``head.…``, ``optimizer.<number>.…``, ``r
 tensor stands as JSON in the header, with the version of the format.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

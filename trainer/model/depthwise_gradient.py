@@ -6,8 +6,6 @@ depthwise convolution with the flipped kernel over the output's gradient, dilate
 for that there is a fast kernel.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ the benefit of PCA and whitening*, ECCV 2012: the mean is subtracted, and the pr
 of large variance no longer dominate the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

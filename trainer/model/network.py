@@ -1,7 +1,5 @@
 """Backbone → pooling → neck: the network that turns pictures into embeddings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

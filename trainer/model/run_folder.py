@@ -4,8 +4,6 @@ A run is one folder; a multi-seed run holds the folder of each of its networks. 
 a checkpoint belongs to :mod:`trainer.model.checkpoint`. This module knows no head and no step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which photographs a run uses, and how training pictures are augmented."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

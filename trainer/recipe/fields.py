@@ -1,7 +1,5 @@
 """Types that several parts of a recipe share."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -8,8 +8,6 @@ The content of a file is merged over that of the one it extends:
 - anything else replaces.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The embedding network: backbone, pooling, neck."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field

@@ -1,7 +1,5 @@
 """The C library's allocator in training, and advice when memory is not enough."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager

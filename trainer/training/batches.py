@@ -1,7 +1,5 @@
 """The batches of an epoch: their order, the share of each process, and pictures that are lost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

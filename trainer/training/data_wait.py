@@ -1,7 +1,5 @@
 """How long the network waits for data."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """What a run ends with: the best network is measured as it will be served, and reported."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Model selection: score the network of each epoch on validation pictures, keep the best."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

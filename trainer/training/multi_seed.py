@@ -5,8 +5,6 @@ of such a run holds the recipe, a report, and the run of each network in a folde
 recipe of one network leaves a plain run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

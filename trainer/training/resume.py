@@ -1,7 +1,5 @@
 """Start a run or resume it, and lead it from epoch to epoch and from stage to stage."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

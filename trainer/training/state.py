@@ -1,7 +1,5 @@
 """Everything of a run that changes while it trains; how it takes a step, is saved and restored."""
 
-from __future__ import annotations
-
 import copy
 import gc
 from collections import defaultdict

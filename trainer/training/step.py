@@ -1,7 +1,5 @@
 """From a batch to its gradients, however many processes share it and in however many parts."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -4,8 +4,6 @@ A run is a folder, whose files :mod:`trainer.model.run_folder` names. Several pr
 ``torchrun`` all run this; each takes its share of every batch.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping, Sequence

@@ -28,6 +28,7 @@ from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 
+@pytest.mark.slow
 def test_an_ensemble_joins_the_vectors_of_its_members(
     run: Path, pictures: list[Photograph], tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ def test_an_ensemble_joins_the_vectors_of_its_members(
         join(joined, [first, second], tmp_path / "both")
 
 
+@pytest.mark.slow
 def test_an_ensemble_keeps_what_all_its_members_advise(run: Path, tmp_path: Path) -> None:
     """Of members that advise differently it keeps nothing."""
     names, folders = ("one", "two"), [tmp_path / "one", tmp_path / "two"]

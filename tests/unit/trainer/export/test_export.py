@@ -18,6 +18,7 @@ from trainer.recipe import load_recipe
 from trainer.training.train import train
 
 
+@pytest.mark.slow
 def test_equal_trainings_export_equal_embedders(
     run: Path, pictures: list[Photograph], tmp_path: Path
 ) -> None:

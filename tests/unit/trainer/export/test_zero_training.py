@@ -102,6 +102,7 @@ def test_runs_and_backbones_are_not_mixed(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_whitened_embedder_is_the_old_one_with_a_layer(exported: Path, tmp_path: Path) -> None:
     """Its vectors are those of the old one, whitened, and it proves itself like any other."""
     data, out = photographs(tmp_path / "data"), tmp_path / "whitened"

@@ -65,6 +65,7 @@ def test_each_network_has_a_run_of_its_own(run: Path) -> None:
         assert alone["validation_gap"] == each["validation_gap"]
 
 
+@pytest.mark.slow
 def test_one_embedder_joins_their_vectors(run: Path, tmp_path: Path) -> None:
     """Its vector is that of each network side by side, scaled to length 1."""
     export_networks(run, tmp_path / "both")
