@@ -27,8 +27,6 @@ from photographs.prepare.split import CountsRecipe, FoldsRecipe
 from tests.factories import photographs
 from trainer.recipe import load_ensemble, load_recipe
 
-pytestmark = pytest.mark.serial
-
 FOLDER = Path(trainer.__file__).parent / "recipes"
 ENSEMBLES = sorted(FOLDER.glob("seed*/ensemble*.yaml"))
 SINGLE = [
@@ -136,6 +134,7 @@ def test_a_system_of_the_seeds_works_from_photographs_to_answers(
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.timeout(2400)
 def test_every_system_of_the_seeds_works_and_joins_its_ensembles(
     data: Path, folder: Path, answered: dict[str, Path]

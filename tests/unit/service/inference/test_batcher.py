@@ -24,8 +24,6 @@ from service.inference.errors import (
 from service.inference.scheduler import Bounds
 from service.telemetry.metrics import Metrics
 
-pytestmark = pytest.mark.serial
-
 
 class Fake:
     """A recognizer whose answers are the pictures themselves, and whose stages can be held."""
