@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import Thumbnails
 from index.gallery.tombstones import read_tombstones
-from index.search.faiss_search import RefinedEngine, limit_threads, open_vectors
+from index.search.faiss_search import RefinedEngine, SelectedRows, limit_threads, open_vectors
 from index.search.kinds import FP16_BYTES
 from index.search.neighbors import Engine, LiveRows, Neighbors, find_nearest, scan_penalized
 from index.search.paging import read_ahead
@@ -26,6 +27,7 @@ from index.search.paging import read_ahead
 VECTORS = "vectors.faiss"
 
 _BLOCK_ROWS = 1 << 14
+_SIDES: Final = ("left", "right")
 
 
 class Gallery:
@@ -59,6 +61,8 @@ class Gallery:
         removed = self.tombstones.rows
         self._removed = frozenset(removed.tolist())
         self._engine: Engine | None = LiveRows(engine, removed) if removed.size else engine
+        self._left_out = removed
+        self._selected: NDArray[np.int64] | None = None
         self._threads = threads
 
     @classmethod
@@ -121,8 +125,38 @@ class Gallery:
         )
         return cls(directory, manifest, engine, threads=threads)
 
+    def part(self, landmarks: Sequence[int] | None = None, *, without: int | None = None) -> Self:
+        """Return a gallery of some rows of this one, for a few searches; it shares all files.
+
+        It answers as one that holds nothing else. A part of some landmarks is searched exactly,
+        whatever the kind of the gallery.
+
+        Args:
+            landmarks: Codes of the landmarks that it has; ``None`` for all.
+            without: A row that is left out.
+
+        Returns:
+            Perhaps an empty one, which cannot be searched.
+        """
+        part, whole, codes = copy.copy(self), self._open_engine(), self.catalog.landmarks
+        whole = whole.engine if isinstance(whole, LiveRows) else whole
+        left_out = self.tombstones.rows
+        if without is not None:
+            left_out = np.union1d(left_out, [without])
+        if landmarks is None:
+            part._left_out, part._engine = left_out, LiveRows(whole, left_out)
+        else:
+            wanted = np.unique(np.asarray(landmarks, codes.dtype))
+            ends = zip(*(np.searchsorted(codes, wanted, side) for side in _SIDES), strict=True)
+            rows = np.concatenate([np.arange(*end) for end in ends])
+            part._selected = np.setdiff1d(rows, left_out)
+            part._engine = SelectedRows(whole, part._selected)
+        return part
+
     def __len__(self) -> int:
-        return self.manifest.rows - self.manifest.removed
+        if self._selected is not None:
+            return len(self._selected)
+        return self.manifest.rows - len(self._left_out)
 
     @property
     def build_id(self) -> str:
@@ -152,9 +186,9 @@ class Gallery:
 
         Queries and ``k`` are as for :meth:`search`; there is a penalty for each row.
         """
-        live = penalties.copy()
-        live[self.tombstones.rows] = np.inf
-        rows = scan_penalized(self.blocks(), queries, min(k, len(self)), live)
+        live = self._live_rows()
+        found = scan_penalized(self._blocks(live), queries, min(k, len(self)), penalties[live])
+        rows = live[found]
         vectors = self.vectors(rows.reshape(-1)).reshape(*rows.shape, -1)
         # unlike a matrix product, einsum gives equal rows equal similarities
         similarities = np.einsum("nd,nkd->nk", queries, vectors).clip(-1.0, 1.0)
@@ -174,9 +208,23 @@ class Gallery:
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield the stored vectors of all rows, block by block; of removed ones too."""
-        rows = np.arange(self.manifest.rows)
+        return self._blocks(np.arange(self.manifest.rows))
+
+    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, len(rows), _BLOCK_ROWS):
             yield self.vectors(rows[start : start + _BLOCK_ROWS])
+
+    def _live_rows(self) -> NDArray[np.int64]:
+        if self._selected is not None:
+            return self._selected
+        return np.delete(np.arange(self.manifest.rows), self._left_out)
+
+    def landmarks(self) -> NDArray[np.integer]:
+        """Return the codes of the landmarks that a search can find, ascending."""
+        if self._selected is None and not self._left_out.size:
+            return np.arange(self.catalog.landmark_count)
+        codes = self.catalog.landmarks[self._live_rows()]
+        return codes[np.flatnonzero(np.diff(codes, prepend=-1))]
 
     def thumbnail(self, picture_id: str) -> bytes | None:
         """Return a small JPEG of a picture, or ``None``.

@@ -4,18 +4,26 @@ Predictions over files, evaluation and the service all use this module, so they 
 digit.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.distractors import Distractors
 from index.gallery.gallery import Gallery
-from index.ranking.ranking import Ranking, rank
+from index.ranking.ranking import Ranking, nearest_of_landmarks, rank
 from index.search.neighbors import Neighbors, take
 
 _SPARE, _WIDENED = 64, 1024
 """Neighbors searched beyond those wanted, first and where these were not enough."""
+
+_WIDER = 16
+"""Factor by which a search is widened where it showed too few landmarks."""
+
+_NO_ROWS = np.empty(0, np.int64)
+_NO_SIMILARITIES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,9 @@ class Recognition:
         known: Whether the confidence reaches the threshold; ``None`` without a calibration.
         rows: ``(k,)`` gallery rows, nearest first by the ranking.
         similarities: ``(k,)`` their cosines, without penalties.
+        landmark_rows: ``(m,)`` the nearest row of each of the ``m`` best landmarks, best first,
+            beginning with ``landmark``; empty where none were asked for.
+        landmark_similarities: ``(m,)`` their cosines, without penalties.
     """
 
     landmark: int
@@ -37,15 +48,48 @@ class Recognition:
     known: bool | None
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
+    landmark_rows: NDArray[np.int64] = field(default_factory=lambda: _NO_ROWS)
+    landmark_similarities: NDArray[np.float32] = field(default_factory=lambda: _NO_SIMILARITIES)
 
 
-def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> list[Recognition]:
-    """Answer queries, ``(n, d)``, by the ranking and the calibration of the gallery.
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The rows nearest to one query, or to several pictures that are one query.
 
-    Each of the ``n`` answers has ``k`` neighbors, at least 1.
+    Attributes:
+        rows: ``(w,)``, largest score first.
+        similarities: ``(w,)`` cosines.
+        scores: ``(w,)``, the cosines less the penalties of the rows.
+        cost: Penalty of the picture that is nearest.
+    """
+
+    rows: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    cost: float
+
+
+def recognize(
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    k: int = 1,
+    *,
+    landmarks: int = 0,
+    together: bool = False,
+) -> list[Recognition]:
+    """Answer queries by the ranking and the calibration of the gallery.
+
+    Args:
+        gallery: At least one row can be found in it.
+        queries: ``(n, d)`` unit rows, finite.
+        k: Neighbors of each answer, at least 1.
+        landmarks: How many of the best landmarks each answer has; all where there are fewer.
+        together: The ``n`` queries, at least one, are pictures of one thing and get one answer:
+            the score of a row is the largest of its scores for any of them.
     """
     calibration = gallery.manifest.calibration
-    answers = recognize_by(gallery.manifest.ranking, gallery, queries, k)
+    ranking = gallery.manifest.ranking
+    answers = recognize_by(ranking, gallery, queries, k, landmarks=landmarks, together=together)
     if calibration is None:
         return answers
     probability, known = calibration.probability, calibration.known
@@ -56,37 +100,102 @@ def recognize(gallery: Gallery, queries: NDArray[np.float32], k: int = 1) -> lis
 
 
 def recognize_by(
-    ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32], k: int = 1
+    ranking: Ranking,
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    k: int = 1,
+    *,
+    landmarks: int = 0,
+    together: bool = False,
 ) -> list[Recognition]:
     """Answer queries as :func:`recognize` by any ranking, without a calibration.
 
     Raises:
         ValueError: The ranking has penalties and the gallery no distractors.
     """
-    width = max(k, ranking.voters)
+    look = partial(_look, ranking, gallery, together=together)
+    seen = look(queries, max(k, ranking.voters, landmarks and landmarks + _SPARE))
+    if landmarks:
+        queries_of_one = [queries] if together else np.split(queries, len(queries))
+        seen = [
+            _widen(partial(look, own), one, gallery, landmarks)
+            for own, one in zip(queries_of_one, seen, strict=True)
+        ]
+    return [_rank(ranking, gallery, one, k, landmarks) for one in seen]
+
+
+def _rank(ranking: Ranking, gallery: Gallery, seen: _Seen, k: int, landmarks: int) -> Recognition:
+    codes = gallery.catalog.landmarks[seen.rows]
+    ranked = rank(codes, seen.scores, ranking)
+    answer = Recognition(
+        ranked.landmark,
+        ranked.score - seen.cost,
+        None,
+        None,
+        seen.rows[:k],
+        seen.similarities[:k],
+    )
+    if not landmarks:
+        return answer
+    places = nearest_of_landmarks(codes, seen.scores, ranking)[:landmarks]
+    return replace(
+        answer, landmark_rows=seen.rows[places], landmark_similarities=seen.similarities[places]
+    )
+
+
+def _widen(
+    look: Callable[[int], list[_Seen]], seen: _Seen, gallery: Gallery, landmarks: int
+) -> _Seen:
+    """Look for more rows until they show enough landmarks, or all that there are.
+
+    The width grows by a factor, so that the last search costs more than all before together,
+    and none more than comparing every row.
+    """
+    codes, width = gallery.catalog.landmarks, len(seen.rows)
+    while len(np.unique(codes[seen.rows])) < landmarks and width < len(gallery):
+        landmarks = min(landmarks, len(gallery.landmarks()))
+        width = min(_WIDER * width, len(gallery))
+        (seen,) = look(width)
+    return seen
+
+
+def _look(
+    ranking: Ranking,
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    width: int,
+    *,
+    together: bool,
+) -> list[_Seen]:
+    """Find the ``width`` best rows of each query, or of all of them together."""
     if ranking.gallery_penalty:
         strength = np.float32(ranking.gallery_penalty)
         found, scores = _nearest_penalized(strength, gallery, queries, width)
     else:
         found = gallery.search(queries, width)
         scores = found.similarities
-    landmarks = gallery.catalog.landmarks[found.rows]
-    best = [rank(codes, row, ranking) for codes, row in zip(landmarks, scores, strict=True)]
     costs = np.zeros(len(queries), np.float32)
     if ranking.query_penalty:
         penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
         costs = np.float32(ranking.query_penalty) * penalties
-    return [
-        Recognition(
-            ranked.landmark,
-            ranked.score - cost,
-            None,
-            None,
-            found.rows[place, :k],
-            found.similarities[place, :k],
-        )
-        for place, (ranked, cost) in enumerate(zip(best, costs.tolist(), strict=True))
-    ]
+    if together and len(queries) > 1:
+        return [_merge(found, scores, costs)]
+    each = zip(found.rows, found.similarities, scores, costs.tolist(), strict=True)
+    return [_Seen(*one) for one in each]
+
+
+def _merge(found: Neighbors, scores: NDArray[np.float32], costs: NDArray[np.float32]) -> _Seen:
+    """Keep of each row the largest of its scores, and of all rows the best.
+
+    None is missing: a row that the picture most similar to it did not return comes after all
+    rows that this picture did return.
+    """
+    rows, flat = found.rows.reshape(-1), scores.reshape(-1)
+    order = np.lexsort((rows, -flat))
+    _, first = np.unique(rows[order], return_index=True)
+    best = order[np.sort(first)][: found.rows.shape[1]]
+    cost = costs[best[0] // found.rows.shape[1]]
+    return _Seen(rows[best], found.similarities.reshape(-1)[best], flat[best], float(cost))
 
 
 def _nearest_penalized(

@@ -147,15 +147,45 @@ def rank(
     nearest = top1(landmarks, similarities)
     if ranking.rule == "top1":
         return nearest
-    voters = slice(ranking.voters)
-    cosines = similarities[voters].astype(np.float64)
-    largest = float(cosines.max())
+    largest = float(similarities[: ranking.voters].max())
     if largest <= 0:
         return Ranked(nearest.landmark, 0.0)
-    # Relative to the largest, powers neither vanish nor overflow.
-    (best,) = vote(landmarks[voters], cosines / largest, power=ranking.power, limit=1)
-    mean = best.score / len(cosines)
+    best = _votes(landmarks, similarities, ranking)[0]
+    mean = best.score / len(similarities[: ranking.voters])
     return Ranked(best.landmark, float(largest * mean ** (1 / ranking.power)))
+
+
+def nearest_of_landmarks(
+    landmarks: NDArray[np.integer], similarities: NDArray[np.float32], ranking: Ranking
+) -> NDArray[np.intp]:
+    """Return the place of the nearest neighbor of each landmark, best landmark first.
+
+    The first landmark is that of :func:`rank`, which has the same arguments. Landmarks that got
+    votes stand in the order of these; the others follow in the order of their nearest neighbor.
+
+    >>> ranking = Ranking(rule="vote", neighbors=3, power=1)
+    >>> similarities = np.array([0.75, 0.5, 0.5, 0.25], np.float32)
+    >>> nearest_of_landmarks(np.array([7, 2, 2, 5]), similarities, ranking).tolist()
+    [1, 0, 3]
+    """
+    places: NDArray[np.intp] = np.sort(np.unique(landmarks, return_index=True)[1])
+    if ranking.rule == "top1" or similarities[: ranking.voters].max() <= 0:
+        return places
+    votes = [ranked.landmark for ranked in _votes(landmarks, similarities, ranking)]
+    order = {landmark: place for place, landmark in enumerate(votes)}
+    last = len(order)
+    turns = [order.get(landmark, last) for landmark in landmarks[places].tolist()]
+    return places[np.argsort(turns, kind="stable")]
+
+
+def _votes(
+    landmarks: NDArray[np.integer], similarities: NDArray[np.float32], ranking: Ranking
+) -> list[Ranked]:
+    """Count votes as shares of the largest cosine, so that powers neither vanish nor overflow."""
+    cosines = similarities[: ranking.voters].astype(np.float64)
+    shares = cosines / cosines.max()
+    voters = landmarks[: ranking.voters]
+    return vote(voters, shares, power=ranking.power, limit=ranking.voters)
 
 
 def mean_of_largest(cosines: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -194,6 +194,7 @@ class RefinedEngine:
         lock: Held during a search.
 
     Attributes:
+        exact: The refining index.
         prefetches: Whether candidates are prefetched, for vectors that may still lie on disk: a
             little slower for vectors in memory, with the same result. On a CPU only.
     """
@@ -208,7 +209,7 @@ class RefinedEngine:
         lock: contextlib.AbstractContextManager[Any] | None = None,
     ) -> None:
         self.ntotal, self.d = exact.ntotal, exact.d
-        self._index, self._exact, self._k_factor = index, exact, k_factor
+        self._index, self.exact, self._k_factor = index, exact, k_factor
         self._max_candidates = exact.ntotal // 4 if max_candidates is None else max_candidates
         self._lock = lock or contextlib.nullcontext()
         self.prefetches = False
@@ -217,19 +218,19 @@ class RefinedEngine:
         """Find the ``k`` nearest of the candidates of each query."""
         candidates = max(self._k_factor, _MIN_REFINED * k)
         if candidates > self._max_candidates:
-            return self._exact.search(x, k)
+            return self.exact.search(x, k)
         if self.prefetches and len(x) * candidates <= _MAX_PREFETCHED:
             similarities, rows = self._refine_prefetched(x, k, candidates)
         else:
             similarities, rows = self._refine(x, k, candidates)
         short = np.flatnonzero(rows[:, -1] < 0)
         if short.size:
-            similarities[short], rows[short] = self._exact.search(x[short], k)
+            similarities[short], rows[short] = self.exact.search(x[short], k)
         return similarities, rows
 
     def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of the rows ``key``."""
-        return self._exact.reconstruct_batch(key)
+        return self.exact.reconstruct_batch(key)
 
     def _refine(self, x: NDArray[np.float32], k: int, candidates: int) -> Found:
         # FAISS multiplies and truncates: the half keeps rounding from losing a candidate.
@@ -248,7 +249,7 @@ class RefinedEngine:
 
         FAISS faults in one after the other: a thousand took 20 ms from disk instead of 3.
         """
-        exact: Any = self._exact
+        exact: Any = self.exact
         _, rows = self._index.base_index.search(x, candidates)
         codes = faiss.rev_swig_ptr(exact.codes.data(), exact.codes.size())
         prefetch(codes, rows[rows >= 0] * exact.code_size, exact.code_size)
@@ -259,6 +260,37 @@ class RefinedEngine:
             computer.set_query(faiss.swig_ptr(query))
             similarity[: len(found)] = [computer(candidate) for candidate in found]
         return take((similarities, rows), np.argsort(-similarities, axis=1, kind="stable")[:, :k])
+
+
+class SelectedRows:
+    """Some rows of an engine, each of which is compared exactly.
+
+    Its results are those of an exact engine that holds only these rows, in the numbers of the
+    whole. Other rows cost a look at one bit each: 4 ms for a query of 1.58 million rows.
+
+    Args:
+        engine: From :func:`open_vectors`; on a GPU too, the CPU searches.
+        rows: ``(m,)`` ascending, at least one.
+    """
+
+    def __init__(self, engine: Engine, rows: NDArray[np.int64]) -> None:
+        self._exact: Any = getattr(engine, "exact", engine)
+        self.ntotal, self.d = len(rows), engine.d
+        selected = np.zeros(engine.ntotal, np.bool_)
+        selected[rows] = True
+        self._bits = np.packbits(selected, bitorder="little")  # FAISS keeps only its address
+
+    def search(self, x: NDArray[np.float32], k: int) -> Found:
+        """Find the ``k`` nearest of the rows."""
+        selector = faiss.IDSelectorBitmap(len(self._bits) * 8, faiss.swig_ptr(self._bits))
+        options = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # not in stubs
+        found: Found = self._exact.search(x, k, params=options)
+        return found
+
+    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of the rows ``key``."""
+        vectors: NDArray[np.float32] = self._exact.reconstruct_batch(key)
+        return vectors
 
 
 def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:

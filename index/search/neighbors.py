@@ -142,9 +142,8 @@ def scan_penalized(
     Args:
         blocks: ``(b, d)`` unit rows each: all rows, in order.
         queries: ``(n, d)`` unit rows.
-        k: At most the number of finite penalties.
-        penalties: ``(rows,)``, subtracted from the clamped similarity; infinite for a row that
-            must not be found.
+        k: At most the number of rows.
+        penalties: ``(rows,)``, subtracted from the clamped similarity.
 
     Returns:
         ``(n, k)`` rows, largest score first; of equals the smaller row.

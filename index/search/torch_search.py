@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from index.search.neighbors import Engine, Found, take
 
 _BLOCK_ROWS, _BLOCK_QUERIES = 1 << 17, 256
-_MIN_CANDIDATES, _MIN_REFINED = 64, 4
+_MIN_CANDIDATES, _MIN_REFINED, _MAX_CANDIDATES = 64, 4, 1 << 14
 
 
 def gpus() -> list[torch.device]:
@@ -34,13 +34,16 @@ def free_bytes() -> int:
 class TorchEngine:
     """The vectors of a gallery in fp16, spread evenly over devices. One search at a time.
 
-    The vectors on the host refine the candidates of each search. ``RuntimeError`` where the
-    devices have too little memory.
+    The vectors on the host refine the candidates of each search, and are searched alone where
+    these are too many. ``RuntimeError`` where the devices have too little memory.
+
+    Attributes:
+        exact: The vectors on the host.
     """
 
     def __init__(self, vectors: Engine, devices: Sequence[torch.device]) -> None:
         self.ntotal, self.d = vectors.ntotal, vectors.d
-        self._vectors = vectors
+        self.exact = vectors
         self._lock = threading.Lock()
         self._blocks: list[tuple[int, torch.Tensor]] = []
         for number, start in enumerate(range(0, self.ntotal, _BLOCK_ROWS)):
@@ -50,9 +53,11 @@ class TorchEngine:
 
     def search(self, x: NDArray[np.float32], k: int) -> Found:
         """Find the ``k`` nearest rows of each query; of equally near ones the smaller row first."""
+        width = min(max(_MIN_CANDIDATES, _MIN_REFINED * k), self.ntotal)
+        if width > _MAX_CANDIDATES:
+            return self.exact.search(x, k)
         similarities = np.empty((len(x), k), np.float32)
         rows = np.empty((len(x), k), np.int64)
-        width = min(max(_MIN_CANDIDATES, _MIN_REFINED * k), self.ntotal)
         for start in range(0, len(x), _BLOCK_QUERIES):
             block = slice(start, start + _BLOCK_QUERIES)
             with self._lock:
@@ -62,7 +67,7 @@ class TorchEngine:
 
     def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of the rows ``key``."""
-        return self._vectors.reconstruct_batch(key)
+        return self.exact.reconstruct_batch(key)
 
     @torch.inference_mode()
     def _candidates(self, queries: torch.Tensor, width: int) -> NDArray[np.int64]:
@@ -80,7 +85,7 @@ class TorchEngine:
 
     def _refine(self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Found:
         n, width = candidates.shape
-        vectors = self._vectors.reconstruct_batch(candidates.reshape(-1)).reshape(n, width, self.d)
+        vectors = self.exact.reconstruct_batch(candidates.reshape(-1)).reshape(n, width, self.d)
         similarities: NDArray[np.float32] = np.einsum("nd,nwd->nw", queries, vectors)
         order = np.lexsort((candidates, -similarities))[:, :k]
         return take((similarities, candidates), order)

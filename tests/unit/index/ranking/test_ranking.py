@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index.ranking.ranking import Ranked, Ranking, rank, top1, vote
+from index.ranking.ranking import Ranked, Ranking, nearest_of_landmarks, rank, top1, vote
 
 LANDMARKS = np.array([7, 2, 2, 5], np.int32)
 SIMILARITIES = np.array([0.9, 0.5, 0.5, -0.2], np.float32)
@@ -85,3 +85,33 @@ def test_where_every_vote_is_silent_the_nearest_is_meant() -> None:
     for largest in (0.0, -0.1):
         similarities = np.array([largest, -0.2], np.float32)
         assert rank(np.array([7, 2]), similarities, Ranking(rule="vote")) == Ranked(7, 0.0)
+
+
+@pytest.mark.parametrize("rule", ["top1", "vote"])
+def test_landmarks_stand_in_the_order_of_votes_and_then_of_their_nearest(rule: str) -> None:
+    """Each once, at its nearest neighbor; the first is the answer, also where nobody votes."""
+    rng = np.random.default_rng(1)
+    for lowest in (0.2, -0.4, -1.0):
+        for _ in range(50):
+            landmarks = rng.integers(0, 6, 12)
+            similarities = np.sort(rng.uniform(lowest, max(lowest + 0.5, -0.1), 12))[::-1]
+            similarities = similarities.astype(np.float32)
+            ranking = Ranking.model_validate({"rule": rule, "neighbors": 5, "power": 2})
+            places = nearest_of_landmarks(landmarks, similarities, ranking).tolist()
+            found = landmarks[places].tolist()
+            assert sorted(found) == sorted(set(landmarks.tolist()))
+            assert places == [landmarks.tolist().index(landmark) for landmark in found]
+            assert found[0] == rank(landmarks, similarities, ranking).landmark
+            votes = {
+                landmark: sum(
+                    max(float(similarities[voter]), 0.0) ** 2
+                    for voter in range(5)
+                    if landmarks[voter] == landmark and rule == "vote"
+                )
+                for landmark in found
+            }
+            keys = [
+                (-round(votes[landmark], 9), place)
+                for landmark, place in zip(found, places, strict=True)
+            ]
+            assert keys == sorted(keys)
