@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embedder.artifacts.arrays import read_npz, unit_rows
 from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactDamagedError, CairnError, DeviceError, PictureError
+from embedder.formats.source import Check
 from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.devices import RUNTIMES, can_run_bf16, resolve_device
@@ -132,16 +133,20 @@ class Embedder:
         """The engine: ``openvino`` on a CPU, ``torch_export`` on an NVIDIA GPU."""
         return RUNTIMES[self.device]
 
-    def prepare(self, data: bytes) -> Prepared:
+    def prepare(self, data: bytes, check: Check | None = None) -> Prepared:
         """Decode and preprocess the file of one picture.
+
+        Args:
+            data: The file.
+            check: Called again and again meanwhile; what it raises ends the work and comes through.
 
         Raises:
             PictureError: The picture cannot be used; its ``reason`` says why.
         """
-        return self._prepare(data, self.limits)
+        return self._prepare(data, self.limits, check)
 
-    def _prepare(self, data: bytes, limits: PictureLimits) -> Prepared:
-        image = decode(data, limits=limits, targets=self._preprocesses)
+    def _prepare(self, data: bytes, limits: PictureLimits, check: Check | None = None) -> Prepared:
+        image = decode(data, limits=limits, targets=self._preprocesses, check=check)
         return tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:

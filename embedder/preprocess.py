@@ -6,7 +6,6 @@ the same input. Serving imports Pillow only here; every way in which it can fail
 is translated to a :class:`~embedder.errors.PictureError`.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from embedder.errors import PictureFormatError, PictureTooLargeError, PictureUndecodableError
+from embedder.formats import jpeg
+from embedder.formats.source import Check, Interrupted, Source, run
 from embedder.manifest import Fit, Interpolation, Preprocess
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-
-_MAX_SCANS = 100
-"""Scans of a progressive JPEG; cameras and editors write about ten, each costs a full pass."""
 
 _DECODER_FAULTS = (
     OSError,
@@ -76,7 +74,11 @@ class PictureLimits:
 
 
 def decode(
-    data: bytes, *, limits: PictureLimits, targets: Sequence[Preprocess] = ()
+    data: bytes,
+    *,
+    limits: PictureLimits,
+    targets: Sequence[Preprocess] = (),
+    check: Check | None = None,
 ) -> Image.Image:
     """Decode a picture.
 
@@ -85,6 +87,8 @@ def decode(
         limits: What is refused, before the pixels are decoded.
         targets: What the picture will be resized to. A JPEG may then be decoded at 1/2, 1/4 or
             1/8, never below what the largest target needs. Empty: full size.
+        check: Called between reads of the file, scans of a JPEG and steps. What it raises ends
+            the decoding and comes through as it is, and the pixels are freed.
 
     Returns:
         Mode RGB, upright by its EXIF orientation, transparency flattened onto white.
@@ -101,23 +105,34 @@ def decode(
             f"the picture has {len(data)} bytes; at most {limits.max_bytes} are accepted"
         )
     try:
-        image = _open(data)
-        _check_scans(image, data)
-        _check_pixels(image.width, image.height, limits)
-        if targets:
-            sizes = [resized_size(image.width, image.height, target) for target in targets]
-            image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        image = _flatten(image)
-        return image if upright is None else image.transpose(upright)
+        return _decode(data, limits, targets, check)
+    except Interrupted as interrupted:
+        reason = interrupted.reason
     except _DECODER_FAULTS as error:
         raise PictureUndecodableError("the picture is damaged or truncated") from error
+    raise reason.with_traceback(None)  # the frames hold the pixels
 
 
-def _open(data: bytes) -> Image.Image:
+def _decode(
+    data: bytes, limits: PictureLimits, targets: Sequence[Preprocess], check: Check | None
+) -> Image.Image:
+    image = _open(data, check)
+    _check_pixels(image.width, image.height, limits)
+    if targets:
+        sizes = [resized_size(image.width, image.height, target) for target in targets]
+        image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
+    image.load()
+    run(check)
+    upright = _UPRIGHT.get(_orientation(image))
+    image = _flatten(image)
+    run(check)
+    return image if upright is None else image.transpose(upright)
+
+
+def _open(data: bytes, check: Check | None) -> Image.Image:
+    scans = jpeg.scans(data) if data.startswith(jpeg.SIGNATURE) else ()
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(Source(data, check, scans), formats=FORMATS)
     except UnidentifiedImageError as error:
         found = _name_format(data)
         if found in FORMATS:
@@ -138,15 +153,6 @@ def _name_format(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return "AVIF" if data[8:11] == b"avi" else "HEIC"
     return ""
-
-
-def _check_scans(image: Image.Image, data: bytes) -> None:
-    """Refuse a JPEG of a few bytes that would be decoded for minutes.
-
-    Inside a scan the byte after ``FF`` is 00 or a restart marker, so ``FF DA`` begins a scan.
-    """
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise PictureUndecodableError("the JPEG picture has far more scans than any camera writes")
 
 
 def _check_pixels(width: int, height: int, limits: PictureLimits) -> None:

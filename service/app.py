@@ -8,8 +8,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service.contract.api_keys import OFF, parse_keys
+from service.contract.version import installed_version
 from service.http import routes
-from service.http.openapi import DocumentedAPI
+from service.http.openapi import SHORT_NAMES, DocumentedAPI, operation_id
 from service.http.problems import install_problems
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.http.static_page import add_page
@@ -25,6 +26,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = _Service(
         title="Cairn",
         summary="Which landmark does this picture show?",
+        version=installed_version(),
+        generate_unique_id_function=operation_id,
         lifespan=_lifespan(settings),
         docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
@@ -41,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = parse_keys(settings.api_keys)
     app.state.admin_keys = parse_keys(settings.admin_keys)
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
-    app.include_router(routes.api, tags=["short names of v1"])
+    app.include_router(routes.api, tags=[SHORT_NAMES])
     app.include_router(routes.operation, tags=["operation"])
     add_page(app, settings.max_bytes)
     install_problems(app)

@@ -26,6 +26,7 @@ from embedder.errors import CairnError, PictureFormatError
 from service.app import create_app
 from service.contract.api_keys import digest_of
 from service.contract.schemas import Problem
+from service.contract.version import installed_version
 from service.http import openapi_examples as examples
 from service.http import routes
 from service.http.problems import RULES
@@ -134,6 +135,24 @@ def test_there_are_operations() -> None:
     short = {name for name in OPERATIONS if "/v1/" not in name}
     assert short == ROUTES.keys()
     assert {name.replace("/v1/", "/") for name in OPERATIONS if "/v1/" in name} <= short
+
+
+def test_operations_have_names_for_generated_clients() -> None:
+    """Short, unique and stable: those of the functions, without addresses or methods."""
+    names = {name: operation["operationId"] for name, operation in OPERATIONS.items()}
+    assert names["POST /v1/predict"] == "predict"
+    assert names["POST /v1/predict/batch"] == "predict_batch"
+    assert names["GET /v1/landmarks"] == "landmarks"
+    assert names["GET /v1/pictures/{picture}"] == "picture"
+    assert names["POST /predict"] == "predict_short"
+    assert len(set(names.values())) == len(names)
+    for name in names.values():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+){0,2}", name)
+
+
+def test_the_document_has_the_version_of_the_program() -> None:
+    """That of the distribution, as installed."""
+    assert DOCUMENT["info"]["version"] == installed_version()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
