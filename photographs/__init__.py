@@ -7,7 +7,7 @@ from photographs.folders import PICTURE_SUFFIXES
 from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
 from photographs.lists import write_csv, write_list
-from photographs.names import landmark_order
+from photographs.names import landmark_order, search_form
 from photographs.photograph import Credit, Photograph, PhotographSet, Query
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "list_pictures",
     "listed_ids",
     "open_data",
+    "search_form",
     "write_csv",
     "write_list",
 ]

@@ -82,6 +82,10 @@ class FolderSet(PhotographSet):
         landmarks = {normal_form(name).partition("/")[0] for name in self.files if "/" in name}
         return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
 
+    def links(self, list_name: str | None = None) -> dict[str, str]:
+        """Return nothing: folders tell no addresses."""
+        return {}
+
     def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
         """Yield nothing: folders tell no credits."""
         return iter(())

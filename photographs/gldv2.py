@@ -38,6 +38,7 @@ SPLIT_FILES = {
 GALLERY_LISTS = (CLEAN_LIST, TRAIN_LIST, INDEX_LIST)
 """The lists that a gallery is made of; the first that is there is the default."""
 
+_WEB_PAGE = re.compile(r"https?://\S+\Z", re.IGNORECASE)
 _PLAIN_ID = re.compile(r"[0-9A-Za-z_-]{3,}")
 
 
@@ -81,13 +82,21 @@ class Gldv2Set(PhotographSet):
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the names that the addresses of the categories hold."""
+        categories = self._categories(list_name)
+        return {landmark: _category_name(address) for landmark, address in categories}
+
+    def links(self, list_name: str | None = None) -> dict[str, str]:
+        """Return the addresses of the categories; others than of web pages are left out."""
+        categories = self._categories(list_name)
+        return {landmark: address for landmark, address in categories if _WEB_PAGE.match(address)}
+
+    def _categories(self, list_name: str | None) -> Iterator[tuple[str, str]]:
         # Landmarks of the index are numbered apart from those of the training pictures.
         split = split_of(Path(list_name or self.default_list()).name)
         path = self.directory / f"{split}_label_to_category.csv"
-        if not path.is_file():
-            return {}
-        rows = read_rows(path, ("landmark_id", "category"))
-        return {normal_form(landmark): _category_name(address) for _, (landmark, address) in rows}
+        if path.is_file():
+            for _, (landmark, address) in read_rows(path, ("landmark_id", "category")):
+                yield normal_form(landmark), address
 
     def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
         """Yield the credits of the list's split."""

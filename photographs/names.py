@@ -1,6 +1,12 @@
-"""One normal form and one order of landmark ids and names."""
+"""One normal form and one order of landmark ids and names; and the form that is searched in."""
 
+import re
 import unicodedata
+
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+
+_STROKES = {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u0131": "i"}
+"""Letters with a stroke, or without their dot, which Unicode does not decompose."""
 
 
 def normal_form(text: str) -> str:
@@ -27,3 +33,15 @@ def landmark_order(landmark_id: str) -> tuple[int, int, str, str]:
         digits = landmark_id.lstrip("0")
         return 0, len(digits), digits, landmark_id
     return 1, 0, landmark_id, landmark_id
+
+
+def search_form(text: str) -> str:
+    r"""Remove the differences that a search for names ignores: case and accents.
+
+    >>> search_form("S\u00e9 do Porto"), search_form("GRO\u00dfER"), search_form("\u00d8stre")
+    ('se do porto', 'grosser', 'ostre')
+    """
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold()
+    for letter, without in _STROKES.items():
+        plain = plain.replace(letter, without)
+    return plain

@@ -118,6 +118,10 @@ class PhotographSet(ABC):
         """
 
     @abstractmethod
+    def links(self, list_name: str | None = None) -> dict[str, str]:
+        """Return known addresses of pages about landmarks, by id; else as :meth:`names`."""
+
+    @abstractmethod
     def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
         """Yield the known credits, each with the id of its picture.
 

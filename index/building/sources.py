@@ -36,6 +36,7 @@ class Source:
         root: Its data folder.
         photographs: Those with a landmark, in the order of a gallery.
         names: Names of its landmarks, by id.
+        links: Addresses of pages about its landmarks, likewise.
         credits: Yields credits by picture id; perhaps of pictures outside of the list too.
     """
 
@@ -43,6 +44,7 @@ class Source:
     root: Path
     photographs: Sequence[Photograph]
     names: Mapping[str, str]
+    links: Mapping[str, str]
     credits: Callable[[], Iterable[tuple[str, Credit]]]
 
     @property
@@ -73,6 +75,10 @@ class Sources:
     def names(self) -> dict[str, str]:
         """Return the names of landmarks by id; where sources disagree, the first one wins."""
         return dict(ChainMap(*(dict(source.names) for source in self.members)))
+
+    def links(self) -> dict[str, str]:
+        """Return addresses of pages about landmarks by id; the first source wins here, too."""
+        return dict(ChainMap(*(dict(source.links) for source in self.members)))
 
     def path(self, place: int) -> str:
         """Return the catalog's path of a photograph.
@@ -105,7 +111,8 @@ def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
     )
     read_credits = partial(data.credits, name)
     deque(read_credits(), maxlen=0)
-    return Source(reference, data.directory, photographs, data.names(name), read_credits)
+    names, links = data.names(name), data.links(name)
+    return Source(reference, data.directory, photographs, names, links, read_credits)
 
 
 def list_digest(photographs: Iterable[Photograph]) -> str:

@@ -78,7 +78,7 @@ class GalleryWriter:
     def _write_files(self, staged: Path, build_id: str) -> GalleryManifest:
         """Write all files but those of the extras, and describe them."""
         sources, published = self.plan.sources, self.plan.gallery
-        with CatalogWriter(staged, sources.names()) as catalog:
+        with CatalogWriter(staged, sources.names(), sources.links()) as catalog:
             written = self._write_rows(staged, catalog)
         write_credits(staged, [source.credits() for source in sources.members])
         if self.recipe.thumbnail_side:

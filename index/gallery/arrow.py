@@ -7,22 +7,28 @@ import pyarrow as pa
 from embedder.artifacts.documents import VERSION, check_version
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
-ARROW_VERSION = 1
-"""Layout of the Arrow files, in the metadata of their schemas; a file without one has version 1."""
 
-
-def new_arrow(path: Path | pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchFileWriter:
+def new_arrow(
+    path: Path | pa.NativeFile, schema: pa.Schema, *, version: int = 1
+) -> pa.ipc.RecordBatchFileWriter:
     """Open an Arrow file, or an output stream of Arrow, for writing.
+
+    The version of its layout stands in the metadata of its schema.
 
     Raises:
         OSError: The file cannot be written.
     """
     sink = str(path) if isinstance(path, Path) else path
-    return pa.ipc.new_file(sink, schema.with_metadata({VERSION: str(ARROW_VERSION)}))
+    return pa.ipc.new_file(sink, schema.with_metadata({VERSION: str(version)}))
 
 
-def map_arrow(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchFileReader:
+def map_arrow(path: Path, *schemas: pa.Schema) -> pa.ipc.RecordBatchFileReader:
     """Map an Arrow file.
+
+    Args:
+        path: The file.
+        *schemas: That of version 1, and those of all later versions. A file without a version
+            has version 1.
 
     Raises:
         ArtifactMissingError: There is no such file.
@@ -35,16 +41,17 @@ def map_arrow(path: Path, schema: pa.Schema) -> pa.ipc.RecordBatchFileReader:
         raise ArtifactMissingError(path) from error
     except (pa.ArrowException, OSError) as error:
         raise ArtifactDamagedError(path, "it is not an Arrow file") from error
-    version = (reader.schema.metadata or {}).get(VERSION.encode(), b"1").decode()
-    check_version(path, int(version) if version.isdecimal() else version, newest=ARROW_VERSION)
-    if not reader.schema.equals(schema):
+    text = (reader.schema.metadata or {}).get(VERSION.encode(), b"1").decode()
+    version = int(text) if text.isdecimal() else 0
+    check_version(path, version or text, newest=len(schemas))
+    if not reader.schema.equals(schemas[version - 1]):
         raise ArtifactDamagedError(path, "its columns are not the expected ones")
     return reader
 
 
-def map_table(path: Path, schema: pa.Schema) -> pa.Table:
+def map_table(path: Path, *schemas: pa.Schema) -> pa.Table:
     """Map a whole Arrow file as a table; raises as :func:`map_arrow`."""
-    reader = map_arrow(path, schema)
+    reader = map_arrow(path, *schemas)
     try:
         return reader.read_all()
     except (pa.ArrowException, OSError) as error:

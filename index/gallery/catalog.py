@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError
 from index.gallery.arrow import map_table, new_arrow
-from photographs import landmark_order
+from photographs import landmark_order, search_form
 
 CATALOG = "catalog.arrow"
 LANDMARKS = "landmarks.arrow"
@@ -43,7 +44,14 @@ ROWS = _schema(
     source=pa.int16(),
 )
 NAMES = _schema(landmark_id=pa.string(), name=pa.string())
+NAMES_2 = NAMES.append(pa.field("search_form", pa.string(), nullable=False)).append(
+    pa.field("link", pa.string())
+)
+"""Version 2 of the names: with the form that they are searched in, and the address of a page
+about the landmark, or null."""
+
 _BATCH_ROWS = 1 << 16
+_NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,10 @@ class Catalog:
     def open(cls, directory: Path) -> Catalog:
         """Map the catalog in ``directory``; a damaged or missing file is an ``ArtifactError``."""
         rows = map_table(directory / CATALOG, ROWS)
-        names = map_table(directory / LANDMARKS, NAMES)
+        names = map_table(directory / LANDMARKS, NAMES, NAMES_2)
+        if names.schema.names == NAMES.names:
+            ids, texts = (names[name].to_pylist() for name in NAMES.names)
+            names = _name_table(ids, texts, {})
         catalog = cls(rows, names)
         codes = catalog.landmarks
         if codes.size and (codes[0] < 0 or codes[-1] >= len(names) or (np.diff(codes) < 0).any()):
@@ -109,6 +120,26 @@ class Catalog:
     def name(self, landmark: int) -> str:
         """Return the name, for people, of the landmark with the code ``landmark``."""
         return str(self._names["name"][landmark].as_py())
+
+    def link(self, landmark: int) -> str | None:
+        """Return the address of a page about the landmark with the code ``landmark``."""
+        link: str | None = self._names["link"][landmark].as_py()
+        return link
+
+    def landmarks_of_ids(self, landmark_ids: Collection[str]) -> dict[str, int]:
+        """Return the codes of landmarks by id, of those that the gallery has."""
+        wanted = pa.array(landmark_ids, pa.string())
+        found = pc.is_in(self._names["landmark_id"], value_set=wanted).to_numpy()
+        return {self.landmark_id(code): code for code in np.flatnonzero(found).tolist()}
+
+    def search_names(self, text: str) -> NDArray[np.int64]:
+        """Find the landmarks whose name holds a text, without regard to case and accents.
+
+        Returns:
+            ``(m,)`` codes: first those whose name begins with it, in order, then the others.
+        """
+        places = pc.find_substring(self._names["search_form"], search_form(text)).to_numpy()
+        return np.concatenate([np.flatnonzero(places == 0), np.flatnonzero(places > 0)])
 
     def picture_id(self, row: int) -> str:
         """Return the id of the picture in ``row``."""
@@ -157,15 +188,27 @@ class Catalog:
         return np.flatnonzero(same.to_numpy(zero_copy_only=False))
 
 
+def _name_table(ids: list[str], names: list[str], links: Mapping[str, str]) -> pa.Table:
+    # one long text is brought into this form sooner than many short ones
+    forms = search_form("\0".join(name.replace("\0", " ") for name in names)).split("\0")
+    return pa.table([ids, names, forms, [links.get(one) for one in ids]], schema=NAMES_2)
+
+
 class CatalogWriter:
     """Writes a catalog row by row, in order; landmarks get their codes as they come.
 
-    ``names`` are those of the landmarks by id; one without a name gets its id.
+    Args:
+        directory: Where the two files are written.
+        names: Of the landmarks, by id; one without a name gets its id.
+        links: Addresses of pages about landmarks, likewise; one may have none.
     """
 
-    def __init__(self, directory: Path, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, names: Mapping[str, str], links: Mapping[str, str] = _NO_LINKS
+    ) -> None:
         self._directory = directory
         self._names = names
+        self._links = links
         self._landmark_ids: list[str] = []
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -181,8 +224,8 @@ class CatalogWriter:
                 self._flush()
                 ids = self._landmark_ids
                 names = [self._names.get(landmark_id, landmark_id) for landmark_id in ids]
-                with new_arrow(self._directory / LANDMARKS, NAMES) as writer:
-                    writer.write_table(pa.table([ids, names], schema=NAMES))
+                with new_arrow(self._directory / LANDMARKS, NAMES_2, version=2) as writer:
+                    writer.write_table(_name_table(ids, names, self._links))
         finally:
             self._writer.close()
 

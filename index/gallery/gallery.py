@@ -233,8 +233,13 @@ class Gallery:
         """
         if self.thumbnails is None:
             return None
+        row = self.row_of_picture(picture_id)
+        return None if row is None else self.thumbnails[row]
+
+    def row_of_picture(self, picture_id: str) -> int | None:
+        """Return the row of a picture, or ``None`` where there is none or it was removed."""
         row = self.catalog.row_of_picture(picture_id)
-        return None if row is None or row in self._removed else self.thumbnails[row]
+        return None if row in self._removed else row
 
     def read_ahead(self) -> Iterator[int]:
         """Read the mapped part of the vectors into memory, which else happens page by page.

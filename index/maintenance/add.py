@@ -78,6 +78,7 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
     catalog = gallery.catalog
     ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
     names = {ids[n]: name for n in range(len(ids)) if (name := catalog.name(n)) != ids[n]}
+    links = {ids[n]: link for n in range(len(ids)) if (link := catalog.link(n))}
     references = gallery.manifest.sources
     roots = [Path(reference.data) for reference in references]
     photographs = defaultdict[int, list[Photograph]](list)
@@ -85,7 +86,14 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
     for code, picture, path, source in zip(catalog.landmarks.tolist(), *columns, strict=True):
         photographs[source].append(Photograph(picture, roots[source] / path, ids[code]))
     return [
-        Source(reference, root, photographs[place], names, partial(_stored_credits, gallery, place))
+        Source(
+            reference,
+            root,
+            photographs[place],
+            names,
+            links,
+            partial(_stored_credits, gallery, place),
+        )
         for place, (reference, root) in enumerate(zip(references, roots, strict=True))
     ]
 

@@ -39,13 +39,15 @@ class Neighbor(_Schema):
     Attributes:
         landmark_id: The landmark it shows.
         name: Its name; the id again where the gallery has no name for it.
+        url: Address of a page about the landmark; ``null`` where the gallery has none.
         picture: Its id in the gallery; ``/pictures/{picture}`` may show it.
-        similarity: Its cosine with the query.
+        similarity: Its cosine with the query; of several pictures, with the nearest of them.
         credit: Its author and license; ``null`` where the gallery has none.
     """
 
     landmark_id: str
     name: str
+    url: str | None = None
     picture: str
     similarity: Cosine
     credit: Credit | None
@@ -58,6 +60,7 @@ class Answer(_Schema):
         landmark_id: First of the gallery's ranking; by default the landmark of the nearest
             picture.
         name: Its name; the id again where the gallery has no name for it.
+        url: Address of a page about it; ``null`` where the gallery has none.
         confidence: Larger is surer. By default the cosine between the query and that picture, in
             [-1, 1]; of a vote, the power mean of the cosines of the landmark's neighbors; minus the
             penalty for similarity to distractors.
@@ -66,19 +69,70 @@ class Answer(_Schema):
         known: Whether ``confidence`` reaches the threshold that the calibration chose; ``null``
             while the gallery is not calibrated.
         neighbors: The nearest pictures, nearest first; present only with ``k``.
+        landmarks: The best landmarks, each once by its nearest picture, beginning with the
+            answer; present only with ``landmarks``, and fewer only where there are no more.
         gallery: Build id of the gallery that answered.
         embedder: Digest of the embedder that answered.
     """
 
     landmark_id: str
     name: str
+    url: str | None = None
     confidence: Annotated[float, Field(allow_inf_nan=False)]
     probability: Annotated[float, Field(ge=0, le=1)] | None = None
     known: bool | None = None
     neighbors: tuple[Neighbor, ...] | None = Field(
         default=None, exclude_if=lambda value: value is None
     )
+    landmarks: tuple[Neighbor, ...] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
     gallery: str
+    embedder: str
+
+
+class Verification(_Schema):
+    """Whether a picture shows one landmark.
+
+    Attributes:
+        landmark_id: The landmark that was asked about.
+        name: Its name; the id again where the gallery has no name for it.
+        url: Address of a page about it; ``null`` where the gallery has none.
+        similarity: Cosine with the most similar picture of the landmark, all of which are
+            compared.
+        probability: Calibrated probability of an answer of this confidence; ``null`` while the
+            gallery is not calibrated.
+        same: Whether the confidence reaches ``threshold``; ``null`` while the gallery is not
+            calibrated, since nothing tells "same" from "other" then.
+        threshold: Of the confidence, as the calibration chose it; likewise. The confidence is
+            that of an answer from a gallery of this landmark alone: by default ``similarity``.
+        gallery: Build id of the gallery.
+        embedder: Digest of the embedder.
+    """
+
+    landmark_id: str
+    name: str
+    url: str | None = None
+    similarity: Cosine
+    probability: Annotated[float, Field(ge=0, le=1)] | None
+    same: bool | None
+    threshold: float | None
+    gallery: str
+    embedder: str
+
+
+class Embedding(_Schema):
+    """The vector of a picture.
+
+    Attributes:
+        vector: Of length 1; cosines of two vectors are their inner product. Only vectors of the
+            same embedder can be compared.
+        dimension: How many numbers it has.
+        embedder: Digest of the embedder.
+    """
+
+    vector: tuple[float, ...]
+    dimension: int
     embedder: str
 
 
@@ -177,18 +231,21 @@ class Outcomes(_Schema):
 
 
 class Landmark(_Schema):
-    """One landmark of the gallery: its id, and its name for people."""
+    """One landmark of the gallery: its id, its name for people, a page about it if known."""
 
     landmark_id: str
     name: str
+    url: str | None = None
 
 
 class Landmarks(_Schema):
     """A page of the gallery's landmarks, in the order of their ids.
 
+    Of those whose name holds a text, the ones whose name begins with it come first.
+
     Attributes:
         gallery: Build id of the gallery.
-        total: Landmarks in the gallery.
+        total: Landmarks on all pages.
         offset: Landmarks before this page.
         landmarks: The page; empty past the end.
     """

@@ -34,6 +34,8 @@ from service.http.unread_body import UnreadBodyResponse
 from service.inference.errors import (
     BusyError,
     DeadlineError,
+    IdUnknownError,
+    NothingToSearchError,
     OutOfMemoryError,
     OverloadedError,
     PictureUnknownError,
@@ -79,6 +81,8 @@ RULES: Mapping[type[Exception], Rule] = {
     BodyTooLargeError: Rule(413, "body-too-large", "the picture has too many bytes"),
     RequestValidationError: Rule(422, "bad-parameters", "a parameter is wrong"),
     FieldError: Rule(422, "bad-form", 'the form does not hold the pictures in the field "file"'),
+    IdUnknownError: Rule(422, "id-unknown", "the gallery has no landmark or picture of this id"),
+    NothingToSearchError: Rule(422, "nothing-to-search", "no picture is left to compare with"),
     RequestRefusedError: Rule(400, "request-refused", "the request cannot be answered"),
     ClientDisconnect: Rule(400, "client-left", "the client left before it had sent the picture"),
     # The picture.

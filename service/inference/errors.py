@@ -9,7 +9,9 @@
     │   ├── OutOfMemoryError          the picture does not fit in the memory that is free
     │   └── StoppingError             the service is shutting down
     ├── DeadlineError                 the picture was not answered in time
-    └── PictureUnknownError           the gallery has no such picture to show
+    ├── PictureUnknownError           the gallery has no such picture to show
+    ├── IdUnknownError                the request names a landmark or picture that is not there
+    └── NothingToSearchError          the request leaves no picture of the gallery to compare with
 """
 
 from embedder.errors import CairnError
@@ -57,3 +59,11 @@ class DeadlineError(RequestRefusedError):
 
 class PictureUnknownError(RequestRefusedError):
     """The gallery that serves has no picture of this id to show."""
+
+
+class IdUnknownError(RequestRefusedError):
+    """The gallery has no landmark or picture of an id that the request names."""
+
+
+class NothingToSearchError(RequestRefusedError):
+    """What the request allows leaves no picture of the gallery to compare with."""

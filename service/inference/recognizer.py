@@ -5,16 +5,73 @@ best: ``prepare`` decodes one picture, ``embed`` runs the network over several, 
 them in the gallery.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifacts.arrays import unit_rows
 from embedder.embedder import Embedder, Prepared
+from embedder.formats.source import Check
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition, recognize
-from service.contract.schemas import Answer, Credit, Landmark, Landmarks, Neighbor, Ready
-from service.inference.errors import PictureUnknownError
+from service.contract.schemas import (
+    Answer,
+    Credit,
+    Embedding,
+    Landmark,
+    Landmarks,
+    Neighbor,
+    Ready,
+    Verification,
+)
+from service.inference.errors import (
+    IdUnknownError,
+    NothingToSearchError,
+    PictureUnknownError,
+)
+from service.inference.tasks import Task
+
+Result = Answer | Verification | Embedding
+"""What :meth:`Recognizer.perform` gives for a task."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A task, and the ``(p, d)`` unit rows of its pictures."""
+
+    task: Task
+    vectors: NDArray[np.float32]
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """The ``(1, d)`` unit row in the direction of their mean."""
+        return self.vectors if len(self.vectors) == 1 else unit_rows(self.vectors.mean(0)[None])
+
+
+def _attempt(
+    do: Callable[[Sequence[_In]], Sequence[_Out]], items: Sequence[_In | Exception]
+) -> list[_Out | Exception]:
+    """Do something with all items that are no errors; where it fails, with each by itself."""
+    good = [item for item in items if not isinstance(item, Exception)]
+    done: Sequence[_Out | Exception] = ()
+    try:
+        if good:
+            done = do(good)
+    except Exception as error:  # whatever it is belongs to those who asked
+        if len(good) == 1:
+            done = [error]
+        else:
+            done = [outcome for item in good for outcome in _attempt(do, [item])]
+    outcomes = iter(done)
+    return [item if isinstance(item, Exception) else next(outcomes) for item in items]
 
 
 def run_size(pictures: int) -> int:
@@ -57,6 +114,8 @@ class Recognizer:
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Run the network over ``n`` pictures; return ``(n, d)`` unit rows."""
+        if not prepared:
+            return np.empty((0, self.embedder.dimension), np.float32)
         parts, done = [], 0
         while done < len(prepared):
             size = run_size(len(prepared) - done)
@@ -81,34 +140,154 @@ class Recognizer:
         """Embed pictures and search for them; see :meth:`search`."""
         return self.search(self.embed(prepared), ks)
 
-    def _describe(self, answer: Recognition, k: int | None) -> Answer:
+    def perform(
+        self, tasks: Sequence[Task], checks: Sequence[Check | None] = ()
+    ) -> list[Result | Exception]:
+        """Perform tasks; what is wrong with one of them is its own result and harms no other.
+
+        The pictures of all tasks are embedded together, and those that need no search of their
+        own are searched for together.
+
+        Args:
+            tasks: ``n`` of them.
+            checks: For each task what is called again and again while its pictures are decoded;
+                what it raises ends that task.
+
+        Returns:
+            ``n`` results. Errors that are foreseen:
+
+            * ``PictureError``: A picture cannot be used; its ``reason`` says why.
+            * ``IdUnknownError``: The gallery has no landmark or picture of an id of the options.
+            * ``NothingToSearchError``: The options leave no picture to compare with.
+            * ``MemoryError``: A picture does not fit into memory.
+        """
+        asked = zip(tasks, checks or [None] * len(tasks), strict=True)
+        prepared = [outcome for one in asked for outcome in _attempt(self._prepare_tasks, [one])]
+        results: list[Result | Exception]
+        results = _attempt(self._finish_tasks, _attempt(self._embed_tasks, prepared))
+        return results
+
+    def _prepare_tasks(
+        self, asked: Sequence[tuple[Task, Check | None]]
+    ) -> list[tuple[Task, list[Prepared]]]:
+        return [
+            (task, [self.embedder.prepare(data, check) for data in task.pictures])
+            for task, check in asked
+        ]
+
+    def _embed_tasks(self, prepared: Sequence[tuple[Task, list[Prepared]]]) -> list[_Query]:
+        vectors = self.embed([picture for _, pictures in prepared for picture in pictures])
+        ends = np.cumsum([len(pictures) for _, pictures in prepared])
+        parts = np.split(vectors, ends[:-1])
+        return [_Query(task, own) for (task, _), own in zip(prepared, parts, strict=True)]
+
+    def _finish_tasks(self, queries: Sequence[_Query]) -> list[Result | Exception]:
+        """Search for the plain queries together, and then for each of the others."""
+        plain = [query for query in queries if not query.task.needs_own_search]
+        answers: Iterator[Result] = iter(())
+        if plain:
+            vectors = np.concatenate([query.vector for query in plain])
+            answers = iter(self.search(vectors, [query.task.options.k for query in plain]))
+        results: list[Result | Exception] = []
+        for query in queries:
+            own = query.task.needs_own_search
+            results += _attempt(self._finish, [query]) if own else [next(answers)]
+        return results
+
+    def _finish(self, queries: Sequence[_Query]) -> list[Result]:
+        """Finish one query that needs a search of its own, or none."""
+        [query] = queries
+        task, gallery, row = query.task, self.gallery, None
+        if task.options.picture is not None:
+            row = self._row_of(task.options.picture)
+            query = _Query(task, unit_rows(gallery.vectors(np.array([row]))))
+        if task.wants == "vector":
+            return [self._embedding(query.vector)]
+        if row is not None or task.options.only:
+            gallery = gallery.part(self._codes_of(task.options.only), without=row)
+        if not len(gallery):
+            raise NothingToSearchError("the gallery has no other picture that may be compared")
+        vectors = query.vector if task.options.together == "mean" else query.vectors
+        k, landmarks = task.options.k, task.options.landmarks
+        [found] = recognize(
+            gallery, vectors, max(1, k or 0), landmarks=landmarks or 0, together=True
+        )
+        if task.wants == "verification":
+            return [self._verification(found, task.options.only[0])]
+        return [self._describe(found, k, landmarks)]
+
+    def _row_of(self, picture: str) -> int:
+        row = self.gallery.row_of_picture(picture)
+        if row is None:
+            raise IdUnknownError("the gallery has no picture of this id")
+        return row
+
+    def _codes_of(self, landmark_ids: Sequence[str]) -> list[int] | None:
+        """Return the codes of landmarks; None for all where no id is given."""
+        if not landmark_ids:
+            return None
+        codes = self.gallery.catalog.landmarks_of_ids(landmark_ids)
+        for landmark_id in landmark_ids:
+            if landmark_id not in codes:
+                raise IdUnknownError(f"the gallery has no landmark of the id {landmark_id[:80]!r}")
+        return list(codes.values())
+
+    def _embedding(self, vector: NDArray[np.float32]) -> Embedding:
+        numbers = tuple(vector[0].tolist())
+        return Embedding(vector=numbers, dimension=len(numbers), embedder=self.embedder.digest)
+
+    def _verification(self, found: Recognition, landmark_id: str) -> Verification:
+        calibration = self.gallery.manifest.calibration
+        return Verification(
+            landmark_id=landmark_id,
+            name=self.gallery.catalog.name(found.landmark),
+            url=self.gallery.catalog.link(found.landmark),
+            similarity=float(found.similarities[0]),
+            probability=found.probability,
+            same=found.known,
+            threshold=calibration.threshold if calibration else None,
+            gallery=self.gallery.build_id,
+            embedder=self.embedder.digest,
+        )
+
+    def _describe(self, answer: Recognition, k: int | None, landmarks: int | None = None) -> Answer:
         """Give one query's answer with the ids and names of the catalog."""
         catalog = self.gallery.catalog
-        neighbors = None
+        neighbors = best = None
         if k is not None:
-            rows = answer.rows[:k].tolist()
-            landmarks = catalog.landmarks[answer.rows[:k]].tolist()
-            neighbors = tuple(
-                Neighbor(
-                    landmark_id=catalog.landmark_id(landmark),
-                    name=catalog.name(landmark),
-                    picture=catalog.picture_id(row),
-                    similarity=float(similarity),
-                    credit=self._credit(row),
-                )
-                for row, landmark, similarity in zip(
-                    rows, landmarks, answer.similarities[:k], strict=True
-                )
-            )
+            neighbors = self._neighbors(answer.rows[:k], answer.similarities[:k])
+        if landmarks is not None:
+            best = self._neighbors(answer.landmark_rows, answer.landmark_similarities)
         return Answer(
             landmark_id=catalog.landmark_id(answer.landmark),
             name=catalog.name(answer.landmark),
+            url=catalog.link(answer.landmark),
             confidence=answer.confidence,
             probability=answer.probability,
             known=answer.known,
             neighbors=neighbors,
+            landmarks=best,
             gallery=self.gallery.build_id,
             embedder=self.embedder.digest,
+        )
+
+    def _neighbors(
+        self, rows: NDArray[np.int64], similarities: NDArray[np.float32]
+    ) -> tuple[Neighbor, ...]:
+        catalog = self.gallery.catalog
+        codes = catalog.landmarks[rows].tolist()
+        return tuple(
+            Neighbor(
+                landmark_id=catalog.landmark_id(code),
+                name=catalog.name(code),
+                url=catalog.link(code),
+                picture=catalog.picture_id(row),
+                similarity=similarity,
+                credit=self._credit(row),
+            )
+            for row, code, similarity in zip(
+                rows.tolist(), codes, similarities.tolist(), strict=True
+            )
         )
 
     def _credit(self, row: int) -> Credit | None:
@@ -132,17 +311,29 @@ class Recognizer:
             raise PictureUnknownError("the gallery has no picture of this id to show")
         return thumbnail
 
-    def landmarks(self, offset: int, limit: int) -> Landmarks:
-        """List the landmarks of the gallery, at most ``limit`` after the first ``offset``."""
-        catalog = self.gallery.catalog
-        page = range(catalog.landmark_count)[offset : offset + limit]
+    def landmarks(self, offset: int, limit: int, text: str | None = None) -> Landmarks:
+        """List the landmarks of the gallery.
+
+        Args:
+            offset: How many are skipped.
+            limit: How many are returned at most.
+            text: What their names hold, without regard to case and accents; ``None`` for all.
+        """
+        catalog, codes = self.gallery.catalog, self.gallery.landmarks()
+        if text is not None:
+            named = catalog.search_names(text)
+            codes = named[np.isin(named, codes)]
         return Landmarks(
             gallery=self.gallery.build_id,
-            total=catalog.landmark_count,
+            total=len(codes),
             offset=offset,
             landmarks=tuple(
-                Landmark(landmark_id=catalog.landmark_id(code), name=catalog.name(code))
-                for code in page
+                Landmark(
+                    landmark_id=catalog.landmark_id(code),
+                    name=catalog.name(code),
+                    url=catalog.link(code),
+                )
+                for code in codes[offset : offset + limit].tolist()
             ),
         )
 

@@ -108,6 +108,25 @@ def test_names_are_decoded_from_the_categories(gldv2: Path) -> None:
     assert open_data(gldv2).names() == {"9": "Hawa Mahal", "10": "Sé, Porto"}
 
 
+def test_links_are_the_addresses_of_the_categories(gldv2: Path) -> None:
+    """Only web pages: others, and scripts, are no links."""
+    (gldv2 / "train_label_to_category.csv").write_text(
+        "landmark_id,category\n"
+        "9,http://commons.wikimedia.org/wiki/Category:Hawa_Mahal\n"
+        "10,HTTPS://x.example/%C3%A9\n"
+        "11,javascript:alert(1)\n"
+        "12,\n"
+        "13,Category:Pont_Neuf\n"
+        "14,https://x.example/a b\n"
+        '15,"https://x.example/a\nb"\n'
+    )
+    assert open_data(gldv2).links() == {
+        "9": "http://commons.wikimedia.org/wiki/Category:Hawa_Mahal",
+        "10": "HTTPS://x.example/%C3%A9",
+    }
+    assert open_data(gldv2).links("index.csv") == {}
+
+
 def test_landmarks_of_the_index_have_names_of_their_own(gldv2: Path) -> None:
     """The index numbers its landmarks apart from the training pictures."""
     categories = "landmark_id,category\n9,http://commons.wikimedia.org/wiki/Category:Pont_Neuf\n"

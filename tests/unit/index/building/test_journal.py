@@ -11,7 +11,6 @@ import pytest
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 from index.building.journal import SHARD_PICTURES, Journal
 from index.building.pipeline import EmbeddedBatch, ReadPicture, find_file
-from index.gallery.arrow import ARROW_VERSION
 from photographs import Photograph
 
 
@@ -114,10 +113,8 @@ def test_a_shard_of_a_newer_version_is_embedded_again(
     """The log names the version."""
     journal = Journal(tmp_path / "j", listed, dimension=3)
     journal.write(0, shard(journal, 0))
-    rewrite(next((tmp_path / "j").iterdir()), {"schema_version": str(ARROW_VERSION + 1)})
-    with pytest.raises(
-        ArtifactMismatchError, match=rf"expected {ARROW_VERSION}, found {ARROW_VERSION + 1}"
-    ):
+    rewrite(next((tmp_path / "j").iterdir()), {"schema_version": "2"})
+    with pytest.raises(ArtifactMismatchError, match="expected 1, found 2"):
         journal.read(0)
     assert journal.read_current(0) is None
-    assert f"found {ARROW_VERSION + 1}; its pictures are embedded again" in caplog.text
+    assert "found 2; its pictures are embedded again" in caplog.text

@@ -9,8 +9,12 @@ import pytest
 
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 from index.gallery.catalog import CATALOG, LANDMARKS, Catalog, CatalogRow, CatalogWriter
+from index.gallery.catalog import NAMES as NAMES_1
 
 NAMES = {"9": "Hawa Mahal", "absent": "Nowhere"}
+
+
+LINKS = {"9": "https://x.example/wiki/Category:Hawa_Mahal"}
 
 
 def row(landmark_id: str, picture_id: str) -> CatalogRow:
@@ -25,7 +29,7 @@ ROWS = [row("9", "b"), row("9", "c"), row("10", "a"), row("Äthna", "0")]
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     """Write four rows in two steps and open them."""
-    with CatalogWriter(tmp_path, NAMES) as writer:
+    with CatalogWriter(tmp_path, NAMES, LINKS) as writer:
         writer.add(ROWS[:1])
         writer.add([])
         writer.add(ROWS[1:])
@@ -66,6 +70,54 @@ def test_rows_are_found_by_pictures_of_a_source(catalog: Catalog) -> None:
     """In the order asked for; none of an id that is not there, or of another source."""
     assert catalog.rows_of_pictures(["c", "x", "a"], source=2) == [1, None, 2]
     assert catalog.rows_of_pictures(["c", "x", "a"], source=1) == [None] * 3
+
+
+def test_landmarks_are_found_by_id(catalog: Catalog) -> None:
+    """Those that are there, whatever else is asked for."""
+    assert catalog.landmarks_of_ids(["Äthna", "9", "x", "09", ""]) == {"9": 0, "Äthna": 2}
+    assert catalog.landmarks_of_ids([]) == {}
+
+
+def test_a_landmark_may_have_a_link(catalog: Catalog) -> None:
+    """One that has none says so."""
+    assert [catalog.link(code) for code in range(3)] == [LINKS["9"], None, None]
+
+
+def test_names_of_before_links_are_read(catalog: Catalog, tmp_path: Path) -> None:
+    """No landmark has a link then; names and the search for them are the same."""
+    ids, names = ([f(code) for code in range(3)] for f in (catalog.landmark_id, catalog.name))
+    assert catalog.search_names("ATH").tolist() == [2]
+    with pa.ipc.new_file(str(tmp_path / LANDMARKS), NAMES_1) as writer:
+        writer.write_table(pa.table([ids, names], schema=NAMES_1))
+    old = Catalog.open(tmp_path)
+    assert [old.name(code) for code in range(3)] == names
+    assert [old.link(code) for code in range(3)] == [None] * 3
+    assert old.search_names("ATH").tolist() == [2]
+
+
+FOUND = {
+    "sé": ["Sé do Porto", "SEOUL Tower", "Große Straße", "Musée"],
+    "SE": ["Sé do Porto", "SEOUL Tower", "Große Straße", "Musée"],
+    "se\u0301": ["Sé do Porto", "SEOUL Tower", "Große Straße", "Musée"],
+    "lodz": ["Łódź"],
+    "strasse": ["Große Straße"],
+    "zero byte": ["a\0zero byte"],
+    "": ["Sé do Porto", "SEOUL Tower", "Łódź", "Große Straße", "Musée", "a\0zero byte", "10%"],
+    "%": ["10%"],
+    ".*": [],
+    "nowhere": [],
+}
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_names_are_searched_without_case_and_accents(tmp_path: Path, text: str) -> None:
+    """Names that begin with the text come first; nothing in it is a pattern."""
+    names = FOUND[""]
+    with CatalogWriter(tmp_path, {str(n): name for n, name in enumerate(names)}) as writer:
+        writer.add([row(str(n), "x") for n in range(len(names))])
+    catalog = Catalog.open(tmp_path)
+    found = [catalog.name(int(code)) for code in catalog.search_names(text)]
+    assert found == FOUND[text]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,19 @@ def test_adding_brings_back_what_was_removed(
     manifest = add(store, choice, open_data(data))
     assert (manifest.rows, manifest.removed, manifest.added) == (30, 0, ())
     assert TOMBSTONES not in manifest.files
+
+
+def test_links_of_landmarks_are_kept(
+    embedder: Embedder, choice: EmbedderChoice, gldv2: Path, data: Path, tmp_path: Path
+) -> None:
+    """A build takes them from the list of categories; after an addition they are still there."""
+    store = Store(tmp_path / "linked")
+    build(store, embedder, open_data(gldv2))
+    (gldv2 / "train_label_to_category.csv").unlink()
+    add(store, choice, open_data(data))
+    with closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
+        catalog = gallery.catalog
+        links = {catalog.landmark_id(n): catalog.link(n) for n in range(catalog.landmark_count)}
+    assert links.pop("9") == "http://commons.wikimedia.org/wiki/Category:Hawa_Mahal"
+    assert len(links) == 7
+    assert set(links.values()) == {None}
