@@ -164,7 +164,7 @@ class Recognizer:
         asked = zip(tasks, checks or [None] * len(tasks), strict=True)
         prepared = [outcome for one in asked for outcome in _attempt(self._prepare_tasks, [one])]
         results: list[Result | Exception]
-        results = _attempt(self._finish_tasks, _attempt(self._embed_tasks, prepared))
+        results = _attempt(self.finish, _attempt(self._embed_tasks, prepared))
         return results
 
     def _prepare_tasks(
@@ -175,14 +175,29 @@ class Recognizer:
             for task, check in asked
         ]
 
-    def _embed_tasks(self, prepared: Sequence[tuple[Task, list[Prepared]]]) -> list[_Query]:
+    def _embed_tasks(
+        self, prepared: Sequence[tuple[Task, list[Prepared]]]
+    ) -> list[tuple[Task, NDArray[np.float32]]]:
         vectors = self.embed([picture for _, pictures in prepared for picture in pictures])
         ends = np.cumsum([len(pictures) for _, pictures in prepared])
         parts = np.split(vectors, ends[:-1])
-        return [_Query(task, own) for (task, _), own in zip(prepared, parts, strict=True)]
+        return [(task, own) for (task, _), own in zip(prepared, parts, strict=True)]
 
-    def _finish_tasks(self, queries: Sequence[_Query]) -> list[Result | Exception]:
-        """Search for the plain queries together, and then for each of the others."""
+    def finish(
+        self, embedded: Sequence[tuple[Task, NDArray[np.float32]]]
+    ) -> list[Result | Exception]:
+        """Give the results of embedded tasks, searching for those together that need no more.
+
+        Args:
+            embedded: ``n`` tasks, each with the ``(p, d)`` unit rows of its ``p`` pictures.
+
+        Returns:
+            ``n`` results, or the errors of :meth:`perform`.
+
+        Raises:
+            ValueError: One of the queries that are searched for together is not finite.
+        """
+        queries = [_Query(*one) for one in embedded]
         plain = [query for query in queries if not query.task.needs_own_search]
         answers: Iterator[Result] = iter(())
         if plain:
