@@ -188,14 +188,13 @@ class Recognizer:
     ) -> list[Result | Exception]:
         """Give the results of embedded tasks, searching for those together that need no more.
 
+        It fails as a whole where one of the queries that are searched for together is not finite.
+
         Args:
             embedded: ``n`` tasks, each with the ``(p, d)`` unit rows of its ``p`` pictures.
 
         Returns:
             ``n`` results, or the errors of :meth:`perform`.
-
-        Raises:
-            ValueError: One of the queries that are searched for together is not finite.
         """
         queries = [_Query(*one) for one in embedded]
         plain = [query for query in queries if not query.task.needs_own_search]
