@@ -39,5 +39,5 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['CAIRN_PORT'] + '/readyz', timeout=4)"]
+  CMD ["python", "-c", "import http.client, os; port = int(os.environ.get('CAIRN_MANAGEMENT_PORT') or 0) or int(os.environ['CAIRN_PORT']); link = http.client.HTTPConnection('127.0.0.1', port, timeout=4); link.request('GET', '/readyz'); exit(link.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "service"]

@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.contract.api_keys import OFF, parse_keys
+from service.contract.api_keys import OFF, Keys
 from service.contract.version import installed_version
 from service.http import routes
+from service.http.addressing import AddressMiddleware, ProxyMiddleware
 from service.http.openapi import SHORT_NAMES, DocumentedAPI, operation_id
 from service.http.problems import install_problems
 from service.http.security_headers import SecurityHeadersMiddleware
@@ -31,9 +33,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan(settings),
         docs_url=None,  # FastAPI's pages load scripts from other hosts
         redoc_url=None,
+        redirect_slashes=False,  # AddressMiddleware takes them off
     )
     metrics = app.state.metrics = Metrics()
+    app.state.settings = settings
     app.state.batcher = app.state.reloader = None
+    app.state.draining = False
     app.state.uploads = UploadBudget(
         max_bytes=settings.max_bytes,
         held_bytes=settings.held_bytes,
@@ -41,8 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
         gauge=metrics.held_bytes,
     )
     app.state.max_pictures = settings.max_pictures
-    app.state.keys = parse_keys(settings.api_keys)
-    app.state.admin_keys = parse_keys(settings.admin_keys)
+    app.state.keys = Keys(settings.api_keys)
+    app.state.admin_keys = Keys(settings.admin_keys)
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
     app.include_router(routes.api, tags=[SHORT_NAMES])
     app.include_router(routes.operation, tags=["operation"])
@@ -67,8 +72,11 @@ class _Service(DocumentedAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap FastAPI's stack."""
-        stack = SecurityHeadersMiddleware(super().build_middleware_stack())
-        return with_request_ids(RequestRecordMiddleware(stack, self.state.metrics))
+        settings: Settings = self.state.settings
+        operation = {route.path for route in routes.operation.routes if isinstance(route, Route)}
+        inner = AddressMiddleware(super().build_middleware_stack(), settings, operation)
+        outer = ProxyMiddleware(SecurityHeadersMiddleware(inner), settings.trusted_proxies)
+        return with_request_ids(RequestRecordMiddleware(outer, self.state.metrics))
 
 
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

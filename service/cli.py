@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,13 +49,9 @@ def serve(settings: Settings) -> int:
     from service.app import create_app
     from service.lifecycle import server
 
-    try:
-        listener = server.listen(settings)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise OSError(f"cannot listen on {where}: {error.strerror}") from error
-    with listener:
-        server.serve(create_app(settings), settings, listener)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(listener) for listener in server.listen(settings)]
+        server.serve(create_app(settings), settings, listeners)
     return 0
 
 

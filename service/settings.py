@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 
 from embedder.command_line import Count, Folder, PositiveCount, PrecisionChoice
 from embedder.runtimes.names import Device
+from service.contract.addresses import AUTO, NONE, parse_hosts, parse_networks
 from service.contract.api_keys import OFF, parse_keys
 
 PREFIX = "CAIRN_"
@@ -28,7 +29,19 @@ def _check_keys(_type: object, text: str) -> None:
     parse_keys(text)
 
 
+def _check_networks(_type: object, text: str) -> None:
+    """Raise ``ValueError`` for what lists no networks."""
+    parse_networks(text)
+
+
+def _check_hosts(_type: object, text: str) -> None:
+    """Raise ``ValueError`` for what lists no names."""
+    parse_hosts(text)
+
+
 Keys = Annotated[str, Parameter(validator=_check_keys, metavar="KEYS")]
+Networks = Annotated[str, Parameter(validator=_check_networks, metavar="NETWORKS")]
+Hosts = Annotated[str, Parameter(validator=_check_hosts, metavar="NAMES")]
 
 
 @Parameter(name="*")
@@ -41,6 +54,13 @@ class Settings:
         embedder: Embedder, made by ``cairn-train export``, or a folder of several.
         host: Address to listen on; 0.0.0.0 is every one this machine has.
         port: Port to listen on; 0 takes a free one.
+        management_port: Port for ``/healthz``, ``/readyz``, ``/metrics`` and ``/admin`` alone; 0
+            leaves them at the port of all else.
+        hosts: Names by which clients may ask, separated by commas, ``*.example.com`` for all below
+            one; ``any``; or ``auto``: any, but only local ones where this machine alone can ask.
+            Addresses always may.
+        trusted_proxies: Addresses or networks, separated by commas, of proxies whose
+            ``X-Forwarded-For``, ``-Proto`` and ``-Prefix`` are believed; ``none``.
         device: Where the network runs; ``auto`` is an NVIDIA GPU if there is one.
         precision: Numbers the network computes with; ``auto`` is bf16 where it agrees.
         threads: Cores for decoding, the network and the search together; 0 is all that this
@@ -53,13 +73,20 @@ class Settings:
             and 16 on a GPU.
         waiting_pictures: Pictures that may wait; one more is refused with 429 or 503.
         deadline_seconds: How long a picture may wait for its answer.
-        receive_seconds: How long a client may take to send a request.
+        receive_seconds: How long a client may take to send a request. Of a body 10 KiB must come
+            in each 10 seconds.
+        keep_alive_seconds: How long a connection without a request stays open; longer than a load
+            balancer keeps its own.
+        connections: Most connections at a time.
+        client_connections: Most connections of one client, that is no trusted proxy, at a time.
         max_pictures: Pictures that one request to ``/predict/batch`` may hold.
         api_keys: Keys that may ask: NAME=sha256:..., separated by commas, or @FILE; ``none``
             lets everyone ask.
         admin_keys: Keys that may order a reload, written likewise; ``none`` is nobody.
         origins: Web origins whose pages may ask, separated by commas; ``none``, or ``*`` for all.
         poll_seconds: How often to look for a new gallery in the store.
+        drain_seconds: How long ``/readyz`` says 503 after SIGTERM while requests are still taken,
+            so that load balancers look elsewhere.
         stop_seconds: How long requests in flight may take to finish at a stop.
         log_level: Least severe message that is logged.
         log_format: ``auto`` is text on a terminal and JSON elsewhere.
@@ -69,6 +96,9 @@ class Settings:
     embedder: Folder
     host: Annotated[str, Parameter(metavar="ADDRESS")] = "127.0.0.1"
     port: Port = 8000
+    management_port: Port = 0
+    hosts: Hosts = AUTO
+    trusted_proxies: Networks = NONE
     device: Device = "auto"
     precision: PrecisionChoice = "auto"
     threads: Count = 0
@@ -79,11 +109,15 @@ class Settings:
     waiting_pictures: PositiveCount = 64
     deadline_seconds: Seconds = 10.0
     receive_seconds: Seconds = 60.0
+    keep_alive_seconds: PositiveCount = 75
+    connections: PositiveCount = 1024
+    client_connections: PositiveCount = 256
     max_pictures: Annotated[int, Parameter(validator=Number(gte=1, lte=1000), metavar="N")] = 16
     api_keys: Keys = OFF
     admin_keys: Keys = OFF
     origins: Annotated[str, Parameter(metavar="ORIGINS")] = OFF
     poll_seconds: Seconds = 2.0
+    drain_seconds: Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf))] = 5.0
     stop_seconds: PositiveCount = 20
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"

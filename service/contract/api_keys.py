@@ -6,14 +6,67 @@ All digests are compared, each in constant time, even after one matched.
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 OFF = "none"
 
+_LOOK_SECONDS = 1.0
+
 _ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9._-]{1,64})=)?sha256:(?P<digest>[0-9a-f]{64})")
+
+
+class Keys:
+    """The keys of a setting. A file of keys is read again when it has changed.
+
+    Args:
+        text: As :func:`parse_keys` takes it.
+
+    Raises:
+        ValueError: As from there.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._file = Path(text[1:]) if text.startswith("@") else None
+        self._seen = self._fingerprint()
+        self._names = parse_keys(text)
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    def current(self) -> Mapping[str, str]:
+        """Return the names by digest, no older than a second.
+
+        While the file cannot be read, or is faulty, the keys of before are kept.
+        """
+        if self._file is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            seen = self._fingerprint()
+            if seen != self._seen:
+                self._seen = seen
+                self._read_again()
+        return self._names
+
+    def _read_again(self) -> None:
+        try:
+            self._names = parse_keys(self._text)
+        except ValueError as error:
+            log.warning("%s: %s; the keys of before are kept", self._file, error)
+        else:
+            log.info("%s has changed and was read again: %d keys", self._file, len(self._names))
+
+    def _fingerprint(self) -> tuple[int, ...] | None:
+        """Return what changes with the file; None where there is none."""
+        try:
+            found = self._file.stat() if self._file else None
+        except OSError:
+            return None
+        return found and (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 def parse_keys(text: str) -> Mapping[str, str]:

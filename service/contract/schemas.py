@@ -197,6 +197,7 @@ class Problem(_Schema):
         detail: What is wrong and what to do, for people.
         request_id: The id of the request in the service's log.
         faults: For ``bad-parameters``, each wrong parameter.
+        retry_after: Whole seconds after which to ask again; only where that may help.
     """
 
     type: str = "about:blank"
@@ -208,6 +209,7 @@ class Problem(_Schema):
     faults: tuple[ParameterFault, ...] | None = Field(
         default=None, exclude_if=lambda value: value is None
     )
+    retry_after: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Outcome(_Schema):

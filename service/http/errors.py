@@ -1,6 +1,6 @@
 """Requests refused as HTTP, before any picture is looked at; statuses are in ``problems``."""
 
-from service.inference.errors import RequestRefusedError
+from service.inference.errors import BusyError, RequestRefusedError
 
 
 class BodyTooLargeError(RequestRefusedError):
@@ -17,6 +17,14 @@ class FieldError(RequestRefusedError):
 
 class RequestTimeoutError(RequestRefusedError):
     """The client took too long to send its body."""
+
+
+class TooSlowError(BusyError):
+    """The body arrives more slowly than others that need its memory."""
+
+
+class HostRefusedError(RequestRefusedError):
+    """The request names a host that this service is not known by."""
 
 
 class KeyRefusedError(RequestRefusedError):

@@ -64,8 +64,8 @@ def success(example: BaseModel) -> Responses:
 
 
 def problems(*statuses: int) -> Responses:
-    """Describe the failures of an endpoint; every one can fail with 500."""
-    return {status: _problem(status) for status in (*statuses, 500)}
+    """Describe the failures of an endpoint, and those of every one: 421 and 500."""
+    return {status: _problem(status) for status in (*statuses, 421, 500)}
 
 
 def _problem(status: int) -> dict[str, Any]:
@@ -87,20 +87,42 @@ def operation_id(route: APIRoute) -> str:
 
 
 class DocumentedAPI(FastAPI):
-    """FastAPI, but its document has no failure that the endpoints do not declare.
+    """FastAPI, but its document describes the failures that come, as they come.
 
-    FastAPI adds a status 422, with a schema that is never sent, wherever a parameter is taken,
-    even if that takes any text.
+    FastAPI describes a status 422 wherever a parameter is taken, even if that takes any text, and
+    with a schema that is never sent.
     """
 
     def openapi(self) -> dict[str, Any]:
-        """Make the document once, without what FastAPI adds."""
+        """Make the document once, with what really comes in place of what FastAPI describes."""
         if self.openapi_schema is None:
             document = super().openapi()
             for item in document["paths"].values():
                 for operation in item.values():
-                    if "HTTPValidationError" in str(operation["responses"].get("422")):
-                        del operation["responses"]["422"]
+                    _describe_bad_parameters(operation)
             for schema in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(schema, None)
         return super().openapi()
+
+
+def _describe_bad_parameters(operation: dict[str, Any]) -> None:
+    """Describe 422 where FastAPI can refuse a parameter, and only there."""
+    responses = operation["responses"]
+    if "HTTPValidationError" not in str(responses.get("422")):
+        return
+    if all(map(_takes_anything, operation.get("parameters", ()))):
+        del responses["422"]
+    else:
+        responses["422"] = _problem(422)
+
+
+def _takes_anything(parameter: dict[str, Any]) -> bool:
+    """Tell whether no value of a parameter is refused: it is free text, and may be absent."""
+    schema = parameter["schema"]
+    kinds = schema.get("anyOf", [{name: schema[name] for name in schema.keys() & _REFUSING}])
+    may_be_absent = parameter["in"] == "path" or not parameter["required"]
+    return may_be_absent and all(kind in ({"type": "string"}, {"type": "null"}) for kind in kinds)
+
+
+_REFUSING = {"type", "enum", "const", "format", "pattern", "minLength", "maxLength", "items"}
+"""What a schema can say that some values do not meet."""

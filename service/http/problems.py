@@ -25,10 +25,12 @@ from service.http.errors import (
     AdminOffError,
     BodyTooLargeError,
     FieldError,
+    HostRefusedError,
     KeyRefusedError,
     MultipartError,
     NotReadyError,
     RequestTimeoutError,
+    TooSlowError,
 )
 from service.http.unread_body import UnreadBodyResponse
 from service.inference.errors import (
@@ -79,6 +81,7 @@ RULES: Mapping[type[Exception], Rule] = {
     PictureUnknownError: Rule(404, "picture-unknown", "the gallery has no such picture to show"),
     RequestTimeoutError: Rule(408, "request-timeout", "the body did not arrive in time"),
     BodyTooLargeError: Rule(413, "body-too-large", "the picture has too many bytes"),
+    HostRefusedError: Rule(421, "host-refused", "the service is not asked by this host name"),
     RequestValidationError: Rule(422, "bad-parameters", "a parameter is wrong"),
     FieldError: Rule(422, "bad-form", 'the form does not hold the pictures in the field "file"'),
     IdUnknownError: Rule(422, "id-unknown", "the gallery has no landmark or picture of this id"),
@@ -105,6 +108,7 @@ RULES: Mapping[type[Exception], Rule] = {
     TooManyPicturesError: Rule(429, "too-many-pictures", "too many of your pictures wait"),
     BusyError: Rule(503, "overloaded", "the service is full"),
     OverloadedError: Rule(503, "overloaded", "the service is full"),
+    TooSlowError: Rule(503, "too-slow", "other pictures need the memory of this one"),
     OutOfMemoryError: Rule(503, "out-of-memory", "there is no memory for the picture now"),
     StoppingError: Rule(503, "stopping", "the service is shutting down"),
     DeadlineError: Rule(504, "deadline", "the picture was not answered in time"),
@@ -134,7 +138,7 @@ _ROUTING = {
 def install_problems(app: FastAPI) -> None:
     """Make every failure of ``app`` a problem document."""
     for kind in (CairnError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
-        app.exception_handler(kind)(_respond)
+        app.exception_handler(kind)(respond)
 
 
 def rule_of(error: Exception) -> Rule:
@@ -167,10 +171,11 @@ def problem_of(error: Exception) -> Problem:
         detail=detail,
         request_id=request_id(),
         faults=faults,
+        retry_after=_retry_after(error, rule.status),
     )
 
 
-async def _respond(request: Request, error: Exception) -> Response:
+async def respond(request: Request, error: Exception) -> Response:
     """Answer with a problem; where the client may still be sending, let it see the answer."""
     problem, record = problem_of(error), record_of(request.scope)
     record.outcomes.append(problem.code)
@@ -178,25 +183,30 @@ async def _respond(request: Request, error: Exception) -> Response:
     return kind(
         problem.model_dump_json(),
         status_code=problem.status,
-        headers=_headers(error, problem.status),
+        headers=_headers(error, problem),
         media_type="application/problem+json",
     )
 
 
-def _headers(error: Exception, status: int) -> Mapping[str, str] | None:
-    if isinstance(error, BusyError):
-        return {"Retry-After": str(retry_after(error.wait_seconds))}
+def _headers(error: Exception, problem: Problem) -> Mapping[str, str] | None:
+    if problem.retry_after is not None:
+        return {"Retry-After": str(problem.retry_after)}
     if isinstance(error, KeyRefusedError):
         return {"WWW-Authenticate": "X-API-Key"}
-    if isinstance(error, HTTPException):
-        return error.headers
-    return {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return error.headers if isinstance(error, HTTPException) else None
 
 
-def retry_after(seconds: float) -> int:
-    """Return the whole seconds after which to ask again, 1 to 60, from an estimate.
+def _retry_after(error: Exception, status: int) -> int | None:
+    """Return the whole seconds after which to ask again: an estimate where there is one."""
+    if isinstance(error, BusyError):
+        return whole_seconds(error.wait_seconds)
+    return 5 if status == HTTPStatus.SERVICE_UNAVAILABLE else None
 
-    >>> retry_after(0.2), retry_after(2.1), retry_after(500)
+
+def whole_seconds(seconds: float) -> int:
+    """Round an estimate to 1 to 60 seconds.
+
+    >>> whole_seconds(0.2), whole_seconds(2.1), whole_seconds(500)
     (1, 3, 60)
     """
     return max(1, min(60, math.ceil(seconds)))

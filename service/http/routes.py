@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -10,19 +11,24 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 
 from embedder.errors import CairnError
+from service.contract.addresses import client_of
 from service.contract.api_keys import name_of
 from service.contract.schemas import Alive, Answer, Landmarks, Outcome, Outcomes, Ready
 from service.http import openapi
 from service.http import openapi_examples as examples
 from service.http.cancellation import cancel_on_disconnect
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
+from service.http.forms import Upload
 from service.http.problems import problem_of
 from service.http.security_headers import matches_etag
-from service.http.uploads import Upload, body_reader
+from service.http.uploads import body_reader
 from service.inference.batcher import Batcher
+from service.inference.errors import StoppingError
 from service.lifecycle.reload import Reloader
 from service.telemetry.metrics import CONTENT_TYPE
 from service.telemetry.request_record import record_of
+
+log = logging.getLogger(__name__)
 
 api = APIRouter()
 """For clients; needs a key where keys are configured."""
@@ -60,16 +66,18 @@ def _identify(request: Request, key: str | None, keys: Mapping[str, str]) -> str
 
 async def _client(request: Request, key: Key) -> str:
     """Identify the client: by the name of its key where keys are needed, else by its address."""
-    if keys := request.app.state.keys:
+    keys: Mapping[str, str] = request.app.state.keys.current()
+    if keys:
         return _identify(request, key, keys)
-    return request.client.host if request.client else ""
+    return client_of(request.client.host) if request.client else ""
 
 
 async def _admin(request: Request, key: Key) -> None:
     """Let only clients with an admin key pass."""
-    if not request.app.state.admin_keys:
+    keys: Mapping[str, str] = request.app.state.admin_keys.current()
+    if not keys:
         raise AdminOffError("no admin key is configured, so nobody may do this")
-    _identify(request, key, request.app.state.admin_keys)
+    _identify(request, key, keys)
 
 
 Client = Annotated[str, Depends(_client)]
@@ -93,7 +101,7 @@ async def predict(
     """Recognize the landmark of one picture (JPEG, PNG, WebP or GIF)."""
     record_of(request.scope).asks_about_pictures = True
     batcher.refuse_if_full(client)
-    with body_reader(request) as reader:
+    with body_reader(request, client) as reader:
         picture = await reader.picture()
         return await cancel_on_disconnect(request, batcher.answer(picture, k, client=client))
 
@@ -114,7 +122,9 @@ async def predict_batch(
     async def outcome(upload: Upload) -> Outcome:
         try:
             answer = await batcher.answer(upload.data, k, client=client)
-        except CairnError as error:
+        except Exception as error:  # whatever it is belongs to this picture alone
+            if not isinstance(error, CairnError):
+                log.exception("an error that nobody foresaw")
             problem = problem_of(error)
             record.outcomes.append(problem.code)
             return Outcome(name=upload.name, problem=problem)
@@ -124,7 +134,7 @@ async def predict_batch(
     async def outcomes(files: list[Upload]) -> Outcomes:
         return Outcomes(outcomes=tuple(await asyncio.gather(*map(outcome, files))))
 
-    with body_reader(request) as reader:
+    with body_reader(request, client) as reader:
         files = await reader.pictures(request.app.state.max_pictures)
         return await cancel_on_disconnect(request, outcomes(files))
 
@@ -191,8 +201,10 @@ async def healthz() -> Alive:
 
 
 @operation.get("/readyz", responses=openapi.success(examples.READY) | openapi.problems(503))
-async def readyz(batcher: OpenBatcher, reloader: OpenReloader) -> Ready:
+async def readyz(request: Request, batcher: OpenBatcher, reloader: OpenReloader) -> Ready:
     """Report whether the service can answer, and with what."""
+    if request.app.state.draining:
+        raise StoppingError("the service is about to stop")
     ready = batcher.recognizer.describe()
     return ready.model_copy(update={"refused": reloader.refusal})
 

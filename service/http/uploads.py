@@ -1,21 +1,20 @@
 """Reads the pictures of a request into memory, within limits of bytes and time.
 
 A body is refused by its declared length before any of it is read, by its actual length as soon as
-that is exceeded, and when it takes too long. What all requests together hold in memory is bounded
-too. Nothing is written to disk. Nothing is decoded here.
+that is exceeded, and when it takes too long or comes too slowly. What all requests together hold
+in memory is bounded too, and where it is used up, the slowest body of the client that holds most
+gives way. Nothing is written to disk. Nothing is decoded here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 
 from prometheus_client import Gauge
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from service.http.errors import (
@@ -23,22 +22,20 @@ from service.http.errors import (
     FieldError,
     MultipartError,
     RequestTimeoutError,
+    TooSlowError,
 )
-from service.inference.errors import OverloadedError
+from service.http.forms import Form, Part, Upload
 
 FIELD = "file"
 """Name of the form field that holds a picture."""
 
+PACE_BYTES, PACE_SECONDS = 10 << 10, 10.0
+"""So much of a body has to come in so much time."""
+
+_SHARE = 0.75  # of the memory that one client may take; the largest batch is less
+
 _ENVELOPE_BYTES = 64 << 10
 """What a form may hold besides the pictures: boundaries, headers, small fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One file of a form: the name that its sender gave it, and its bytes."""
-
-    name: str
-    data: bytes
 
 
 @dataclass(slots=True)
@@ -56,43 +53,100 @@ class UploadBudget:
     held_bytes: int
     seconds: float
     gauge: Gauge
-    _held: int = 0
+    _readers: set[BodyReader] = field(default_factory=set)
+    _held: Counter[str] = field(default_factory=Counter)  # by client
 
-    def take(self, count: int) -> None:
-        """Hold ``count`` more bytes; fewer, if it is negative.
+    def add(self, reader: BodyReader) -> None:
+        """Count the bytes of a request from now on."""
+        self._readers.add(reader)
+
+    def remove(self, reader: BodyReader) -> None:
+        """Count them no longer."""
+        self._readers.discard(reader)
+        self._let_go(reader)
+
+    def take(self, reader: BodyReader, count: int) -> None:
+        """Hold ``count`` more bytes of a request.
+
+        Where that is more than all bodies together, or those of one client, may take, other
+        bodies give way, or this one.
 
         Raises:
-            OverloadedError: That is more than all bodies together may take.
+            TooSlowError: This one gives way: no other of its client is slower, and no other client
+                holds more.
         """
-        self._held += count
-        self.gauge.set(self._held)
-        if count > 0 and self._held > self.held_bytes:
-            raise OverloadedError("the service holds as many pictures as its memory allows", 1)
+        reader.held += count
+        self._held[reader.client] += count
+        while client := self._exceeding(reader.client):
+            slowest = min(
+                (reader for reader in self._arriving() if reader.client == client),
+                key=lambda reader: reader.progress_at,
+            )
+            self._let_go(slowest)
+            if slowest is reader:
+                raise TooSlowError("the service holds as many pictures as its memory allows", 1)
+            slowest.give_way()
+        self.gauge.set(self._held.total())
+
+    def _exceeding(self, client: str) -> str | None:
+        """Return which client has a body that must give way now that ``client`` has sent more."""
+        if self._held[client] > _SHARE * self.held_bytes:
+            return client
+        if self._held.total() <= self.held_bytes:
+            return None
+        return max((reader.client for reader in self._arriving()), key=self._held.__getitem__)
+
+    def _arriving(self) -> Iterator[BodyReader]:
+        """Yield what can give way; of a body that has arrived the answer is under way."""
+        return (reader for reader in self._readers if reader.is_arriving and reader.held)
+
+    def _let_go(self, reader: BodyReader) -> None:
+        self._held[reader.client] -= reader.held
+        reader.held = 0
+        if not self._held[reader.client]:
+            del self._held[reader.client]
+        self.gauge.set(self._held.total())
 
 
 @contextmanager
-def body_reader(request: Request) -> Iterator[BodyReader]:
-    """Give a reader of a request's body; its bytes count in the budget until the block ends."""
-    reader = BodyReader(request, request.app.state.uploads)
+def body_reader(request: Request, client: str) -> Iterator[BodyReader]:
+    """Give a reader of a request's body; its bytes count in the budget until the block ends.
+
+    Args:
+        request: Whose body it is.
+        client: Who sends it.
+    """
+    budget: UploadBudget = request.app.state.uploads
+    reader = BodyReader(request, budget, client)
+    budget.add(reader)
     try:
         yield reader
     finally:
-        reader.budget.take(-reader.received)
+        budget.remove(reader)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class BodyReader:
     """Reads the body of one request, once.
 
     Attributes:
         request: Whose body it is.
         budget: What is kept to.
-        received: Bytes read so far.
+        client: Who sends it.
+        held: Bytes that count in the budget.
+        is_arriving: Whether the body is being read.
+        progress_at: When it last came on as fast as it should, in seconds of the event loop.
     """
 
     request: Request
     budget: UploadBudget
-    received: int = 0
+    client: str
+    held: int = 0
+    is_arriving: bool = False
+    progress_at: float = 0.0
+    _ends: float = 0.0
+    _timeout: asyncio.Timeout | None = None
+    _gives_way: bool = False
 
     async def picture(self) -> bytes:
         """Read the one picture that the request carries.
@@ -109,13 +163,29 @@ class BodyReader:
             MultipartError: The form is broken.
             FieldError: The form holds no picture, or more than one.
             RequestTimeoutError: The client took too long.
-            OverloadedError: Too much is held in memory already.
+            TooSlowError: Too much is held in memory already.
         """
-        async with self._in_time():
-            if self._is_form():
-                [upload] = await self._read_form(1)
-                return upload.data
-            return b"".join([chunk async for chunk in self._bounded(self.budget.max_bytes)])
+        if self._is_form():
+            [upload] = await self._read_form(1)
+            return upload.data
+        return await self.raw(self.budget.max_bytes)
+
+    async def raw(self, most_bytes: int) -> bytes:
+        """Read the body as it is.
+
+        Raises:
+            BodyTooLargeError: It is longer than ``most_bytes``.
+            RequestTimeoutError: The client took too long.
+            TooSlowError: Too much is held in memory already.
+        """
+        data = bytearray()
+        try:
+            async with self._in_time():
+                async for chunk in self._bounded(most_bytes):
+                    data += chunk
+            return bytes(data)
+        finally:
+            data.clear()  # an error holds this frame while it is answered
 
     async def pictures(self, most: int) -> list[Upload]:
         """Read the pictures of a form, 1 to ``most`` of them, each in a field ``file``.
@@ -125,12 +195,18 @@ class BodyReader:
             MultipartError: The body is no form, or a broken one.
             FieldError: The form holds no picture, or more than ``most``.
             RequestTimeoutError: The client took too long.
-            OverloadedError: Too much is held in memory already.
+            TooSlowError: Too much is held in memory already.
         """
         if not self._is_form():
             raise MultipartError("send the pictures as a multipart form")
-        async with self._in_time():
-            return await self._read_form(most)
+        return await self._read_form(most)
+
+    def give_way(self) -> None:
+        """Stop reading: the memory is needed for another body."""
+        self._gives_way = True
+        if self._timeout is not None:
+            with suppress(RuntimeError):  # its time is up already
+                self._timeout.reschedule(0)
 
     def _is_form(self) -> bool:
         content_type = self.request.headers.get("content-type", "")
@@ -138,12 +214,32 @@ class BodyReader:
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
+        """Limit the time of a block that reads the body: altogether, and between two paces."""
+        loop = asyncio.get_running_loop()
+        self._ends = loop.time() + self.budget.seconds
+        self.is_arriving, self.progress_at = True, loop.time()
         try:
-            async with asyncio.timeout(self.budget.seconds):
+            async with asyncio.timeout_at(self._next_pace()) as self._timeout:
                 yield
         except TimeoutError:
-            reason = f"the body did not arrive within {self.budget.seconds:g} seconds"
-            raise RequestTimeoutError(reason) from None
+            if self._gives_way:
+                reason = "other pictures need the memory of this one, which comes too slowly"
+                raise TooSlowError(reason, 1) from None
+            raise RequestTimeoutError(
+                f"the body did not arrive within {self.budget.seconds:g} seconds, or came more "
+                f"slowly than {PACE_BYTES} bytes in {PACE_SECONDS:g} seconds"
+            ) from None
+        finally:
+            self.is_arriving = False
+
+    def _next_pace(self) -> float:
+        """Return until when the body must have come on."""
+        return min(self._ends, self.progress_at + PACE_SECONDS)
+
+    def _note_progress(self) -> None:
+        self.progress_at = asyncio.get_running_loop().time()
+        if self._timeout is not None and not self._gives_way:
+            self._timeout.reschedule(self._next_pace())
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(
@@ -155,54 +251,41 @@ class BodyReader:
         declared = self.request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:
             raise self._too_large()
+        received = paced = 0
         async for chunk in self.request.stream():
-            self.received += len(chunk)
-            self.budget.take(len(chunk))
-            if self.received > limit:
+            received += len(chunk)
+            if received > limit:
                 raise self._too_large()
+            self.budget.take(self, len(chunk))
+            if received >= paced + PACE_BYTES:
+                paced = received
+                self._note_progress()
             yield chunk
 
     async def _read_form(self, most: int) -> list[Upload]:
-        stream = self._bounded(most * self.budget.max_bytes + _ENVELOPE_BYTES)
-        parser = _FormInMemory(
-            self.request.headers,
-            stream,
-            max_files=most + 8,
-            max_fields=8,
-            max_part_size=_ENVELOPE_BYTES,
-        )
+        form = Form(self.request.headers["content-type"], most, self.budget.max_bytes)
         try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            raise MultipartError("the multipart form cannot be read") from error
-        try:
-            if not parser.complete:
+            async with self._in_time():
+                async for chunk in self._bounded(most * self.budget.max_bytes + _ENVELOPE_BYTES):
+                    form.feed(chunk)
+            if not form.is_complete:
                 raise MultipartError("the multipart form stops before its last boundary")
-            uploads = [
-                Upload(value.filename or "", await value.read()) for value in _files(form, most)
-            ]
+            return [_finished(part) for part in _files(form, most)]
         finally:
-            await form.close()
-        if any(len(upload.data) > self.budget.max_bytes for upload in uploads):
-            raise self._too_large()
-        return uploads
+            form.clear()  # an error holds this frame while it is answered
 
 
-class _FormInMemory(MultiPartParser):
-    """Starlette's parser, but files stay in memory and a missing last boundary is noticed."""
-
-    spool_max_size = sys.maxsize
-    complete = False
-
-    def on_end(self) -> None:
-        self.complete = True
-
-
-def _files(form: FormData, most: int) -> list[UploadFile]:
+def _files(form: Form, most: int) -> list[Part]:
     """Return the files of a form: 1 to ``most``, all of them in the field ``file``."""
-    found = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
-    if len(found) != len(files) or not 1 <= len(files) <= most:
+    found = form.files()
+    if not 1 <= len(found) <= most or any(part.name != FIELD for part in found):
         number = "exactly one file" if most == 1 else f"one to {most} files"
         raise FieldError(f'send {number}, in the form field "{FIELD}"')
-    return files
+    return found
+
+
+def _finished(part: Part) -> Upload:
+    """Return the file that a part holds, which holds it no longer."""
+    upload = Upload(part.filename or "", bytes(part.data))
+    part.data.clear()
+    return upload

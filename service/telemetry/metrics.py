@@ -35,6 +35,7 @@ class Metrics:
             fails as a whole counts as one.
         waiting: Pictures that are received and not yet answered.
         held_bytes: Bytes of uploads held in memory.
+        refused_connections: Connections that were closed before they had made a request, by reason.
         reloads: Attempts to open another pair: ``switched`` or ``refused``.
         refused: 1 while a published gallery or embedder is refused and the previous pair serves.
     """
@@ -53,6 +54,9 @@ class Metrics:
         self.requests = self._counter("requests", "Requests", "address", "method", "status")
         self.outcomes = self._counter("pictures", "Pictures asked about", "outcome")
         self.reloads = self._counter("reloads", "Attempts to open another pair", "outcome")
+        self.refused_connections = self._counter(
+            "refused_connections", "Connections closed before they had made a request", "reason"
+        )
         self.waiting = self._gauge("pictures_waiting", "Pictures received and not yet answered")
         self.held_bytes = self._gauge("held_bytes", "Bytes of pictures held in memory")
         self.refused = self._gauge("refused", "Whether a published gallery or embedder is refused")

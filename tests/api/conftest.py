@@ -58,7 +58,8 @@ class Running:
 
 def command(artifacts: Artifacts, *flags: str) -> list[str]:
     """Word the command that serves ``artifacts`` on a free port."""
-    fixed = ["--store", str(artifacts.store), "--embedder", str(artifacts.embedder), "--port", "0"]
+    fixed = ["--store", str(artifacts.store), "--embedder", str(artifacts.embedder)]
+    fixed += ["--port", "0", "--drain-seconds", "0"]
     return [sys.executable, "-m", "service", *fixed, *flags]
 
 

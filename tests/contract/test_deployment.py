@@ -113,7 +113,7 @@ def test_what_lasts_is_asked_how_it_is(name: str) -> None:
 def test_a_stop_leaves_time_to_finish(name: str) -> None:
     """The container is given longer than the service takes for requests in flight."""
     grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-    assert grace > Settings.stop_seconds
+    assert grace > Settings.drain_seconds + Settings.stop_seconds
 
 
 def test_every_setting_can_be_given() -> None:

@@ -225,6 +225,7 @@ KINDS_OF_ERROR = [
     (409, ServiceRefusedError, 10),
     (413, ServiceRefusedError, 10),
     (415, ServiceRefusedError, 10),
+    (421, ServiceRefusedError, 10),
     (422, ServiceRefusedError, 10),
     (429, ServiceBusyError, 11),
     (503, ServiceBusyError, 11),

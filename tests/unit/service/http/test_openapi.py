@@ -208,7 +208,7 @@ def test_an_example_has_the_shape_of_the_answer(name: str) -> None:
 @pytest.mark.parametrize("name", ROUTES)
 def test_what_can_come_is_described_and_nothing_else(name: str) -> None:
     """By the code of the address and of what it calls; a fault of the program can come of all."""
-    expected = can_come(ROUTES[name].dependant) | {500}
+    expected = can_come(ROUTES[name].dependant) | {421, 500}
     for operation in (name, name.replace(" /", " /v1/")):
         if operation in OPERATIONS:
             told = {status for status, _ in responses(OPERATIONS[operation])}
@@ -281,6 +281,7 @@ CAUSES = {
     409: Cause({"headers": ADMIN}, KEYS, ReloadRefusedError("")),
     413: Cause(FORM, {"max_bytes": 10}),
     415: Cause(FORM, failure=PictureFormatError("")),
+    421: Cause({"headers": {"Host": "elsewhere.example"}}),
     422: Cause({"params": {"k": 101, "limit": 0}}),
     429: Cause(FORM, failure=TooManyPicturesError("")),
     503: Cause({"headers": ADMIN}, {"admin_keys": KEYS["admin_keys"]}, is_open=False),
