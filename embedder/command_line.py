@@ -24,6 +24,7 @@ from cyclopts.validators import Number
 
 from embedder.errors import CairnError
 from embedder.runtimes.names import Precision
+from embedder.runtimes.reporting import report_nothing
 from embedder.runtimes.threads import wait_passively
 
 BAD_USAGE = 2
@@ -158,6 +159,7 @@ def run(
     """
     command = _parse(app, list(sys.argv[1:] if arguments is None else arguments))
     wait_passively()
+    report_nothing()
     if logs:
         _log_to_stderr()
     try:

@@ -10,11 +10,14 @@ import queue
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from embedder.errors import ArtifactDamagedError
 from embedder.runtimes.names import Precision
+from embedder.runtimes.reporting import report_nothing
+
+report_nothing()
+import openvino  # noqa: E402 (importing it would send a report)
 
 
 def can_run_bf16() -> bool:

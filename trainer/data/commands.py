@@ -185,7 +185,7 @@ def prepare(  # noqa: PLR0913 (one for each flag)
     lists: Lists = (),
     no_queries: bool = False,
     selected: Selected = Selected(),
-    folds: PositiveCount = 0,
+    folds: Annotated[int | None, Parameter(validator=Number(gte=2), metavar="N")] = None,
     counts: Annotated[
         tuple[int, ...] | None, Parameter(converter=_read_counts, n_tokens=1, metavar="N,N[,N]")
     ] = None,
@@ -217,7 +217,7 @@ def prepare(  # noqa: PLR0913 (one for each flag)
     preparation = Preparation(
         lists=lists,
         selection=Selection(**asdict(selected)),
-        parts=Parts(folds=folds, counts=_counts_recipe(counts)),
+        parts=Parts(folds=folds or 0, counts=_counts_recipe(counts)),
         copies=copies.recipe(),
         queries=not no_queries,
         seed=seed,

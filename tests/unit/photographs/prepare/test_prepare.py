@@ -311,6 +311,12 @@ def test_a_killed_preparation_goes_on(tmp_path: Path) -> None:
     assert len(trees[0]) == 300 + 7 + 3
 
 
+def test_the_command_needs_no_options(gldv2: Path, tmp_path: Path) -> None:
+    """All that is left out has a default that is allowed."""
+    assert main(["prepare", "--data", str(gldv2), "--out", str(tmp_path / "out")]) == 0
+    assert not list((tmp_path / "out").glob("*fold*"))
+
+
 def test_the_command_does_what_its_options_say(
     gldv2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,6 +330,6 @@ def test_the_command_does_what_its_options_say(
     assert report["lists"]["train_train.csv"] == 6
     assert "train_test.csv" not in report["lists"]
     assert "train_fold_1.csv" in report["lists"]
-    for arguments in (["--counts", "5"], ["--landmarks", "1"], ["--side", "0"]):
+    for arguments in (["--counts", "5"], ["--landmarks", "1"], ["--side", "0"], ["--folds", "1"]):
         with pytest.raises(SystemExit, match="2"):
             main(["prepare", "--data", str(gldv2), "--out", str(tmp_path / "no"), *arguments])
