@@ -24,6 +24,7 @@ ENV PATH=/opt/cairn/bin:$PATH \
     HOME=/tmp \
     USER=cairn
 WORKDIR /opt/cairn/app
+COPY cairn_client cairn_client
 COPY embedder embedder
 COPY index index
 COPY photographs photographs

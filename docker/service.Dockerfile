@@ -23,6 +23,7 @@ ENV PATH=/opt/cairn/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp
 WORKDIR /opt/cairn/app
+COPY cairn_client cairn_client
 COPY embedder embedder
 COPY index index
 COPY photographs photographs

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,11 +26,10 @@ from embedder.command_line import (
     print_line,
     run,
 )
-from embedder.errors import CairnError
 from service.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
-    from service.contract.schemas import Answer
+    from cairn_client import Answer, ServiceError
 
 _UNREADABLE = 1  # exit code for a picture that cannot be read here
 
@@ -129,16 +128,16 @@ async def _predict_all(pictures: Sequence[Path], query: Query) -> int:
     """Ask about several pictures at a time, print each answer in turn; return the worst code."""
     import asyncio
 
-    from service.client.client import AsyncClient
+    from cairn_client import AsyncClient, ServiceError
 
     turns = asyncio.Semaphore(query.at_once)
     async with AsyncClient(query.url, _key(query.key_file)) as client:
 
-        async def ask(picture: Path) -> Answer | CairnError | OSError:
+        async def ask(picture: Path) -> Answer | ServiceError | OSError:
             async with turns:
                 try:
                     return await client.predict(picture, query.k)
-                except (CairnError, OSError) as error:
+                except (ServiceError, OSError) as error:
                     return error
 
         asking = [asyncio.ensure_future(ask(picture)) for picture in pictures]
@@ -161,12 +160,12 @@ def _key(path: Path | None) -> str | None:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _print_answer(picture: Path, answer: Answer | CairnError | OSError) -> int:
+def _print_answer(picture: Path, answer: Answer | ServiceError | OSError) -> int:
     """Print the answer for a picture, or why there is none; return the exit code for it."""
     if isinstance(answer, Exception):
         sys.stderr.write(f"cairn-serve predict: {picture}: {answer}\n")
         return getattr(answer, "exit_code", _UNREADABLE)
-    return print_line(json.dumps({"picture": str(picture), **answer.model_dump(mode="json")}))
+    return print_line(json.dumps({"picture": str(picture), **asdict(answer)}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

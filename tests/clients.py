@@ -1,12 +1,16 @@
-"""Both clients of the service by one call."""
+"""Both clients of the service by one call, and their answers beside the service's schemas."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from service.client.client import AsyncClient, Client
+from pydantic import BaseModel
+
+from cairn_client import AsyncClient, Client
 
 KINDS = ("waiting", "awaiting")
 
@@ -24,3 +28,8 @@ def ask(
             return await question(client)
 
     return asyncio.run(wait())
+
+
+def holds(answer: Any, schema: BaseModel) -> bool:
+    """Tell whether an answer of a client has the same values as one of the service, and no more."""
+    return type(schema).model_validate_json(json.dumps(asdict(answer))) == schema

@@ -19,7 +19,6 @@ from starlette.requests import ClientDisconnect
 
 from embedder import errors
 from embedder.errors import CairnError, PictureError
-from service.contract import errors as client_errors
 from service.contract.schemas import ParameterFault, Problem
 from service.http.errors import (
     AdminOffError,
@@ -118,11 +117,6 @@ RULES: Mapping[type[Exception], Rule] = {
     errors.RecipeError: _INTERNAL,
     errors.TrainingError: _INTERNAL,
     errors.DownloadError: _INTERNAL,
-    client_errors.ServiceError: _INTERNAL,
-    client_errors.ServiceRefusedError: _INTERNAL,
-    client_errors.ServiceBusyError: _INTERNAL,
-    client_errors.ServiceFailedError: _INTERNAL,
-    client_errors.ServiceUnreachableError: _INTERNAL,
 }
 """Every error of the program; a test proves that none is missing.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-PACKAGES = ("embedder", "index", "photographs", "service", "trainer")
+PACKAGES = ("cairn_client", "embedder", "index", "photographs", "service", "trainer")
 
 
 @dataclass(frozen=True, slots=True)

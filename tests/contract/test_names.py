@@ -7,11 +7,12 @@ import importlib
 import re
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from cairn_client import errors as client_errors
 from embedder import errors
-from service.contract import errors as client_errors
 from tests.conftest import ROOT
 from tests.contract.modules import MODULES, PACKAGES, Module
 
@@ -118,23 +119,36 @@ def test_every_suppression_has_its_reason() -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("module", [errors, client_errors])
-def test_the_error_tree_is_drawn_in_full(module: ModuleType) -> None:
+def exit_codes(root: Any) -> dict[type[Exception], int]:
+    """Give the exit codes of a tree of errors, those of its root's module only."""
+    below = [root]
+    for error in below:
+        below += [sub for sub in error.__subclasses__() if sub.__module__ == root.__module__]
+    return {error: error.exit_code for error in below}
+
+
+@pytest.mark.parametrize(
+    ("root", "module"), [(errors.CairnError, errors), (client_errors.ServiceError, client_errors)]
+)
+def test_the_error_tree_is_drawn_in_full(root: type[Exception], module: ModuleType) -> None:
     """Every error stands in the tree at the top of its file, with its exit code."""
-
-    def below(error: type[errors.CairnError]) -> list[type[errors.CairnError]]:
-        return [deeper for sub in error.__subclasses__() for deeper in (sub, *below(sub))]
-
     tree = (module.__doc__ or "").splitlines()
-    ours = [error for error in below(errors.CairnError) if error.__module__ == module.__name__]
+    ours = exit_codes(root)
     assert len(ours) > (10 if module is errors else 4)
-    for error in ours:
+    for error, exit_code in ours.items():
         line = next((line for line in tree if re.search(rf"\b{error.__name__}\b", line)), "")
         assert line, f"{error.__name__} is not in the tree"
-        if error.__bases__ == (errors.CairnError,) or module is client_errors:
-            assert re.search(rf"\b{error.exit_code}\b", line), error.__name__
-    trees = {errors.__name__, client_errors.__name__}
-    direct = [
-        error.exit_code for error in errors.CairnError.__subclasses__() if error.__module__ in trees
+        if error.__bases__ == (root,) or module is client_errors:
+            assert re.search(rf"\b{exit_code}\b", line), error.__name__
+
+
+def test_every_kind_of_error_has_an_exit_code_of_its_own() -> None:
+    """Those of the client too, which ``cairn-serve predict`` passes on."""
+    kinds = [
+        exit_code
+        for error, exit_code in exit_codes(errors.CairnError).items()
+        if error.__bases__ == (errors.CairnError,)
     ]
-    assert len(direct) == len(set(direct))
+    kinds += set(exit_codes(client_errors.ServiceError).values())
+    assert len(kinds) > 10
+    assert len(kinds) == len(set(kinds))

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from service.client.client import AsyncClient, Client
-from service.contract.errors import (
+from cairn_client import (
+    AsyncClient,
+    Client,
     ServiceBusyError,
     ServiceError,
     ServiceFailedError,
@@ -24,7 +25,7 @@ from service.contract.errors import (
     ServiceUnreachableError,
 )
 from service.http import openapi_examples as examples
-from tests.clients import KINDS, ask
+from tests.clients import KINDS, ask, holds
 from tests.scripted_server import drips, hangs_up, keeps_silent, playing, refuses, says
 
 ANSWERS = says(200, examples.ANSWER.model_dump_json().encode())
@@ -66,7 +67,7 @@ def test_both_clients_ask_the_same() -> None:
 def test_a_busy_service_is_asked_until_it_answers(kind: str) -> None:
     """The same each time, under the same id, and the answer is what it says at last."""
     with playing(refuses(503), refuses(429, retry_after="0"), ANSWERS) as script:
-        assert ask(kind, script.url, predict) == examples.ANSWER
+        assert holds(ask(kind, script.url, predict), examples.ANSWER)
     assert len(script.asked) == 3
     assert {request.body for request in script.asked} == {b"a picture"}
     assert len({request.headers["x-request-id"] for request in script.asked}) == 1
@@ -78,7 +79,7 @@ def test_a_form_is_sent_again_as_well(kind: str) -> None:
     with playing(refuses(503), outcomes) as script:
         pictures = [b"first", b"second"]
         found = ask(kind, script.url, lambda client: client.predict_batch(pictures, k=3))
-    assert found == examples.OUTCOMES
+    assert holds(found, examples.OUTCOMES)
     assert [request.path for request in script.asked] == ["/v1/predict/batch?k=3"] * 2
     for request in script.asked:
         assert request.body.count(b'name="file"; filename="') == 2
@@ -163,7 +164,7 @@ def opening_late(seconds: float) -> Iterator[str]:
 def test_a_service_that_is_just_starting_is_waited_for(kind: str) -> None:
     """A connection that is refused carries nothing, so it is tried again."""
     with opening_late(0.4) as url:
-        assert ask(kind, url, predict, retries=8) == examples.ANSWER
+        assert holds(ask(kind, url, predict, retries=8), examples.ANSWER)
 
 
 def test_where_nothing_listens_there_is_no_answer(kind: str) -> None:
@@ -279,7 +280,7 @@ def test_a_field_of_a_newer_service_is_passed_over(kind: str) -> None:
     text = examples.ANSWER.model_dump_json().replace('{"landmark_id"', '{"new":1,"landmark_id"')
     assert text.count('"new"') == 2
     with playing(says(200, text.encode())) as script:
-        assert ask(kind, script.url, predict) == examples.ANSWER
+        assert holds(ask(kind, script.url, predict), examples.ANSWER)
 
 
 def test_a_key_is_not_carried_elsewhere(kind: str) -> None:
@@ -350,7 +351,7 @@ def test_a_name_that_is_no_text_does_no_harm(kind: str, tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes text only")
     with playing(says(200, examples.OUTCOMES.model_dump_json().encode())) as script:
-        ask(kind, script.url, lambda client: client.predict_batch([file]))
+        ask(kind, script.url, lambda client: client.predict_batch([file, b""]))
         assert b'filename="?.jpg"' in script.asked[0].body
 
 

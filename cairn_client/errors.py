@@ -1,24 +1,21 @@
-"""What a client meets in place of an answer.
+"""What a caller meets in place of an answer.
 
 ::
 
-    ServiceError                  exit code 10  a running service gave its client no answer
+    ServiceError                  exit code 10  a service gave its client no answer
     ├── ServiceRefusedError       10  what was asked, or the key, is wrong
     ├── ServiceBusyError          11  it is full or not ready; it may answer later
     ├── ServiceFailedError        12  it failed, or is no service of this program
     └── ServiceUnreachableError   13  nothing came back, or not in time
 
-Here and not beside the client: the server's table of problems names every error of the program,
-and should not load httpx for it.
+The exit codes are those of ``cairn-serve predict``.
 """
 
 import math
 
-from embedder.errors import CairnError
 
-
-class ServiceError(CairnError):
-    """A running service gave its client no answer.
+class ServiceError(Exception):
+    """A service gave its client no answer.
 
     Attributes:
         reason: What is wrong, for people; the service's own words where it sent any.

@@ -73,13 +73,9 @@ class Attempts:
         self._retries = policy.retries
         self._backoff = FIRST_BACKOFF_SECONDS
 
-    def seconds_left(self) -> float:
-        """Return the timeout of an attempt that starts now; always above 0."""
-        return max(self._end - self._clock(), _LEAST_SECONDS)
-
-    def are_over(self) -> bool:
-        """Tell whether the timeout has passed."""
-        return self._clock() >= self._end
+    def seconds_left(self, pause: float = 0.0) -> float:
+        """Return the timeout of an attempt that starts after ``pause`` seconds; always above 0."""
+        return max(self._end - self._clock() - pause, _LEAST_SECONDS)
 
     def pause_after(self, found: Reply | httpx.RequestError) -> float | None:
         """Decide what follows an attempt.
@@ -92,7 +88,18 @@ class Attempts:
             retried, asked = found.status in BUSY, retry_after(found.headers)
         else:
             retried, asked = isinstance(found, _UNSENT), 0.0
-        if not self._retries or not retried:
+        return self.pause(asked) if retried else None
+
+    def pause(self, asked: float) -> float | None:
+        """Decide how long to wait before another attempt.
+
+        Args:
+            asked: Seconds that the service asks for; 0 if it does not.
+
+        Returns:
+            As :meth:`pause_after`.
+        """
+        if not self._retries:
             return None
         pause = asked + self._backoff * (1 + self._rng()) / 2
         self._retries -= 1

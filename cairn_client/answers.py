@@ -1,0 +1,195 @@
+"""What a service answers, as frozen dataclasses.
+
+The same fields as the schemas of the service, without importing them. A field that a newer service
+adds is ignored; one that an older service does not know is ``None``.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Author and license of a picture; each ``None`` where it is unknown.
+
+    Attributes:
+        author: As the list of the gallery's photographs has it, like the other fields.
+        license: Its name or its address.
+        title: Of the picture.
+        url: Where it was published; not verified, like any address in a list.
+    """
+
+    author: str | None
+    license: str | None
+    title: str | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """One picture of the gallery near the query.
+
+    Attributes:
+        landmark_id: The landmark it shows.
+        name: Its name; the id again where the gallery has no name for it.
+        picture: Its id in the gallery, for :meth:`~cairn_client.Client.picture`.
+        similarity: Its cosine with the query.
+        credit: Its author and license; ``None`` where the gallery has none.
+    """
+
+    landmark_id: str
+    name: str
+    picture: str
+    similarity: float
+    credit: Credit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The landmark of one picture.
+
+    Attributes:
+        landmark_id: First of the gallery's ranking.
+        name: Its name; the id again where the gallery has no name for it.
+        confidence: Larger is surer; by default the cosine with the nearest picture.
+        probability: Calibrated probability that the answer is right; ``None`` while the gallery
+            is not calibrated.
+        known: Whether ``confidence`` reaches the calibrated threshold; ``None`` while the gallery
+            is not calibrated.
+        neighbors: The nearest pictures, nearest first, as many as asked for.
+        gallery: Build id of the gallery that answered.
+        embedder: Digest of the embedder that answered.
+    """
+
+    landmark_id: str
+    name: str
+    confidence: float
+    probability: float | None
+    known: bool | None
+    gallery: str
+    embedder: str
+    neighbors: tuple[Neighbor, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The process runs; :class:`Ready` tells whether it can answer."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is published but refused; what was served before still is.
+
+    Attributes:
+        gallery: Build id of the published gallery.
+        reason: Stable name of what is wrong; the service's log has details.
+    """
+
+    gallery: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The service can answer, and with what.
+
+    Attributes:
+        status: ``ready``.
+        gallery: Build id of the gallery.
+        rows: Pictures in the gallery.
+        embedder: Digest of the embedder.
+        device: Where the network runs.
+        runtime: The engine that runs it.
+        precision: Number format of the network there.
+        gallery_precision: Number format when the gallery was built.
+        refused: What is published but not served.
+    """
+
+    status: str
+    gallery: str
+    rows: int
+    embedder: str
+    device: str
+    runtime: str
+    precision: str
+    gallery_precision: str
+    refused: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFault:
+    """One wrong parameter of a request: its place, and what is wrong."""
+
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a request or one of its pictures was not answered.
+
+    Attributes:
+        type: Always ``about:blank``; ``code`` distinguishes problems.
+        title: The phrase of the HTTP status.
+        status: The HTTP status.
+        code: Stable name of the problem, for programs.
+        detail: What is wrong and what to do, for people.
+        request_id: The id of the request in the service's log.
+        faults: For ``bad-parameters``, each wrong parameter.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    faults: tuple[ParameterFault, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome for one picture of several: an answer or a problem.
+
+    Attributes:
+        name: The picture's file name, or its number where bytes were given.
+        answer: ``None`` where there is a problem.
+        problem: Why there is no answer; ``None`` where there is one.
+    """
+
+    name: str
+    answer: Answer | None
+    problem: Problem | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The outcomes for several pictures, in the order in which they were given."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Landmark:
+    """One landmark of the gallery: its id, and its name for people."""
+
+    landmark_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """A page of the gallery's landmarks, in the order of their ids.
+
+    Attributes:
+        gallery: Build id of the gallery.
+        total: Landmarks in the gallery, or those whose names match.
+        offset: Landmarks before this page.
+        landmarks: The page; empty past the end.
+    """
+
+    gallery: str
+    total: int
+    offset: int
+    landmarks: tuple[Landmark, ...]
