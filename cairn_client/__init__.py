@@ -14,6 +14,7 @@ from cairn_client.answers import (
     Alive,
     Answer,
     Credit,
+    Embedding,
     Landmark,
     Landmarks,
     Neighbor,
@@ -23,6 +24,7 @@ from cairn_client.answers import (
     Problem,
     Ready,
     Refusal,
+    Verification,
 )
 from cairn_client.client import AsyncClient, Client
 from cairn_client.errors import (
@@ -39,6 +41,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Credit",
+    "Embedding",
     "Landmark",
     "Landmarks",
     "Neighbor",
@@ -53,4 +56,5 @@ __all__ = [
     "ServiceFailedError",
     "ServiceRefusedError",
     "ServiceUnreachableError",
+    "Verification",
 ]

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
-from cairn_client.answers import Alive, Answer, Landmarks, Outcome, Outcomes, Problem, Ready
+from cairn_client.answers import (
+    Alive,
+    Answer,
+    Embedding,
+    Landmarks,
+    Outcome,
+    Outcomes,
+    Problem,
+    Ready,
+    Verification,
+)
 from cairn_client.errors import ServiceError
 from cairn_client.exchange import AnyClient, Exchange, Question
 from cairn_client.json_shapes import parse
@@ -116,6 +126,29 @@ def predict_batch(
     return _ask_until_answered(client, _params(k, landmarks, only), _form(pictures))
 
 
+def verify(client: AnyClient, picture: bytes | Path, landmark: str) -> Exchange[Verification]:
+    """Tell whether a picture shows one landmark.
+
+    Args:
+        client: Who asks.
+        picture: Its bytes or its path.
+        landmark: The landmark's id; refused with 422 where the gallery has no such landmark.
+    """
+    params = {"landmark": landmark}
+    content = _bytes_of(picture)
+    return client.ask(_post("v1/verify", Verification, params=params, content=content))
+
+
+def embed(client: AnyClient, picture: bytes | Path) -> Exchange[Embedding]:
+    """Get the vector of a picture.
+
+    Args:
+        client: Who asks.
+        picture: Its bytes or its path.
+    """
+    return client.ask(_post("v1/embed", Embedding, content=_bytes_of(picture)))
+
+
 def landmarks(
     client: AnyClient, offset: int = 0, limit: int = 100, *, name: str = ""
 ) -> Exchange[Landmarks]:
@@ -192,7 +225,7 @@ def _ask_until_answered(
         if next_pause is None:
             break
         pause = next_pause
-    return Outcomes(tuple(outcomes[number] for number in range(len(form))))
+    return Outcomes(outcomes=tuple(outcomes[number] for number in range(len(form))))
 
 
 def _is_busy(problem: Problem | None) -> bool:
