@@ -189,6 +189,7 @@ class Problem:
         detail: What is wrong and what to do, for people.
         request_id: The id of the request in the service's log.
         faults: For ``bad-parameters``, each wrong parameter.
+        retry_after: Whole seconds after which to ask again; only where that may help.
     """
 
     type: str
@@ -198,6 +199,7 @@ class Problem:
     detail: str
     request_id: str
     faults: tuple[ParameterFault, ...] | None = None
+    retry_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from cairn_client.answers import (
     Landmarks,
     Outcome,
     Outcomes,
-    Problem,
     Ready,
     Verification,
 )
@@ -220,16 +219,18 @@ def _ask_until_answered(
                 raise
             break
         outcomes |= zip(left, found, strict=True)
-        left = [number for number in left if _is_busy(outcomes[number].problem)]
-        next_pause = attempts.pause(0) if left else None
+        waits = {number: wait for number in left if (wait := _wait(outcomes[number])) is not None}
+        next_pause = attempts.pause(max(waits.values())) if waits else None
         if next_pause is None:
             break
-        pause = next_pause
+        left, pause = list(waits), next_pause
     return Outcomes(outcomes=tuple(outcomes[number] for number in range(len(form))))
 
 
-def _is_busy(problem: Problem | None) -> bool:
-    return problem is not None and problem.status in BUSY
+def _wait(outcome: Outcome) -> float | None:
+    """Return the seconds after which to send a picture again; ``None`` if that is of no use."""
+    problem = outcome.problem
+    return (problem.retry_after or 0) if problem and problem.status in BUSY else None
 
 
 def _post(path: str, shape: type[_T], **options: Any) -> Question[_T]:  # noqa: ANN401 - of httpx
