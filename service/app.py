@@ -12,7 +12,7 @@ from service.contract.api_keys import OFF, Keys
 from service.contract.version import installed_version
 from service.http import routes
 from service.http.addressing import AddressMiddleware, ProxyMiddleware
-from service.http.openapi import SHORT_NAMES, DocumentedAPI, operation_id
+from service.http.openapi import SHORT_NAMES, DocumentedAPI, add_document, operation_id
 from service.http.problems import install_problems
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.http.static_page import add_page
@@ -31,8 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=installed_version(),
         generate_unique_id_function=operation_id,
         lifespan=_lifespan(settings),
-        docs_url=None,  # FastAPI's pages load scripts from other hosts
-        redoc_url=None,
+        openapi_url=None,  # add_document() serves it, and FastAPI's pages load from other hosts
         redirect_slashes=False,  # AddressMiddleware takes them off
     )
     metrics = app.state.metrics = Metrics()
@@ -51,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
     app.include_router(routes.api, tags=[SHORT_NAMES])
     app.include_router(routes.operation, tags=["operation"])
+    add_document(app)
     add_page(app, settings.max_bytes)
     install_problems(app)
     if settings.origins != OFF:

@@ -1,9 +1,10 @@
 """What the OpenAPI document says of bodies, answers and problems."""
 
+import json
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -103,6 +104,24 @@ class DocumentedAPI(FastAPI):
             for schema in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(schema, None)
         return super().openapi()
+
+
+def add_document(app: FastAPI) -> None:
+    """Serve the document; unlike FastAPI, make its text once, not for each request.
+
+    Behind a proxy that takes a prefix off, the document says so.
+    """
+    texts: dict[str, bytes] = {}
+
+    async def document(request: Request) -> Response:
+        prefix = request.scope.get("root_path", "")
+        if prefix not in texts:
+            texts.clear()  # there is one prefix, as a rule
+            servers = {"servers": [{"url": prefix}]} if prefix else {}
+            texts[prefix] = json.dumps(app.openapi() | servers).encode()
+        return Response(texts[prefix], media_type="application/json")
+
+    app.add_route("/openapi.json", document, include_in_schema=False)
 
 
 def _describe_bad_parameters(operation: dict[str, Any]) -> None:

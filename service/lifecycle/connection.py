@@ -25,7 +25,8 @@ from service.lifecycle.admission import Admission, Refusal
 log = logging.getLogger(__name__)
 
 HEAD_BYTES = 64 << 10
-"""Most bytes of the head of a request; as many again may lie between the chunks of its body."""
+"""Most bytes of the head of a request; as many again may follow that are no body: extensions of
+chunks, and trailers."""
 
 HEADERS = 128
 """Most headers of a request."""
@@ -33,7 +34,10 @@ HEADERS = 128
 PIPELINED = 16
 """Most requests that may wait on one connection for the answer to another."""
 
-_BODY_PER_FRAMING = 8  # bytes of a body that pay for one more byte between its chunks
+PIECES = 2048
+"""Most pieces in which a body may come, and one more for each 64 bytes of it."""
+
+_BYTES_PER_PIECE = 64
 _LINGER_SECONDS = 1.0  # to read a refusal in
 _LINGERING = 64  # connections that may do so
 
@@ -100,8 +104,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         self._refused = False
         self._fault = _MALFORMED
-        self._in_head = True
+        self._in_head, self._headers = True, 0
         self._framing, self._allowed = 0, HEAD_BYTES  # bytes received that are no body
+        self._body_bytes = self._pieces = 0
 
     # What admission looks at.
 
@@ -179,23 +184,25 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED:
             raise ValueError("too many requests wait for an answer")
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._headers = True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is none, whatever its name."""
-        if not self._in_head:
-            return
-        if len(self.headers) == HEADERS:
-            self._raise_head_too_large()
-        super().on_header(name, value)
+        """Take a header; leave a trailer, which is none, whatever its name."""
+        self._headers += 1
+        if self._headers > HEADERS:
+            self._fault = _HEAD_TOO_LARGE if self._in_head else _MALFORMED
+            raise ValueError("too many headers")
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._stop_timers(self._timer)
         self._timer = None
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
-            self._raise_head_too_large()
-        self._in_head = False
+            self._fault = _HEAD_TOO_LARGE
+            raise ValueError("the head is too large")
+        self._in_head, self._headers = False, 0
         if self.parser.should_upgrade():
             return  # _feed() begins anew
         self._allowed += HEAD_BYTES
@@ -204,14 +211,18 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Count what is body."""
-        self._framing -= len(body)
-        self._allowed += len(body) // _BODY_PER_FRAMING
+        """Count what is body; refuse crumbs, of which each takes as long as a whole chunk."""
+        self._framing -= len(body) + _BYTES_PER_PIECE // 8  # about what a chunk needs around it
+        self._body_bytes += len(body)
+        self._pieces += 1
+        if self._pieces > PIECES + self._body_bytes // _BYTES_PER_PIECE:
+            raise ValueError("the body comes in pieces that are too small")
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Begin to count anew."""
         self._framing, self._allowed = 0, HEAD_BYTES
+        self._body_bytes = self._pieces = 0
         if not self.parser.should_upgrade():
             self._in_head = True
             super().on_message_complete()
@@ -253,11 +264,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         self._feed(b"\r\n".join([*head, b"", rest]))
-
-    def _raise_head_too_large(self) -> None:
-        """Stop the parser, which hands on no error but its own."""
-        self._fault = _HEAD_TOO_LARGE
-        raise ValueError("the head is too large")
 
     def _is_idle(self) -> bool:
         return not self._refused and (self.cycle is None or self.cycle.response_complete)
