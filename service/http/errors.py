@@ -11,8 +11,12 @@ class MultipartError(RequestRefusedError):
     """The multipart body does not follow its own boundary, or stops before its end."""
 
 
+class JsonError(RequestRefusedError):
+    """The body is not JSON, or a picture in it is not base64."""
+
+
 class FieldError(RequestRefusedError):
-    """The form does not hold the pictures in the expected field."""
+    """The form or the JSON does not hold the pictures in the expected field."""
 
 
 class RequestTimeoutError(RequestRefusedError):

@@ -34,20 +34,51 @@ def _form(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN4
     return {"multipart/form-data": {"schema": properties, "example": {FIELD: example}}}
 
 
+def _json(name: str, schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    return {
+        "schema": {
+            "type": "object",
+            "required": [name],
+            "properties": {name: schema},
+            "additionalProperties": False,
+        },
+        "example": {name: example},
+    }
+
+
+_TEXT = {"type": "string", "description": "base64, or a data: URL of that"}
+_FILES = {"type": "array", "minItems": 1, "items": _FILE}
+_TEXTS = {"type": "array", "minItems": 1, "items": _TEXT}
+
 PICTURE_BODY = {
-    "required": True,
+    "required": False,
     "content": _form(_FILE, examples.FILE)
-    | {"image/*": _PICTURE, "application/octet-stream": _PICTURE},
+    | {
+        "application/json": _json("picture", _TEXT, examples.BASE64),
+        "image/*": _PICTURE,
+        "application/octet-stream": _PICTURE,
+    },
 }
-"""One picture: in a form, or as the body itself."""
+"""One picture in a form, in JSON, or as the body itself; none where the gallery has it."""
 
 PICTURES_BODY = {
     "required": True,
-    "content": _form(
-        {"type": "array", "minItems": 1, "items": _FILE}, [examples.FILE, examples.FILE]
-    ),
+    "content": _form(_FILES, [examples.FILE, examples.FILE])
+    | {"application/json": _json("pictures", _TEXTS, [examples.BASE64, examples.BASE64])},
 }
-"""Several pictures in a form."""
+"""Several pictures in a form, or in JSON."""
+
+VECTOR: Responses = {
+    200: {
+        "content": {
+            "application/json": {"example": examples.EMBEDDING.model_dump(mode="json")},
+            "application/octet-stream": {
+                "schema": _FILE,
+                "example": "(float32 numbers, little-endian)",
+            },
+        }
+    }
+}
 
 THUMBNAIL: Responses = {
     200: {

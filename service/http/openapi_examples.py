@@ -9,6 +9,7 @@ from service.contract.schemas import (
     Alive,
     Answer,
     Credit,
+    Embedding,
     Landmark,
     Landmarks,
     Neighbor,
@@ -17,6 +18,7 @@ from service.contract.schemas import (
     ParameterFault,
     Problem,
     Ready,
+    Verification,
 )
 from service.http.problems import RULES, Rule
 
@@ -25,6 +27,8 @@ GALLERY = "2026-11-21T05-12-00Z-3f9c"
 PICTURE = "17660ef415d37059"
 ETAG = f'"{"9c" * 16}"'
 FILE = "(the bytes of a JPEG, PNG, WebP or GIF)"
+BASE64 = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
+"""A real picture, of one pixel."""
 _EMBEDDER = f"sha256:{'5f' * 32}"
 
 
@@ -48,29 +52,44 @@ PROBLEMS: Mapping[int, Problem] = {
 }
 """One problem of each status: the first of the table."""
 
+_URL = "https://commons.wikimedia.org/wiki/Category:Hawa_Mahal"
+_NEIGHBOR = Neighbor(
+    landmark_id="138982",
+    name="Hawa Mahal",
+    url=_URL,
+    picture=PICTURE,
+    similarity=0.8731,
+    credit=Credit(
+        author="A. Photographer",
+        license="CC BY-SA 4.0",
+        title="Hawa Mahal in the morning",
+        url="https://photographs.example/hawa-mahal",
+    ),
+)
 ANSWER = Answer(
     landmark_id="138982",
     name="Hawa Mahal",
+    url=_URL,
     confidence=0.8731,
     probability=0.97,
     known=True,
-    neighbors=(
-        Neighbor(
-            landmark_id="138982",
-            name="Hawa Mahal",
-            picture=PICTURE,
-            similarity=0.8731,
-            credit=Credit(
-                author="A. Photographer",
-                license="CC BY-SA 4.0",
-                title="Hawa Mahal in the morning",
-                url="https://photographs.example/hawa-mahal",
-            ),
-        ),
-    ),
+    neighbors=(_NEIGHBOR,),
+    landmarks=(_NEIGHBOR,),
     gallery=GALLERY,
     embedder=_EMBEDDER,
 )
+VERIFICATION = Verification(
+    landmark_id="138982",
+    name="Hawa Mahal",
+    url=_URL,
+    similarity=0.8731,
+    probability=0.97,
+    same=True,
+    threshold=0.62,
+    gallery=GALLERY,
+    embedder=_EMBEDDER,
+)
+EMBEDDING = Embedding(vector=(0.6, -0.8), dimension=2, embedder=_EMBEDDER)
 OUTCOMES = Outcomes(
     outcomes=(
         Outcome(name="hawa-mahal.jpg", answer=ANSWER),
@@ -81,7 +100,7 @@ LANDMARKS = Landmarks(
     gallery=GALLERY,
     total=81_313,
     offset=0,
-    landmarks=(Landmark(landmark_id="138982", name="Hawa Mahal"),),
+    landmarks=(Landmark(landmark_id="138982", name="Hawa Mahal", url=_URL),),
 )
 ALIVE = Alive()
 READY = Ready(

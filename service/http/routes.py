@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import struct
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -13,17 +14,28 @@ from fastapi.security import APIKeyHeader
 from embedder.errors import CairnError
 from service.contract.addresses import client_of
 from service.contract.api_keys import name_of
-from service.contract.schemas import Alive, Answer, Landmarks, Outcome, Outcomes, Ready
+from service.contract.schemas import (
+    Alive,
+    Answer,
+    Embedding,
+    Landmarks,
+    Outcome,
+    Outcomes,
+    Ready,
+    Verification,
+)
 from service.http import openapi
 from service.http import openapi_examples as examples
 from service.http.cancellation import cancel_on_disconnect
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
 from service.http.forms import Upload
 from service.http.problems import problem_of
+from service.http.queries import BatchQuery, EmbedQuery, PredictQuery, VerifyQuery
 from service.http.security_headers import matches_etag
 from service.http.uploads import body_reader
 from service.inference.batcher import Batcher
 from service.inference.errors import StoppingError
+from service.inference.tasks import Options, Task, Wanted
 from service.lifecycle.reload import Reloader
 from service.telemetry.metrics import CONTENT_TYPE
 from service.telemetry.request_record import record_of
@@ -82,28 +94,91 @@ async def _admin(request: Request, key: Key) -> None:
 
 Client = Annotated[str, Depends(_client)]
 OpenBatcher = Annotated[Batcher, Depends(_batcher)]
-OpenReloader = Annotated[Reloader, Depends(_reloader)]
-NeighborCount = Annotated[
-    int | None, Query(ge=0, le=100, description="neighbors to return", examples=[5])
-]
 
+
+class _Asked(NamedTuple):
+    """A request about pictures, who sent it, and what answers it."""
+
+    request: Request
+    client: str
+    batcher: Batcher
+
+
+async def _asked(request: Request, client: Client, batcher: OpenBatcher) -> _Asked:
+    return _Asked(request, client, batcher)
+
+
+Asked = Annotated[_Asked, Depends(_asked)]
+OpenReloader = Annotated[Reloader, Depends(_reloader)]
 _RECEIVING = (400, 401, 408, 413, 422, 429, 503)
+_ANSWERING = openapi.problems(*_RECEIVING, 415, 504)
+_ONE_PICTURE = {"requestBody": openapi.PICTURE_BODY}
+
+
+async def _ask(asked: _Asked, options: Options, wants: Wanted, most: int = 1) -> Any:  # noqa: ANN401 - by what is wanted
+    """Read the 1 to ``most`` pictures of a request, and perform one task with them."""
+    request, client, batcher = asked
+    record_of(request.scope).asks_about_pictures = True
+    batcher.refuse_if_full(client)
+    with body_reader(request, client) as reader:
+        files: list[Upload] = []
+        if options.picture is None:
+            files = await reader.pictures(most)
+        else:
+            await reader.nothing()
+        task = Task(tuple(file.data for file in files), options, wants)
+        return await cancel_on_disconnect(request, batcher.ask(task, client=client))
 
 
 @api.post(
     "/predict",
-    openapi_extra={"requestBody": openapi.PICTURE_BODY},
-    responses=openapi.success(examples.ANSWER) | openapi.problems(*_RECEIVING, 415, 504),
+    openapi_extra=_ONE_PICTURE,
+    responses=openapi.success(examples.ANSWER) | _ANSWERING,
 )
-async def predict(
-    request: Request, client: Client, batcher: OpenBatcher, k: NeighborCount = None
-) -> Answer:
-    """Recognize the landmark of one picture (JPEG, PNG, WebP or GIF)."""
-    record_of(request.scope).asks_about_pictures = True
-    batcher.refuse_if_full(client)
-    with body_reader(request, client) as reader:
-        picture = await reader.picture()
-        return await cancel_on_disconnect(request, batcher.answer(picture, k, client=client))
+async def predict(asked: Asked, query: Annotated[PredictQuery, Query()]) -> Answer:
+    """Recognize the landmark of one picture, or of several that show the same.
+
+    A picture is a JPEG, PNG, WebP or GIF.
+    """
+    most = asked.request.app.state.max_pictures if query.together else 1
+    answer: Answer = await _ask(asked, query.options(), "answer", most)
+    return answer
+
+
+@api.post(
+    "/verify",
+    openapi_extra=_ONE_PICTURE,
+    responses=openapi.success(examples.VERIFICATION) | _ANSWERING,
+)
+async def verify(asked: Asked, query: Annotated[VerifyQuery, Query()]) -> Verification:
+    """Tell whether a picture shows one landmark, by comparing it with every picture of that."""
+    most = asked.request.app.state.max_pictures if query.together else 1
+    verification: Verification = await _ask(asked, query.options(), "verification", most)
+    return verification
+
+
+@api.post(
+    "/embed",
+    openapi_extra=_ONE_PICTURE,
+    response_model=Embedding,
+    responses=openapi.VECTOR | _ANSWERING,
+)
+async def embed(asked: Asked, query: Annotated[EmbedQuery, Query()]) -> Embedding | Response:
+    """Give the vector of a picture, as JSON or, where the client accepts them, as bytes."""
+    embedding: Embedding = await _ask(asked, query.options(), "vector")
+    if not _accepts_bytes(asked.request.headers.get("accept", "")):
+        return embedding
+    return Response(struct.pack(f"<{embedding.dimension}f", *embedding.vector), media_type=_BYTES)
+
+
+_BYTES = "application/octet-stream"
+
+
+def _accepts_bytes(accept: str) -> bool:
+    """Tell whether a client names bytes among the media types it accepts, and not JSON first."""
+    named = [kind.partition(";")[0].strip().lower() for kind in accept.split(",")]
+    found = [kind for kind in named if kind in (_BYTES, "application/json")]
+    return found[:1] == [_BYTES]
 
 
 @api.post(
@@ -111,17 +186,16 @@ async def predict(
     openapi_extra={"requestBody": openapi.PICTURES_BODY},
     responses=openapi.success(examples.OUTCOMES) | openapi.problems(*_RECEIVING),
 )
-async def predict_batch(
-    request: Request, client: Client, batcher: OpenBatcher, k: NeighborCount = None
-) -> Outcomes:
+async def predict_batch(asked: Asked, query: Annotated[BatchQuery, Query()]) -> Outcomes:
     """Recognize the landmarks of several pictures; one that is refused does not affect others."""
-    record = record_of(request.scope)
+    request, client, batcher = asked
+    record, options = record_of(request.scope), query.options()
     record.asks_about_pictures = True
     batcher.refuse_if_full(client)
 
     async def outcome(upload: Upload) -> Outcome:
         try:
-            answer = await batcher.answer(upload.data, k, client=client)
+            answer = await batcher.ask(Task((upload.data,), options), client=client)
         except Exception as error:  # whatever it is belongs to this picture alone
             if not isinstance(error, CairnError):
                 log.exception("an error that nobody foresaw")
@@ -135,7 +209,7 @@ async def predict_batch(
         return Outcomes(outcomes=tuple(await asyncio.gather(*map(outcome, files))))
 
     with body_reader(request, client) as reader:
-        files = await reader.pictures(request.app.state.max_pictures)
+        files = await reader.pictures(request.app.state.max_pictures, raw=False)
         return await cancel_on_disconnect(request, outcomes(files))
 
 
@@ -152,9 +226,18 @@ async def landmarks(
     limit: Annotated[
         int, Query(ge=1, le=1000, description="most landmarks to return", examples=[100])
     ] = 100,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="what their names hold; case and accents do not matter",
+            examples=["hawa mahal"],
+        ),
+    ] = None,
 ) -> Landmarks:
-    """List the landmarks of the gallery."""
-    return batcher.recognizer.landmarks(offset, limit)
+    """List the landmarks of the gallery, or search for them by name."""
+    page: Landmarks = await batcher.look_up("landmarks", offset, limit, q)
+    return page
 
 
 _REVALIDATE = "private, no-cache"  # the picture may have been removed from the gallery
@@ -184,7 +267,7 @@ async def picture(
     ] = None,
 ) -> Response:
     """Show a picture of the gallery, where it was built with thumbnails."""
-    data = await asyncio.to_thread(batcher.recognizer.thumbnail, picture, gallery)
+    data: bytes = await batcher.look_up("thumbnail", picture, gallery)
     headers = {
         "ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
         "Cache-Control": _REVALIDATE,

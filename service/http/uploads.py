@@ -25,6 +25,7 @@ from service.http.errors import (
     TooSlowError,
 )
 from service.http.forms import Form, Part, Upload
+from service.http.json_body import decode_pictures, is_json
 
 FIELD = "file"
 """Name of the form field that holds a picture."""
@@ -148,27 +149,49 @@ class BodyReader:
     _timeout: asyncio.Timeout | None = None
     _gives_way: bool = False
 
-    async def picture(self) -> bytes:
-        """Read the one picture that the request carries.
+    async def pictures(self, most: int, *, raw: bool = True) -> list[Upload]:
+        """Read the 1 to ``most`` pictures that the request carries.
 
-        A multipart form holds the picture in the field ``file``. A body of any other content type
-        is the picture itself: clients send many (``image/*``, ``application/octet-stream``,
-        ``curl --data-binary``'s form type, none).
+        A multipart form holds each in a field ``file``; JSON is read by
+        :mod:`service.http.json_body`. A body of any other content type is the one picture itself:
+        clients send many (``image/*``, ``application/octet-stream``, ``curl --data-binary``'s
+        form type, none).
+
+        Args:
+            most: How many are accepted.
+            raw: Whether the body may be a picture itself.
 
         Returns:
-            The file as sent; empty if nothing was sent.
+            The files as sent; of an empty body one that is empty.
 
         Raises:
-            BodyTooLargeError: Declared or actual length is above the limit.
-            MultipartError: The form is broken.
-            FieldError: The form holds no picture, or more than one.
+            BodyTooLargeError: Declared or actual length is above the limit, for any of them.
+            MultipartError: The form is broken, or the body is neither form nor JSON.
+            JsonError: The JSON is broken.
+            FieldError: The body holds no picture, or more than ``most``.
             RequestTimeoutError: The client took too long.
             TooSlowError: Too much is held in memory already.
         """
-        if self._is_form():
-            [upload] = await self._read_form(1)
-            return upload.data
-        return await self.raw(self.budget.max_bytes)
+        content_type = self.request.headers.get("content-type", "")
+        if is_json(content_type):
+            return await self._read_json(most)
+        if _is_form(content_type):
+            return await self._read_form(most)
+        if not raw:
+            raise MultipartError("send the pictures as a multipart form, or as JSON")
+        return [Upload("", await self.raw(self.budget.max_bytes))]
+
+    async def nothing(self) -> None:
+        """Read the body of a request that must not have any.
+
+        Raises:
+            FieldError: It has one.
+            RequestTimeoutError: The client took too long.
+        """
+        async with self._in_time():
+            async for chunk in self.request.stream():
+                if chunk:
+                    raise FieldError("send a picture, or the id of one, and not both")
 
     async def raw(self, most_bytes: int) -> bytes:
         """Read the body as it is.
@@ -187,30 +210,12 @@ class BodyReader:
         finally:
             data.clear()  # an error holds this frame while it is answered
 
-    async def pictures(self, most: int) -> list[Upload]:
-        """Read the pictures of a form, 1 to ``most`` of them, each in a field ``file``.
-
-        Raises:
-            BodyTooLargeError: As for :meth:`picture`, for any of them.
-            MultipartError: The body is no form, or a broken one.
-            FieldError: The form holds no picture, or more than ``most``.
-            RequestTimeoutError: The client took too long.
-            TooSlowError: Too much is held in memory already.
-        """
-        if not self._is_form():
-            raise MultipartError("send the pictures as a multipart form")
-        return await self._read_form(most)
-
     def give_way(self) -> None:
         """Stop reading: the memory is needed for another body."""
         self._gives_way = True
         if self._timeout is not None:
             with suppress(RuntimeError):  # its time is up already
                 self._timeout.reschedule(0)
-
-    def _is_form(self) -> bool:
-        content_type = self.request.headers.get("content-type", "")
-        return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
@@ -262,6 +267,20 @@ class BodyReader:
                 self._note_progress()
             yield chunk
 
+    async def _read_json(self, most: int) -> list[Upload]:
+        """Read pictures in base64, which is a third longer, perhaps in lines."""
+        body = await self.raw(most * self.budget.max_bytes * 3 // 2 + _ENVELOPE_BYTES)
+        self.is_arriving = True  # not before it is decoded
+        try:
+            self.budget.take(self, 2 * len(body))  # its text, and the pictures
+            files = decode_pictures(body, most)
+            self.budget.take(self, sum(map(len, files)) - self.held)
+        finally:
+            self.is_arriving = False
+        if any(len(data) > self.budget.max_bytes for data in files):
+            raise self._too_large()
+        return [Upload("", data) for data in files]
+
     async def _read_form(self, most: int) -> list[Upload]:
         form = Form(self.request.headers["content-type"], most, self.budget.max_bytes)
         try:
@@ -273,6 +292,10 @@ class BodyReader:
             return [_finished(part) for part in _files(form, most)]
         finally:
             form.clear()  # an error holds this frame while it is answered
+
+
+def _is_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 def _files(form: Form, most: int) -> list[Part]:

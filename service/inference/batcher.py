@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from embedder.embedder import Prepared
 from service.contract.schemas import Answer
@@ -23,6 +24,7 @@ from service.inference.errors import (
 )
 from service.inference.recognizer import Recognizer, run_size
 from service.inference.scheduler import Bounds, Decode, RunBatch, Scheduler
+from service.inference.tasks import Task
 from service.resources.cores import prioritize_event_loop
 from service.telemetry.metrics import Metrics
 
@@ -103,6 +105,30 @@ class Batcher:
                 self._scheduler.remove(job)
                 self._changed.notify()  # without it another batch may begin
             del job, data  # an error holds this frame, and the job holds the error
+
+    async def ask(self, task: Task, *, client: str = "") -> Any:  # noqa: ANN401 - by the task
+        """Have a task done.
+
+        Raises:
+            PictureError: The picture cannot be used; its ``reason`` says why.
+            IdUnknownError: The gallery has no landmark or picture of an id.
+            NothingToSearchError: No picture is left to compare with.
+            OverloadedError: Too many pictures wait, or it could not be answered in time.
+            TooManyPicturesError: Too many wait, and most of them are this client's.
+            DeadlineError: It was not answered in time.
+            OutOfMemoryError: There is no memory to decode it in.
+            StoppingError: The service is shutting down.
+        """
+        if not task.needs_own_search and len(task.pictures) == 1:
+            return await self.answer(task.pictures[0], task.options.k, client=client)
+        [result] = await asyncio.to_thread(self.recognizer.perform, [task])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def look_up(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - by the name
+        """Look something up by a method of the recognizer."""
+        return await asyncio.to_thread(getattr(self.recognizer, name), *arguments)
 
     def refuse_if_full(self, client: str) -> None:
         """Refuse a picture that there is no room or no time for, before its body is read.

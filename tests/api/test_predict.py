@@ -20,7 +20,7 @@ from tests.api.conftest import Artifacts, Running
 from tests.conftest import ROOT
 from tests.factories import view_bytes
 
-ALWAYS = {"landmark_id", "name", "confidence", "probability", "known", "gallery", "embedder"}
+ALWAYS = {"landmark_id", "name", "url", "confidence", "probability", "known", "gallery", "embedder"}
 
 
 def gallery_pictures(artifacts: Artifacts) -> list[tuple[str, bytes]]:
@@ -155,7 +155,7 @@ def test_as_many_neighbors_as_asked_for(client: httpx.Client, k: int) -> None:
     similarities = [neighbor["similarity"] for neighbor in neighbors]
     assert similarities == sorted(similarities, reverse=True)
     if neighbors:
-        promised = {"landmark_id", "name", "picture", "similarity", "credit"}
+        promised = {"landmark_id", "name", "url", "picture", "similarity", "credit"}
         assert neighbors[0].keys() == promised
         assert neighbors[0]["name"] == body["name"]
         assert neighbors[0]["landmark_id"] == body["landmark_id"]
@@ -199,10 +199,12 @@ def test_alive_and_ready_say_so(client: httpx.Client, artifacts: Artifacts) -> N
 
 
 def test_openapi_tells_of_both_kinds_of_body(client: httpx.Client) -> None:
-    """A generated client finds the form, the raw body, the parameter and the problems."""
+    """A generated client finds each kind of body, the parameters and the problems."""
     predict = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
-    assert {"multipart/form-data", "image/*"} <= predict["requestBody"]["content"].keys()
-    assert [parameter["name"] for parameter in predict["parameters"]] == ["k"]
+    bodies = {"multipart/form-data", "application/json", "image/*"}
+    assert bodies <= predict["requestBody"]["content"].keys()
+    parameters = [parameter["name"] for parameter in predict["parameters"]]
+    assert parameters == ["k", "landmarks", "only", "picture", "together"]
     assert {"200", "400", "413", "415", "422", "503"} <= predict["responses"].keys()
     unprocessable = predict["responses"]["422"]["content"]
     assert list(unprocessable) == ["application/problem+json"]

@@ -32,7 +32,12 @@ from service.http import routes
 from service.http.problems import RULES
 from service.http.uploads import BodyReader, UploadBudget
 from service.inference.batcher import Batcher
-from service.inference.errors import DeadlineError, PictureUnknownError, TooManyPicturesError
+from service.inference.errors import (
+    DeadlineError,
+    IdUnknownError,
+    PictureUnknownError,
+    TooManyPicturesError,
+)
 from service.inference.recognizer import Recognizer
 from service.lifecycle.reload import Reloader, ReloadRefusedError
 from service.settings import Settings
@@ -100,6 +105,8 @@ def fails_with(call: Any) -> set[int]:
         if isinstance(node, ast.Raise):
             assert isinstance(node.exc, ast.Call)
             found |= statuses_of(ERRORS[ast.unparse(node.exc.func)])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".look_up"):
+            found |= METHODS.get(ast.literal_eval(node.args[0]), set())
         if isinstance(node, ast.Attribute):
             found |= METHODS.get(node.attr, set())
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -164,8 +171,10 @@ def test_what_is_sent_has_an_example(name: str) -> None:
         assert parameter["description"], parameter["name"]
     for kind, body in operation.get("requestBody", {}).get("content", {}).items():
         assert body["example"], kind
-    if name.startswith("POST") and "predict" in name:
-        assert operation["requestBody"]["content"]
+    if re.search("^POST.*/(predict|verify|embed)", name):
+        assert {"multipart/form-data", "application/json"} <= operation["requestBody"][
+            "content"
+        ].keys()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -217,9 +226,7 @@ def test_what_can_come_is_described_and_nothing_else(name: str) -> None:
 
 def test_what_can_come_is_found_in_the_code() -> None:
     """What the test above reads says something."""
-    assert {"answer", "refuse_if_full", "picture", "pictures", "thumbnail", "reload"} <= set(
-        METHODS
-    )
+    assert {"ask", "refuse_if_full", "pictures", "nothing", "thumbnail", "reload"} <= set(METHODS)
     assert can_come(ROUTES["POST /predict"].dependant) >= {401, 415, 422, 429, 503, 504}
 
 
@@ -282,7 +289,7 @@ CAUSES = {
     413: Cause(FORM, {"max_bytes": 10}),
     415: Cause(FORM, failure=PictureFormatError("")),
     421: Cause({"headers": {"Host": "elsewhere.example"}}),
-    422: Cause({"params": {"k": 101, "limit": 0}}),
+    422: Cause({"params": {"k": 101, "limit": 0}}, failure=IdUnknownError("")),
     429: Cause(FORM, failure=TooManyPicturesError("")),
     503: Cause({"headers": ADMIN}, {"admin_keys": KEYS["admin_keys"]}, is_open=False),
     504: Cause(FORM, failure=DeadlineError("")),
@@ -305,11 +312,12 @@ def failing(cause: Cause) -> SimpleNamespace:
     async def fail_later(*_: object, **__: object) -> None:
         fail()
 
-    recognizer = SimpleNamespace(landmarks=fail, thumbnail=fail, describe=fail)
+    recognizer = SimpleNamespace(describe=fail)
     is_busy = isinstance(cause.failure, TooManyPicturesError)
     return SimpleNamespace(
         refuse_if_full=fail if is_busy else lambda _: None,
-        answer=fail_later,
+        ask=fail_later,
+        look_up=fail_later,
         recognizer=recognizer,
         reload=fail_later,
     )
@@ -322,7 +330,7 @@ def test_what_is_described_can_come(name: str, status: int) -> None:
     app = create_app(Settings(store=ABSENT, embedder=ABSENT, **cause.settings))
     if cause.is_open:
         app.state.batcher = app.state.reloader = failing(cause)
-    sent = dict(cause.sent)
+    sent = {"params": {"landmark": "a"}} | cause.sent
     if callable(sent.get("content")):
         sent["content"] = sent["content"]()
     method, path = name.split()
