@@ -26,6 +26,7 @@ from embedder.errors import CairnError
 from embedder.runtimes.names import Precision
 from embedder.runtimes.reporting import report_nothing
 from embedder.runtimes.threads import wait_passively
+from embedder.version import VERSION
 
 BAD_USAGE = 2
 INTERRUPTED = 130
@@ -128,6 +129,11 @@ def command_app(name: str, summary: str, *, env_prefix: str = "", epilogue: str 
             _complain(f"{name}: the shell is not known; name it by --shell")
             return BAD_USAGE
         return print_line(f"{written}; open a new shell to use it")
+
+    @app.command(name="--version", config=Check())
+    def version() -> int:
+        """Print the version of Cairn."""
+        return print_line(VERSION)
 
     return app
 

@@ -8,8 +8,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from embedder.version import VERSION
 from service.contract.api_keys import OFF, Keys
-from service.contract.version import installed_version
 from service.http import routes
 from service.http.addressing import AddressMiddleware, ProxyMiddleware
 from service.http.openapi import SHORT_NAMES, DocumentedAPI, add_document, operation_id
@@ -28,7 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = _Service(
         title="Cairn",
         summary="Which landmark does this picture show?",
-        version=installed_version(),
+        version=VERSION,
         generate_unique_id_function=operation_id,
         lifespan=_lifespan(settings),
         openapi_url=None,  # add_document() serves it, and FastAPI's pages load from other hosts

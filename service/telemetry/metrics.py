@@ -14,6 +14,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from embedder.version import VERSION
 from service.contract.schemas import Ready
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -60,6 +61,7 @@ class Metrics:
         self.waiting = self._gauge("pictures_waiting", "Pictures received and not yet answered")
         self.held_bytes = self._gauge("held_bytes", "Bytes of pictures held in memory")
         self.refused = self._gauge("refused", "Whether a published gallery or embedder is refused")
+        self._gauge("build_info", "1 for the version that runs", "version").labels(VERSION).set(1)
         self._rows = self._gauge("gallery_rows", "Pictures in the gallery")
         self._serving = self._gauge(
             "serving", "1 for what answers", "gallery", "embedder", "device"

@@ -17,6 +17,7 @@ from cyclopts import App
 
 from embedder.command_line import command_app, help_text, run
 from embedder.errors import DeviceError
+from embedder.version import VERSION
 from index.cli import app as index_app
 from service.cli import app as service_app
 from tests.conftest import ROOT
@@ -136,6 +137,16 @@ def test_scripts_are_these_commands() -> None:
     """What is installed is what is tested here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(project["project"]["scripts"]) == set(APPS)
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_command_says_its_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one of the distribution, which is read from the same place."""
+    assert run(APPS[name], ["--version"]) == 0
+    assert capsys.readouterr().out == f"{VERSION}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "embedder.version.VERSION"
 
 
 @pytest.fixture
