@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +31,9 @@ import served
 from load import tell
 from served import CORES, Served
 
-from service.lifecycle.published import open_recognizer
-from service.resources.cores import divide_cores
-from service.settings import Settings
+from embedder.embedder import Embedder
+from index.gallery.gallery import Gallery
+from service.inference.recognizer import Recognizer
 
 PLAIN = Path(__file__).with_name("plain_fastapi.py")
 SHARE = 0.7  # of the throughput, for the open loops
@@ -45,15 +44,18 @@ BATCHES = (1, 2, 4, 8, 16)
 
 def stages(served: Served, seconds: float) -> dict[str, float]:
     """Measure each stage alone, in this fresh process: CPU milliseconds of a picture."""
-    recognizer, _ = open_recognizer(Settings(store=served.store, embedder=served.embedder))
+    embedder = Embedder.load(served.embedder, threads=1)
+    gallery = Gallery.open(served.store, embedder_digest=embedder.digest, threads=1)
+    recognizer = Recognizer(embedder, gallery)
+    for _ in gallery.read_ahead():
+        pass
     data = [path.read_bytes() for path in served.bodies]
-    with ThreadPoolExecutor(divide_cores(0).total) as pool:
-        prepared = list(pool.map(recognizer.prepare, data))
-        decode = cpu_ms(lambda: list(pool.map(recognizer.prepare, data)), len(data), seconds)
-    vectors = recognizer.embed(prepared)
+    prepared = list(map(embedder.prepare, data))
+    decode = cpu_ms(lambda: list(map(embedder.prepare, data)), len(data), seconds)
+    vectors = embedder.embed(prepared)
     network, search = {}, {}
     for size in BATCHES:
-        embed = partial(recognizer.embed, prepared[:size])
+        embed = partial(embedder.embed, prepared[:size])
         search_batch = partial(recognizer.search, vectors[:size], [None] * size)
         network[size] = cpu_ms(embed, size, seconds / len(BATCHES))
         search[size] = cpu_ms(search_batch, size, seconds / len(BATCHES))

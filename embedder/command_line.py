@@ -23,7 +23,6 @@ from cyclopts.argument import Argument, ArgumentCollection
 from cyclopts.validators import Number
 
 from embedder.errors import CairnError
-from embedder.runtimes.names import Precision
 from embedder.runtimes.reporting import report_nothing
 from embedder.runtimes.threads import wait_passively
 from embedder.version import VERSION
@@ -36,7 +35,6 @@ UNREAD = 141
 RESUMABLE = "; the same command goes on from here"
 
 Folder = Annotated[Path, Parameter(metavar="DIR")]
-PrecisionChoice = Literal["auto", Precision]
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 Count = Annotated[int, Parameter(validator=Number(gte=0), metavar="N")]
 PositiveCount = Annotated[int, Parameter(validator=Number(gte=1), metavar="N")]

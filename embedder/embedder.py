@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,14 @@ from embedder.formats.source import Check
 from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
 from embedder.runtimes.devices import RUNTIMES, can_run_bf16, resolve_device
-from embedder.runtimes.names import Device, Precision, RuntimeName, UsableDevice
+from embedder.runtimes.names import (
+    AnyPrecision,
+    Device,
+    Precision,
+    RuntimeName,
+    UsableDevice,
+)
 from embedder.runtimes.runtime import Runtime, open_runtime
-
-AnyPrecision = Literal["auto", "f32", "bf16"]
 
 Prepared = tuple[NDArray[np.float32], ...]
 """One picture, ready for the network: per member ``(3, side, side)``."""

@@ -37,6 +37,18 @@ class CairnError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the text and the facts, whatever arguments made them."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(
+    kind: type[CairnError], args: tuple[object, ...], facts: Mapping[str, object]
+) -> CairnError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from embedder.command_line import Count, Folder, PositiveCount, PrecisionChoice, Share
+from embedder.command_line import Count, Folder, PositiveCount, Share
 from embedder.errors import GalleryError
-from embedder.runtimes.names import Device
+from embedder.runtimes.names import AnyPrecision, Device
 from index.building.defaults import BATCH_PICTURES
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Running:
     """
 
     device: Device = "auto"
-    precision: PrecisionChoice = "auto"
+    precision: AnyPrecision = "auto"
     threads: Count = 0
 
     def choice(self, embedder: Path) -> EmbedderChoice:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -168,6 +169,12 @@ def _print_answer(picture: Path, answer: Answer | ServiceError | OSError) -> int
     return print_line(json.dumps({"picture": str(picture), **asdict(answer)}))
 
 
+def hear_stops() -> None:
+    """End on SIGTERM from now on; the first process of a container would else ignore it."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    hear_stops()
     return run(app, arguments, logs=False)  # the server sets up its own

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from cyclopts.types import Port
 from cyclopts.validators import Number
 
-from embedder.command_line import Count, Folder, PositiveCount, PrecisionChoice
-from embedder.runtimes.names import Device
+from embedder.command_line import Count, Folder, PositiveCount
+from embedder.runtimes.names import AnyPrecision, Device
 from service.contract.addresses import AUTO, NONE, parse_hosts, parse_networks
 from service.contract.api_keys import OFF, parse_keys
 
@@ -100,7 +100,7 @@ class Settings:
     hosts: Hosts = AUTO
     trusted_proxies: Networks = NONE
     device: Device = "auto"
-    precision: PrecisionChoice = "auto"
+    precision: AnyPrecision = "auto"
     threads: Count = 0
     max_bytes: PositiveCount = 20 << 20
     max_pixels: PositiveCount = 64_000_000

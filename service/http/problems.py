@@ -34,8 +34,10 @@ from service.http.errors import (
 )
 from service.http.unread_body import UnreadBodyResponse
 from service.inference.errors import (
+    AbandonedError,
     BusyError,
     DeadlineError,
+    ForkServerDiedError,
     IdUnknownError,
     NothingToSearchError,
     OutOfMemoryError,
@@ -44,6 +46,7 @@ from service.inference.errors import (
     RequestRefusedError,
     StoppingError,
     TooManyPicturesError,
+    WorkerDiedError,
 )
 from service.lifecycle.reload import ReloadRefusedError
 from service.telemetry.request_record import record_of, request_id
@@ -105,6 +108,7 @@ RULES: Mapping[type[Exception], Rule] = {
     errors.NoGalleryError: _NOT_READY,
     errors.StoreBusyError: _NOT_READY,
     errors.DeviceError: _NOT_READY,
+    ForkServerDiedError: _NOT_READY,
     # Capacity.
     TooManyPicturesError: Rule(429, "too-many-pictures", "too many of your pictures wait"),
     BusyError: Rule(503, "overloaded", "the service is full"),
@@ -112,8 +116,10 @@ RULES: Mapping[type[Exception], Rule] = {
     TooSlowError: Rule(503, "too-slow", "other pictures need the memory of this one"),
     OutOfMemoryError: Rule(503, "out-of-memory", "there is no memory for the picture now"),
     StoppingError: Rule(503, "stopping", "the service is shutting down"),
+    WorkerDiedError: Rule(500, "worker-died", "the processes that worked on the picture died"),
     DeadlineError: Rule(504, "deadline", "the picture was not answered in time"),
     # Not raised while requests are answered.
+    AbandonedError: _INTERNAL,
     errors.TooManyUnreadableError: _INTERNAL,
     errors.CatalogError: _INTERNAL,
     errors.RecipeError: _INTERNAL,

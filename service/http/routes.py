@@ -1,4 +1,4 @@
-"""The endpoints. No logic: read the request, call the batcher or its recognizer, answer."""
+"""The endpoints. No logic: read the request, call the batcher, answer."""
 
 import asyncio
 import hashlib
@@ -24,6 +24,7 @@ from service.contract.schemas import (
     Ready,
     Verification,
 )
+from service.dispatch.batcher import Batcher
 from service.http import openapi
 from service.http import openapi_examples as examples
 from service.http.cancellation import cancel_on_disconnect
@@ -33,7 +34,6 @@ from service.http.problems import problem_of
 from service.http.queries import BatchQuery, EmbedQuery, PredictQuery, VerifyQuery
 from service.http.security_headers import matches_etag
 from service.http.uploads import body_reader
-from service.inference.batcher import Batcher
 from service.inference.errors import StoppingError
 from service.inference.tasks import Options, Task, Wanted
 from service.lifecycle.reload import Reloader
@@ -58,8 +58,11 @@ Key = Annotated[
 
 async def _batcher(request: Request) -> Batcher:
     batcher: Batcher | None = request.app.state.batcher
-    if batcher is None:
-        raise NotReadyError("no gallery is open")
+    if batcher is None or batcher.pool is None:
+        reloader: Reloader | None = request.app.state.reloader
+        refusal = reloader and reloader.refusal
+        cause = f"what is published is refused ({refusal.reason})" if refusal else "not open yet"
+        raise NotReadyError(f"no gallery can be served: {cause}")
     return batcher
 
 
@@ -236,8 +239,7 @@ async def landmarks(
     ] = None,
 ) -> Landmarks:
     """List the landmarks of the gallery, or search for them by name."""
-    page: Landmarks = await batcher.look_up("landmarks", offset, limit, q)
-    return page
+    return await batcher.landmarks(offset, limit, q)
 
 
 _REVALIDATE = "private, no-cache"  # the picture may have been removed from the gallery
@@ -267,7 +269,7 @@ async def picture(
     ] = None,
 ) -> Response:
     """Show a picture of the gallery, where it was built with thumbnails."""
-    data: bytes = await batcher.look_up("thumbnail", picture, gallery)
+    data = await batcher.thumbnail(picture, gallery)
     headers = {
         "ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
         "Cache-Control": _REVALIDATE,
@@ -288,8 +290,7 @@ async def readyz(request: Request, batcher: OpenBatcher, reloader: OpenReloader)
     """Report whether the service can answer, and with what."""
     if request.app.state.draining:
         raise StoppingError("the service is about to stop")
-    ready = batcher.recognizer.describe()
-    return ready.model_copy(update={"refused": reloader.refusal})
+    return batcher.ready.model_copy(update={"refused": reloader.refusal})
 
 
 _METRICS: openapi.Responses = {200: {"content": {"text/plain": {"example": examples.METRICS}}}}

@@ -9,6 +9,9 @@
     │   ├── OutOfMemoryError          the picture does not fit in the memory that is free
     │   └── StoppingError             the service is shutting down
     ├── DeadlineError                 the picture was not answered in time
+    ├── AbandonedError                nobody waits for the answer any more
+    ├── WorkerDiedError               the process that worked on the picture has ended
+    ├── ForkServerDiedError           the process that holds the gallery has ended
     ├── PictureUnknownError           the gallery has no such picture to show
     ├── IdUnknownError                the request names a landmark or picture that is not there
     └── NothingToSearchError          the request leaves no picture of the gallery to compare with
@@ -67,3 +70,18 @@ class IdUnknownError(RequestRefusedError):
 
 class NothingToSearchError(RequestRefusedError):
     """What the request allows leaves no picture of the gallery to compare with."""
+
+
+class AbandonedError(RequestRefusedError):
+    """Nobody waits for the answer any more."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody waits for the answer any more")
+
+
+class WorkerDiedError(RequestRefusedError):
+    """The process that worked on the picture has ended, more than once."""
+
+
+class ForkServerDiedError(RequestRefusedError):
+    """The process that holds the gallery has ended; until it is opened again, nothing is shown."""

@@ -1,15 +1,13 @@
-"""From the bytes of a picture to an answer. Knows nothing of HTTP, threads or other pictures.
+"""From the bytes of a picture to an answer. Knows nothing of HTTP, processes or batches.
 
-The stages are apart, so that :mod:`service.inference.batcher` can run each where and when it is
-best: ``prepare`` decodes one picture, ``embed`` runs the network over several, ``search`` finds
-them in the gallery.
+The stages are apart: ``prepare`` decodes, ``embed`` runs the network, ``finish`` finds in the
+gallery what is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +21,6 @@ from service.contract.schemas import (
     Answer,
     Credit,
     Embedding,
-    Landmark,
-    Landmarks,
     Neighbor,
     Ready,
     Verification,
@@ -32,15 +28,11 @@ from service.contract.schemas import (
 from service.inference.errors import (
     IdUnknownError,
     NothingToSearchError,
-    PictureUnknownError,
 )
 from service.inference.tasks import Task
 
 Result = Answer | Verification | Embedding
-"""What :meth:`Recognizer.perform` gives for a task."""
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+"""What a recognizer gives for a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +48,8 @@ class _Query:
         return self.vectors if len(self.vectors) == 1 else unit_rows(self.vectors.mean(0)[None])
 
 
-def _attempt(
-    do: Callable[[Sequence[_In]], Sequence[_Out]], items: Sequence[_In | Exception]
-) -> list[_Out | Exception]:
-    """Do something with all items that are no errors; where it fails, with each by itself."""
-    good = [item for item in items if not isinstance(item, Exception)]
-    done: Sequence[_Out | Exception] = ()
-    try:
-        if good:
-            done = do(good)
-    except Exception as error:  # whatever it is belongs to those who asked
-        if len(good) == 1:
-            done = [error]
-        else:
-            done = [outcome for item in good for outcome in _attempt(do, [item])]
-    outcomes = iter(done)
-    return [item if isinstance(item, Exception) else next(outcomes) for item in items]
-
-
 def run_size(pictures: int) -> int:
-    """Return how many of ``pictures``, at least 1, the network runs over at once.
+    """Return how many of ``pictures``, at least 1, the network of a GPU runs over at once.
 
     An engine compiles for every batch size that it meets, so few sizes occur.
 
@@ -101,27 +75,32 @@ class Recognizer:
         self.embedder = embedder
         self.gallery = gallery
 
-    def prepare(self, data: bytes) -> Prepared:
-        """Decode one picture. Thread-safe.
+    def prepare(self, task: Task, check: Check) -> list[Prepared]:
+        """Decode the pictures of a task. Thread-safe.
 
         Args:
-            data: The file's bytes.
+            task: What is asked.
+            check: Called between the steps; what it raises ends them.
 
         Raises:
-            PictureError: The picture cannot be used; its ``reason`` says why.
+            PictureError: A picture cannot be used; its ``reason`` says why.
+            MemoryError: It does not fit into memory.
         """
-        return self.embedder.prepare(data)
+        return [self.embedder.prepare(data, check) for data in task.pictures]
 
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows."""
-        if not prepared:
-            return np.empty((0, self.embedder.dimension), np.float32)
-        parts, done = [], 0
+        """Run the network over ``n`` pictures; return ``(n, d)`` unit rows.
+
+        One at a time on a CPU: a worker has one thread, which is no faster with more at once, and
+        each size that an engine meets costs it memory.
+        """
+        parts, done = [np.empty((0, self.embedder.dimension), np.float32)], 0
         while done < len(prepared):
-            size = run_size(len(prepared) - done)
+            left = len(prepared) - done
+            size = run_size(left) if self.embedder.device == "cuda" else 1
             parts.append(self.embedder.embed(prepared[done : done + size]))
             done += size
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate(parts)
 
     def search(self, vectors: NDArray[np.float32], ks: Sequence[int | None]) -> list[Answer]:
         """Rank the landmarks of the gallery for each query.
@@ -136,53 +115,6 @@ class Recognizer:
         found = recognize(self.gallery, vectors, max(1, *(k or 0 for k in ks)))
         return [self._describe(answer, k) for answer, k in zip(found, ks, strict=True)]
 
-    def answer(self, prepared: Sequence[Prepared], ks: Sequence[int | None]) -> list[Answer]:
-        """Embed pictures and search for them; see :meth:`search`."""
-        return self.search(self.embed(prepared), ks)
-
-    def perform(
-        self, tasks: Sequence[Task], checks: Sequence[Check | None] = ()
-    ) -> list[Result | Exception]:
-        """Perform tasks; what is wrong with one of them is its own result and harms no other.
-
-        The pictures of all tasks are embedded together, and those that need no search of their
-        own are searched for together.
-
-        Args:
-            tasks: ``n`` of them.
-            checks: For each task what is called again and again while its pictures are decoded;
-                what it raises ends that task.
-
-        Returns:
-            ``n`` results. Errors that are foreseen:
-
-            * ``PictureError``: A picture cannot be used; its ``reason`` says why.
-            * ``IdUnknownError``: The gallery has no landmark or picture of an id of the options.
-            * ``NothingToSearchError``: The options leave no picture to compare with.
-            * ``MemoryError``: A picture does not fit into memory.
-        """
-        asked = zip(tasks, checks or [None] * len(tasks), strict=True)
-        prepared = [outcome for one in asked for outcome in _attempt(self._prepare_tasks, [one])]
-        results: list[Result | Exception]
-        results = _attempt(self.finish, _attempt(self._embed_tasks, prepared))
-        return results
-
-    def _prepare_tasks(
-        self, asked: Sequence[tuple[Task, Check | None]]
-    ) -> list[tuple[Task, list[Prepared]]]:
-        return [
-            (task, [self.embedder.prepare(data, check) for data in task.pictures])
-            for task, check in asked
-        ]
-
-    def _embed_tasks(
-        self, prepared: Sequence[tuple[Task, list[Prepared]]]
-    ) -> list[tuple[Task, NDArray[np.float32]]]:
-        vectors = self.embed([picture for _, pictures in prepared for picture in pictures])
-        ends = np.cumsum([len(pictures) for _, pictures in prepared])
-        parts = np.split(vectors, ends[:-1])
-        return [(task, own) for (task, _), own in zip(prepared, parts, strict=True)]
-
     def finish(
         self, embedded: Sequence[tuple[Task, NDArray[np.float32]]]
     ) -> list[Result | Exception]:
@@ -194,7 +126,9 @@ class Recognizer:
             embedded: ``n`` tasks, each with the ``(p, d)`` unit rows of its ``p`` pictures.
 
         Returns:
-            ``n`` results, or the errors of :meth:`perform`.
+            ``n`` results, or errors; of those that are foreseen, ``IdUnknownError``: the gallery
+            has no landmark or picture of an id of the options, and ``NothingToSearchError``: the
+            options leave no picture to compare with.
         """
         queries = [_Query(*one) for one in embedded]
         plain = [query for query in queries if not query.task.needs_own_search]
@@ -204,19 +138,22 @@ class Recognizer:
             answers = iter(self.search(vectors, [query.task.options.k for query in plain]))
         results: list[Result | Exception] = []
         for query in queries:
-            own = query.task.needs_own_search
-            results += _attempt(self._finish, [query]) if own else [next(answers)]
+            try:
+                results.append(
+                    self._finish(query) if query.task.needs_own_search else next(answers)
+                )
+            except Exception as error:  # whatever it is belongs to the one who asked
+                results.append(error)
         return results
 
-    def _finish(self, queries: Sequence[_Query]) -> list[Result]:
+    def _finish(self, query: _Query) -> Result:
         """Finish one query that needs a search of its own, or none."""
-        [query] = queries
         task, gallery, row = query.task, self.gallery, None
         if task.options.picture is not None:
             row = self._row_of(task.options.picture)
             query = _Query(task, unit_rows(gallery.vectors(np.array([row]))))
         if task.wants == "vector":
-            return [self._embedding(query.vector)]
+            return self._embedding(query.vector)
         if row is not None or task.options.only:
             gallery = gallery.part(self._codes_of(task.options.only), without=row)
         if not len(gallery):
@@ -227,8 +164,8 @@ class Recognizer:
             gallery, vectors, max(1, k or 0), landmarks=landmarks or 0, together=True
         )
         if task.wants == "verification":
-            return [self._verification(found, task.options.only[0])]
-        return [self._describe(found, k, landmarks)]
+            return self._verification(found, task.options.only[0])
+        return self._describe(found, k, landmarks)
 
     def _row_of(self, picture: str) -> int:
         row = self.gallery.row_of_picture(picture)
@@ -307,49 +244,6 @@ class Recognizer:
     def _credit(self, row: int) -> Credit | None:
         credit = self.gallery.credits and self.gallery.credits[row]
         return Credit(**credit._asdict()) if credit else None
-
-    def thumbnail(self, picture: str, gallery: str | None) -> bytes:
-        """Return a small JPEG of a picture of the gallery. Thread-safe.
-
-        Args:
-            picture: Its id.
-            gallery: The build that must be serving; None for any.
-
-        Raises:
-            PictureUnknownError: There is no such thumbnail, or another build serves.
-        """
-        if gallery not in (None, self.gallery.build_id):
-            raise PictureUnknownError("that gallery is not the one that is served")
-        thumbnail = self.gallery.thumbnail(picture)
-        if thumbnail is None:
-            raise PictureUnknownError("the gallery has no picture of this id to show")
-        return thumbnail
-
-    def landmarks(self, offset: int, limit: int, text: str | None = None) -> Landmarks:
-        """List the landmarks of the gallery.
-
-        Args:
-            offset: How many are skipped.
-            limit: How many are returned at most.
-            text: What their names hold, without regard to case and accents; ``None`` for all.
-        """
-        catalog, codes = self.gallery.catalog, self.gallery.landmarks()
-        if text is not None:
-            named = catalog.search_names(text)
-            codes = named[np.isin(named, codes)]
-        return Landmarks(
-            gallery=self.gallery.build_id,
-            total=len(codes),
-            offset=offset,
-            landmarks=tuple(
-                Landmark(
-                    landmark_id=catalog.landmark_id(code),
-                    name=catalog.name(code),
-                    url=catalog.link(code),
-                )
-                for code in codes[offset : offset + limit].tolist()
-            ),
-        )
 
     def describe(self) -> Ready:
         """Describe the gallery and the embedder that answer."""

@@ -48,6 +48,11 @@ class Task:
     wants: Wanted = "answer"
 
     @property
+    def size(self) -> int:
+        """Pictures to decode, but at least 1: the search is work, too."""
+        return max(1, len(self.pictures))
+
+    @property
     def needs_own_search(self) -> bool:
         """Whether it cannot be searched for in one batch with others, or not at all."""
         options = self.options

@@ -63,12 +63,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def serve(app: FastAPI, settings: Settings, listeners: list[socket.socket]) -> None:
     """Serve ``app`` until SIGTERM or SIGINT, then finish what is in flight and return.
 
-    Prints the address to stdout once requests are answered there; everything else is logged to
-    stderr. The lifespan runs here rather than in uvicorn, which would hide its errors from the
-    caller.
-
-    Raises:
-        CairnError: An artifact is missing, damaged or mismatched, or the device is not available.
+    Prints the address to stdout once pictures are answered there; everything else is logged to
+    stderr. Until then, requests are answered with "not ready".
     """
     set_up_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
@@ -92,10 +88,21 @@ def serve(app: FastAPI, settings: Settings, listeners: list[socket.socket]) -> N
         async with app.router.lifespan_context(app):
             _ignore_stop_signals()
             _reload_on_hangup(app)
-            await server.serve(listeners)
+            announcing = asyncio.ensure_future(_announce(app, listeners[0]))
+            try:
+                await server.serve(listeners)
+            finally:
+                announcing.cancel()
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
+
+
+async def _announce(app: FastAPI, listener: socket.socket) -> None:
+    """Print the address to stdout once pictures are answered there, for scripts to read."""
+    await app.state.reloader.opened.wait()
+    host, port = listener.getsockname()[:2]
+    print_line(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 def _limits(app: FastAPI, settings: Settings) -> Limits:
@@ -125,7 +132,7 @@ def _possible_connections(settings: Settings) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which also prints its address to stdout and stops later than it is asked to."""
+    """Uvicorn, which stops later than it is asked to."""
 
     def __init__(
         self, config: uvicorn.Config, app: FastAPI, limits: Limits, drain_seconds: float
@@ -134,12 +141,6 @@ class _Server(uvicorn.Server):
         self._app = app
         self._limits = limits
         self._drain_seconds = drain_seconds
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in (sockets or [])[:1]:
-            host, port = listener.getsockname()[:2]
-            print_line(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop: on SIGTERM only after load balancers have seen that this is no longer ready."""

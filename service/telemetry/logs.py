@@ -9,25 +9,28 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-from asgi_correlation_id import CorrelationIdFilter
+LogFormat = Literal["auto", "json", "text"]
 
 _FACTS = ("method", "path", "status", "milliseconds", "client")
 _TEXT = "%(asctime)s %(levelname)s %(name)s [%(correlation_id)s]: %(message)s"
 
 
-def set_up_logging(level: str, form: Literal["auto", "json", "text"]) -> None:
+def set_up_logging(level: str, form: LogFormat, *, answers_requests: bool = True) -> None:
     """Log to stderr.
 
     Args:
         level: Least severe message that is logged.
         form: ``auto`` is text on a terminal and JSON elsewhere.
+        answers_requests: Whether this process does; the others need nothing that knows HTTP.
     """
     handler = logging.StreamHandler(sys.stderr)
     if form == "json" or (form == "auto" and not sys.stderr.isatty()):
         handler.setFormatter(JsonFormatter())
-        handler.addFilter(CorrelationIdFilter())
     else:
-        handler.setFormatter(logging.Formatter(_TEXT))
+        handler.setFormatter(logging.Formatter(_TEXT, defaults={"correlation_id": "-"}))
+    if answers_requests:
+        from asgi_correlation_id import CorrelationIdFilter
+
         handler.addFilter(CorrelationIdFilter(default_value="-"))
     logging.basicConfig(handlers=[handler], level=level.upper())
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -54,7 +57,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if identity := vars(record).get("correlation_id"):
+        identity = vars(record).get("correlation_id", "-")
+        if identity != "-":
             line["request_id"] = identity
         line |= {name: vars(record)[name] for name in _FACTS if vars(record).get(name)}
         if record.exc_info:

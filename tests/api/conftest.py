@@ -92,6 +92,23 @@ def serving(artifacts: Artifacts, log: Path, *flags: str) -> Iterator[Running]:
             process.wait(30)
 
 
+def children(process: int) -> list[int]:
+    """Find the processes that a process has started."""
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def fork_server_of(service: Running) -> int:
+    """Find the process that holds the gallery."""
+    [fork_server] = children(service.process.pid)
+    return fork_server
+
+
+def workers_of(service: Running) -> list[int]:
+    """Find the processes that answer pictures."""
+    return children(fork_server_of(service))
+
+
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     """Make an embedder, and a gallery of 5 landmarks with 6 pictures each."""

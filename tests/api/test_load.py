@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from service.cli import main
-from tests.api.conftest import Artifacts, Running, serving
+from tests.api.conftest import Artifacts, Running, serving, workers_of
 from tests.api.test_bad_input import encoded
 from tests.factories import picture, view_bytes
 
@@ -100,10 +100,11 @@ def test_no_memory_to_decode_in_is_no_fault_of_the_program(
     with serving(artifacts, tmp_path / "log", "--threads", "1") as service:
         url = f"{service.url}/predict"
         assert httpx.post(url, content=view_bytes(1, 0), timeout=60, trust_env=False).is_success
-        status = Path(f"/proc/{service.process.pid}/status").read_text()
+        [worker] = workers_of(service)
+        status = Path(f"/proc/{worker}/status").read_text()
         used = 1024 * int(re.search(r"VmSize:\s+(\d+) kB", status)[1])  # type: ignore[index] # it is there
         limit = used + (100 << 20)
-        resource.prlimit(service.process.pid, resource.RLIMIT_AS, (limit, limit))
+        resource.prlimit(worker, resource.RLIMIT_AS, (limit, limit))
         answer = httpx.post(url, content=large, timeout=60, trust_env=False)
         assert answer.status_code == 503, answer.text
         assert answer.json()["code"] == "out-of-memory"

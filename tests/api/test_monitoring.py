@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.http.problems import RULES as OF_ERRORS
+from service.inference.tasks import Task
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.factories import view_bytes
@@ -161,10 +162,12 @@ def test_a_request_for_several_that_fails_as_a_whole_is_counted(client: httpx.Cl
 class Failing:
     """Stands where the batcher does, and has a fault of the program."""
 
+    pool = "there is one"
+
     def refuse_if_full(self, client: str) -> None:
         """Let everyone in."""
 
-    async def answer(self, data: bytes, k: int | None = None, *, client: str = "") -> None:
+    async def ask(self, task: Task, *, client: str = "") -> None:
         """Fail."""
         raise ZeroDivisionError
 

@@ -35,8 +35,7 @@ async def unforeseen():
 async def foreseen():
     raise ArtifactMissingError(Path("/a/secret"))
 
-with listen(settings) as listener:
-    serve(app, settings, listener)
+serve(app, settings, listen(settings))
 """
 
 

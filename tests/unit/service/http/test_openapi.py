@@ -27,18 +27,17 @@ from embedder.version import VERSION
 from service.app import create_app
 from service.contract.api_keys import digest_of
 from service.contract.schemas import Problem
+from service.dispatch.batcher import Batcher
 from service.http import openapi_examples as examples
 from service.http import routes
 from service.http.problems import RULES
 from service.http.uploads import BodyReader, UploadBudget
-from service.inference.batcher import Batcher
 from service.inference.errors import (
     DeadlineError,
     IdUnknownError,
     PictureUnknownError,
     TooManyPicturesError,
 )
-from service.inference.recognizer import Recognizer
 from service.lifecycle.reload import Reloader, ReloadRefusedError
 from service.settings import Settings
 
@@ -56,7 +55,7 @@ ROUTES = {
     if isinstance(route, APIRoute)
     for method in route.methods
 }
-ROOMS = (Batcher, UploadBudget, BodyReader, Recognizer, Reloader)
+ROOMS = (Batcher, UploadBudget, BodyReader, Reloader)
 """What addresses call; the docstrings say what each of their methods raises."""
 
 ERRORS = {
@@ -105,8 +104,6 @@ def fails_with(call: Any) -> set[int]:
         if isinstance(node, ast.Raise):
             assert isinstance(node.exc, ast.Call)
             found |= statuses_of(ERRORS[ast.unparse(node.exc.func)])
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".look_up"):
-            found |= METHODS.get(ast.literal_eval(node.args[0]), set())
         if isinstance(node, ast.Attribute):
             found |= METHODS.get(node.attr, set())
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -251,8 +248,7 @@ class Cause:
     Attributes:
         sent: What is sent, as arguments of httpx.
         settings: What the service runs with.
-        failure: What comes of everything that is asked of the batcher, of its recognizer and of
-            the reloader.
+        failure: What comes of everything that is asked of the batcher and of the reloader.
         is_open: Whether a gallery is open.
     """
 
@@ -312,13 +308,13 @@ def failing(cause: Cause) -> SimpleNamespace:
     async def fail_later(*_: object, **__: object) -> None:
         fail()
 
-    recognizer = SimpleNamespace(describe=fail)
     is_busy = isinstance(cause.failure, TooManyPicturesError)
     return SimpleNamespace(
         refuse_if_full=fail if is_busy else lambda _: None,
         ask=fail_later,
-        look_up=fail_later,
-        recognizer=recognizer,
+        pool="there is one",
+        landmarks=fail_later,
+        thumbnail=fail_later,
         reload=fail_later,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import pytest
 
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureFormatError
+from embedder.formats.source import Check
 from index.building.build import build
 from index.building.extras import Extras
 from index.building.recipe import BuildRecipe
@@ -22,7 +23,9 @@ from index.maintenance.remove import remove
 from index.ranking.calibration import Calibration
 from photographs import open_data
 from service.contract.schemas import Answer, Embedding, Verification
+from service.inference.browser import GalleryBrowser
 from service.inference.errors import IdUnknownError, NothingToSearchError
+from service.inference.pipeline import Pipeline
 from service.inference.recognizer import Recognizer, Result
 from service.inference.tasks import Options, Task
 from tests.factories import photographs, tiny_embedder, view_bytes
@@ -58,20 +61,31 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]
 
 def ask(recognizer: Recognizer, *pictures: bytes, **options: object) -> Answer:
     """Ask one question that has an answer."""
-    [answer] = recognizer.perform([Task(pictures, Options(**options))])  # type: ignore[arg-type]  # its fields
+    [answer] = perform(recognizer, [Task(pictures, Options(**options))])  # type: ignore[arg-type]  # its fields
     assert isinstance(answer, Answer), answer
     return answer
 
 
+def go_on() -> None:
+    """Let a task go on."""
+
+
+def perform(
+    recognizer: Recognizer, tasks: Sequence[Task], checks: Sequence[Check] = ()
+) -> list[Result | Exception]:
+    """Perform tasks as one batch."""
+    return Pipeline(recognizer).perform(tasks, checks or [go_on] * len(tasks))[0]
+
+
 def result(recognizer: Recognizer, task: Task) -> Result | Exception:
     """Perform one task."""
-    [outcome] = recognizer.perform([task])
+    [outcome] = perform(recognizer, [task])
     return outcome
 
 
 def vector(recognizer: Recognizer, data: bytes) -> np.ndarray:
     """Embed a picture by itself."""
-    return recognizer.embed([recognizer.prepare(data)])[0]
+    return recognizer.embed([recognizer.embedder.prepare(data)])[0]
 
 
 TASKS = {
@@ -99,7 +113,7 @@ def same(one: object, other: object) -> bool:
 
 def test_tasks_together_are_answered_as_each_alone(recognizer: Recognizer) -> None:
     """Whatever goes wrong with some of them; and all of it can be sent to another process."""
-    together = recognizer.perform(list(TASKS.values()))
+    together = perform(recognizer, list(TASKS.values()))
     alone = [result(recognizer, task) for task in TASKS.values()]
     assert all(map(same, together, alone))
     faulty = {name for name, one in zip(TASKS, together, strict=True) if isinstance(one, Exception)}
@@ -107,50 +121,52 @@ def test_tasks_together_are_answered_as_each_alone(recognizer: Recognizer) -> No
     for sent in (TASKS, together):
         received = pickle.loads(pickle.dumps(sent))  # noqa: S301 (our own bytes)
         assert all(map(same, received, sent))
-    assert recognizer.perform([]) == []
+    assert perform(recognizer, []) == []
 
 
 def test_pictures_of_all_tasks_are_one_batch(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network runs once over all of them, and one that it fails over harms no other."""
+    """Where that fails, each task is answered by itself."""
     sizes = []
-    embed = Embedder.embed
+    embed = Recognizer.embed
 
-    def fragile(self: Embedder, prepared: list[Prepared]) -> np.ndarray:
+    def fragile(self: Recognizer, prepared: list[Prepared]) -> np.ndarray:
         sizes.append(len(prepared))
         rows = embed(self, prepared)
         return rows * np.nan if len(prepared) == 2 else rows
 
-    monkeypatch.setattr(Embedder, "embed", fragile)
+    monkeypatch.setattr(Recognizer, "embed", fragile)
     tasks = [
         Task((VIEW,)),
         Task((view_bytes(0, 50), VIEW)),
         Task((view_bytes(2, 50),), wants="vector"),
     ]
-    first, second, third = recognizer.perform(tasks)
+    first, second, third = perform(recognizer, tasks)
     assert sizes == [4]
     assert (type(first), type(second), type(third)) == (Answer, Answer, Embedding)
     sizes.clear()
-    first, second = recognizer.perform([Task((VIEW,)), Task((VIEW,))])
-    assert sizes == [2]
-    assert isinstance(first, ValueError)
-    assert isinstance(second, ValueError)
+    first, second = perform(recognizer, [Task((VIEW,)), Task((VIEW,))])
+    assert sizes == [2, 1, 1]
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
 
 
 def test_one_query_that_is_not_finite_fails_alone(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although all were searched for together."""
-    embed = Embedder.embed
+    embed, poison = Embedder.embed, view_bytes(0, 50)
+    poisoned_input = recognizer.embedder.prepare(poison)[0]
 
     def poisoned(self: Embedder, prepared: list[Prepared]) -> np.ndarray:
         rows = embed(self, prepared)
-        rows[1] = np.nan
+        for row, one in zip(rows, prepared, strict=True):
+            row[:] = np.nan if np.array_equal(one[0], poisoned_input) else row
         return rows
 
     monkeypatch.setattr(Embedder, "embed", poisoned)
-    first, second, third = recognizer.perform([Task((VIEW,))] * 3)
+    first, second, third = perform(recognizer, [Task((VIEW,)), Task((poison,)), Task((VIEW,))])
     assert isinstance(first, Answer)
     assert first == third
     assert isinstance(second, ValueError)
@@ -162,7 +178,7 @@ def test_what_a_check_raises_ends_its_own_task(recognizer: Recognizer) -> None:
     def gone() -> None:
         raise ConnectionError("gone")
 
-    first, second = recognizer.perform([Task((VIEW,)), Task((VIEW,))], [gone, None])
+    first, second = perform(recognizer, [Task((VIEW,)), Task((VIEW,))], [gone, go_on])
     assert isinstance(first, ConnectionError)
     assert isinstance(second, Answer)
 
@@ -289,12 +305,13 @@ def test_a_vector_is_what_the_network_gives(recognizer: Recognizer) -> None:
 
 def test_landmarks_are_listed_and_searched_for(recognizer: Recognizer) -> None:
     """In pages, without those that were removed."""
-    page = recognizer.landmarks(1, 2)
+    browser = GalleryBrowser(recognizer.gallery)
+    page = browser.landmarks(1, 2)
     assert (page.total, page.offset) == (4, 1)
     assert [one.landmark_id for one in page.landmarks] == ["landmark-1", "landmark-2"]
-    assert recognizer.landmarks(0, 9, "MARK-3").landmarks[0].name == "landmark-3"
-    assert recognizer.landmarks(0, 9, "-4").total == 0
-    found = recognizer.landmarks(3, 9, "landmark")
+    assert browser.landmarks(0, 9, "MARK-3").landmarks[0].name == "landmark-3"
+    assert browser.landmarks(0, 9, "-4").total == 0
+    found = browser.landmarks(3, 9, "landmark")
     assert (found.total, [one.name for one in found.landmarks]) == (4, ["landmark-3"])
 
 
@@ -305,7 +322,7 @@ def test_a_picture_that_is_none_is_refused_by_its_own_reason(recognizer: Recogni
 
 def test_no_options_is_what_was_asked_before(recognizer: Recognizer) -> None:
     """An answer without options is that of the batch search."""
-    prepared = recognizer.prepare(VIEW)
-    assert recognizer.answer([prepared], [3]) == [ask(recognizer, VIEW, k=3)]
+    vectors = recognizer.embed([recognizer.embedder.prepare(VIEW)])
+    assert recognizer.search(vectors, [3]) == [ask(recognizer, VIEW, k=3)]
     one = replace(TASKS["neighbors"], options=Options(k=3, together="max"))
     assert result(recognizer, one) == ask(recognizer, VIEW, k=3)

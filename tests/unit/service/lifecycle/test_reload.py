@@ -12,34 +12,13 @@ from typing import Any
 import pytest
 
 from index.gallery.store import Store
-from service.lifecycle import reload
-from service.lifecycle.published import Fingerprint, fingerprint
-from service.lifecycle.reload import Reloader, ReloadRefusedError
+from service.lifecycle.fingerprint import fingerprint
+from service.lifecycle.reload import Reloader
+from service.resources.cores import Cores
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
-
-def recognizer(device: str) -> Any:
-    """Give what is asked of a recognizer before it is warmed."""
-    return SimpleNamespace(embedder=SimpleNamespace(device=device))
-
-
-def test_an_embedder_for_another_device_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cores are divided for the device of the first one, until a new start."""
-    settings = Settings(store=tmp_path / "store", embedder=tmp_path / "embedder")
-    monkeypatch.setattr(reload, "open_recognizer", lambda *_: (recognizer("cpu"), []))
-
-    async def scene() -> None:
-        batcher: Any = SimpleNamespace(recognizer=recognizer("cuda"))  # can neither warm nor switch
-        reloader = Reloader(settings, batcher, Metrics(), Fingerprint("", ""))
-        with pytest.raises(ReloadRefusedError):
-            await reloader.reload()
-        assert reloader.refusal is not None
-        assert reloader.refusal.reason == "device"
-
-    asyncio.run(scene())
+CORES = Cores(1, 1, 1)
 
 
 def test_what_cannot_be_read_is_a_state_like_others(
@@ -52,9 +31,9 @@ def test_what_cannot_be_read_is_a_state_like_others(
 
     settings = Settings(store=tmp_path, embedder=tmp_path)
     monkeypatch.setattr(Store, "current", broken)
-    assert fingerprint(settings) == ("unreadable", "absent")
+    assert fingerprint(settings) == ("", "absent")
     monkeypatch.setattr(Path, "glob", broken)
-    assert fingerprint(settings) == ("unreadable", "unreadable")
+    assert fingerprint(settings) == ("", "unreadable")
 
 
 def test_an_error_of_the_disk_does_not_end_the_looking(
@@ -77,7 +56,7 @@ def test_an_error_of_the_disk_does_not_end_the_looking(
 
     async def scene() -> None:
         asked = asyncio.Event()
-        reloader = Reloader(settings, SimpleNamespace(), Metrics(), Fingerprint("old", "absent"))  # type: ignore[arg-type] # it is a fake
+        reloader = Reloader(settings, CORES, SimpleNamespace(pool=None), Metrics())  # type: ignore[arg-type] # it is a fake
         monkeypatch.setattr(reloader, "reload", asked_for(asked))
         following = asyncio.ensure_future(reloader.follow())
         await asyncio.wait_for(asked.wait(), 20)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.resources.cores import Cores, available_cores, divide_cores
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.serial
 
@@ -69,33 +66,10 @@ def test_a_chosen_number_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "batches", "per_batch"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (6, 4, 1), (16, 4, 4)]
+    ("cores", "workers", "threads"), [(1, 1, 1), (2, 2, 1), (16, 16, 1), (24, 16, 1), (64, 16, 4)]
 )
-def test_batches_never_need_more_cores_than_there_are(
-    cores: int, batches: int, per_batch: int
+def test_workers_never_need_more_cores_than_there_are(
+    cores: int, workers: int, threads: int
 ) -> None:
-    """There is a batch for each core, until these are many."""
-    assert divide_cores(cores) == Cores(cores, batches, cores_per_batch=per_batch)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="there a thread has no niceness of its own")
-def test_threads_that_compute_give_way_to_the_loop() -> None:
-    """Those that there are and those that they start; the calling one stays as it is."""
-    program = (
-        "import os, threading\n"
-        "from concurrent.futures import ThreadPoolExecutor\n"
-        "from service.resources.cores import prioritize_event_loop\n"
-        "def niceness():\n"
-        "    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())\n"
-        "with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as later:\n"
-        "    before = pool.submit(niceness).result()\n"
-        "    prioritize_event_loop()\n"
-        "    prioritize_event_loop()\n"
-        "    started = pool.submit(later.submit, niceness).result()\n"
-        "    print(before, niceness(), pool.submit(niceness).result(), started.result())\n"
-    )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    before, own, there, later = map(int, done.stdout.split())
-    assert before == own
-    assert there == later == min(19, own + 10)
+    """There is a worker for each core, until these are many."""
+    assert divide_cores(cores) == Cores(cores, workers, threads_per_worker=threads)

@@ -1,0 +1,105 @@
+"""Runs a batch of tasks through all stages; an error belongs to its task alone."""
+
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embedder.embedder import Prepared
+from embedder.formats.source import Check
+from service.inference.errors import OutOfMemoryError
+from service.inference.processes import Timings
+from service.inference.recognizer import Recognizer, Result
+from service.inference.tasks import Task
+
+
+@dataclass(slots=True)
+class _Query:
+    """A task on its way, and what has become of it so far."""
+
+    task: Task
+    check: Check
+    prepared: list[Prepared] | None = None
+    seconds: float = 0.0
+    result: Result | Exception | None = None
+
+
+class Pipeline:
+    """The stages of one recognizer.
+
+    Args:
+        recognizer: What answers.
+        decoders: Threads that decode the pictures of a batch.
+    """
+
+    def __init__(self, recognizer: Recognizer, decoders: int = 1) -> None:
+        self.recognizer = recognizer
+        self._decode_all = ThreadPoolExecutor(decoders, "decode").map if decoders > 1 else map
+
+    def perform(
+        self, tasks: Sequence[Task], checks: Sequence[Check]
+    ) -> tuple[list[Result | Exception], Timings]:
+        """Answer a batch of tasks.
+
+        Args:
+            tasks: ``n`` of them.
+            checks: ``n``, called between the steps of each task; what one raises ends its task.
+
+        Returns:
+            For each task in order the answer, or why there is none; and how long the stages took.
+        """
+        queries = list(map(_Query, tasks, checks))
+        list(self._decode_all(self._decode, queries))
+        decoded = [query for query in queries if query.prepared is not None]
+        timings = Timings(tuple(query.seconds for query in queries), 0.0, 0.0)
+        if decoded:
+            timings = self._answer(decoded, timings)
+        results = [query.result for query in queries]
+        return [result for result in results if result is not None], timings
+
+    def _decode(self, query: _Query) -> None:
+        started = time.perf_counter()
+        try:
+            query.check()
+            query.prepared = self.recognizer.prepare(query.task, query.check)
+        except Exception as error:  # whatever it is belongs to the one who asked
+            query.result = _without_frames(error)
+        query.seconds = time.perf_counter() - started
+
+    def _answer(self, queries: Sequence[_Query], timings: Timings) -> Timings:
+        """Answer decoded queries; where that fails, each by itself, so that one harms no other."""
+        prepared = [query.prepared or [] for query in queries]
+        started = time.perf_counter()
+        try:
+            vectors = self.recognizer.embed([one for pictures in prepared for one in pictures])
+            embedded = time.perf_counter()
+            ends = np.cumsum([len(pictures) for pictures in prepared])[:-1]
+            tasks = [query.task for query in queries]
+            results = self.recognizer.finish(list(zip(tasks, np.split(vectors, ends), strict=True)))
+        except Exception as error:  # whatever it is belongs to those who asked
+            if len(queries) == 1:
+                queries[0].result = _without_frames(error)
+        else:
+            for query, result in zip(queries, results, strict=True):
+                query.result = result
+                if isinstance(result, Exception):
+                    query.result = _without_frames(result)
+            searched = time.perf_counter()
+            return replace(timings, network=embedded - started, search=searched - embedded)
+        if len(queries) > 1:  # not above, where the error would hold what the batch took
+            for query in queries:
+                self._answer([query], timings)
+        return timings
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Free what the frames of an error hold, such as the picture; keep their text for the log."""
+    trace = "".join(traceback.format_exception(error))
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error, MemoryError):
+        error = OutOfMemoryError("there is no memory for this picture at the moment", 1)
+    error.add_note(trace)
+    return error.with_traceback(None)
