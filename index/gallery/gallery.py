@@ -233,12 +233,12 @@ class Gallery:
         """
         if self.thumbnails is None:
             return None
-        row = self.row_of_picture(picture_id)
-        return None if row is None else self.thumbnails[row]
-
-    def row_of_picture(self, picture_id: str) -> int | None:
-        """Return the row of a picture, or ``None`` where there is none or it was removed."""
         row = self.catalog.row_of_picture(picture_id)
+        return None if row is None or row in self._removed else self.thumbnails[row]
+
+    def find_picture(self, picture_id: str) -> int | None:
+        """Return the row of a picture, or ``None`` where there is none or it was removed."""
+        row = self.catalog.find_picture(picture_id)
         return None if row in self._removed else row
 
     def read_ahead(self) -> Iterator[int]:

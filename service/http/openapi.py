@@ -34,37 +34,41 @@ def _form(schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN4
     return {"multipart/form-data": {"schema": properties, "example": {FIELD: example}}}
 
 
-def _json(name: str, schema: dict[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
-    return {
-        "schema": {
-            "type": "object",
-            "required": [name],
-            "properties": {name: schema},
-            "additionalProperties": False,
-        },
-        "example": {name: example},
+def _json(example: dict[str, Any], **properties: dict[str, Any]) -> dict[str, Any]:
+    """Describe an object with one of the properties."""
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
     }
+    return {"application/json": {"schema": schema, "example": example}}
 
 
+_ONE_JSON = {"picture": examples.BASE64}
 _TEXT = {"type": "string", "description": "base64, or a data: URL of that"}
 _FILES = {"type": "array", "minItems": 1, "items": _FILE}
 _TEXTS = {"type": "array", "minItems": 1, "items": _TEXT}
 
+_RAW = {"image/*": _PICTURE, "application/octet-stream": _PICTURE}
+_ONE_FORM = _form(_FILE, examples.FILE)
+
 PICTURE_BODY = {
-    "required": False,
-    "content": _form(_FILE, examples.FILE)
-    | {
-        "application/json": _json("picture", _TEXT, examples.BASE64),
-        "image/*": _PICTURE,
-        "application/octet-stream": _PICTURE,
-    },
+    "description": "One picture; none where `picture` names one of the gallery.",
+    "content": _ONE_FORM | _json(_ONE_JSON, picture=_TEXT) | _RAW,
 }
-"""One picture in a form, in JSON, or as the body itself; none where the gallery has it."""
+
+QUERY_BODY = {
+    "description": "One picture, or with `together` several: more fields of the same name in a "
+    "form, or `pictures` in JSON. None where `picture` names one of the gallery.",
+    "content": _ONE_FORM | _json(_ONE_JSON, picture=_TEXT, pictures=_TEXTS) | _RAW,
+}
 
 PICTURES_BODY = {
     "required": True,
     "content": _form(_FILES, [examples.FILE, examples.FILE])
-    | {"application/json": _json("pictures", _TEXTS, [examples.BASE64, examples.BASE64])},
+    | _json({"pictures": [examples.BASE64, examples.BASE64]}, picture=_TEXT, pictures=_TEXTS),
 }
 """Several pictures in a form, or in JSON."""
 

@@ -113,9 +113,10 @@ async def _asked(request: Request, client: Client, batcher: OpenBatcher) -> _Ask
 
 Asked = Annotated[_Asked, Depends(_asked)]
 OpenReloader = Annotated[Reloader, Depends(_reloader)]
+
 _RECEIVING = (400, 401, 408, 413, 422, 429, 503)
 _ANSWERING = openapi.problems(*_RECEIVING, 415, 504)
-_ONE_PICTURE = {"requestBody": openapi.PICTURE_BODY}
+_QUERY = {"requestBody": openapi.QUERY_BODY}
 
 
 async def _ask(asked: _Asked, options: Options, wants: Wanted, most: int = 1) -> Any:  # noqa: ANN401 - by what is wanted
@@ -135,7 +136,7 @@ async def _ask(asked: _Asked, options: Options, wants: Wanted, most: int = 1) ->
 
 @api.post(
     "/predict",
-    openapi_extra=_ONE_PICTURE,
+    openapi_extra=_QUERY,
     responses=openapi.success(examples.ANSWER) | _ANSWERING,
 )
 async def predict(asked: Asked, query: Annotated[PredictQuery, Query()]) -> Answer:
@@ -150,7 +151,7 @@ async def predict(asked: Asked, query: Annotated[PredictQuery, Query()]) -> Answ
 
 @api.post(
     "/verify",
-    openapi_extra=_ONE_PICTURE,
+    openapi_extra=_QUERY,
     responses=openapi.success(examples.VERIFICATION) | _ANSWERING,
 )
 async def verify(asked: Asked, query: Annotated[VerifyQuery, Query()]) -> Verification:
@@ -162,7 +163,7 @@ async def verify(asked: Asked, query: Annotated[VerifyQuery, Query()]) -> Verifi
 
 @api.post(
     "/embed",
-    openapi_extra=_ONE_PICTURE,
+    openapi_extra={"requestBody": openapi.PICTURE_BODY},
     response_model=Embedding,
     responses=openapi.VECTOR | _ANSWERING,
 )

@@ -168,7 +168,7 @@ class Recognizer:
         return self._describe(found, k, landmarks)
 
     def _row_of(self, picture: str) -> int:
-        row = self.gallery.row_of_picture(picture)
+        row = self.gallery.find_picture(picture)
         if row is None:
             raise IdUnknownError("the gallery has no picture of this id")
         return row
