@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-build bench-gallery bench-heads bench-judgement bench-overload bench-rebuild bench-service check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-rebuild bench-service check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -122,6 +122,9 @@ bench-service: setup  ## the service under load, against its bound and a plain e
 
 bench-overload: setup  ## five times more than the service can do (ROWS, WEIGHTS)
 	$(BIN)/python benchmarks/overload.py --rows $(ROWS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+bench-attacks: setup  ## hostile clients beside others (SECONDS of each attack)
+	$(BIN)/python benchmarks/attacks.py --seconds $(SECONDS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 bench-judgement: setup  ## what distractors and calibration gain (STORE=DIR, EMBEDDER=DIR, DATA=my/photos)
 	$(BIN)/python benchmarks/judgement.py --store "$(STORE)" --embedder "$(EMBEDDER)" --data "$(DATA)"

@@ -101,6 +101,12 @@ def _form_of_boundaries() -> Sends:
     return _once(head + b"Content-Length: %d\r\n\r\n" % (2 * len(body)), body)
 
 
+def _json(content: bytes) -> Sends:
+    """Send a large body of JSON."""
+    head = _POST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content)
+    return _once(head, content)
+
+
 def _stalled(sent: int) -> Sends:
     """Announce a picture of the largest size, send most of it, and stall."""
 
@@ -159,6 +165,13 @@ ATTACKS = {
             listens=False,
         ),
         Attack("form_of_boundaries", 8, _form_of_boundaries(), again_seconds=0.2),
+        Attack("many_objects", 8, _json(b"{}," * (8 << 20)), again_seconds=0.2),
+        Attack(
+            "spaced_base64",
+            8,
+            _json(b'{"picture": "' + b"A " * (12 << 20) + b'"}'),
+            again_seconds=0.2,
+        ),
         Attack("scan_bomb", 8, _scan_bomb(), again_seconds=0.1),
     )
 }

@@ -1,5 +1,6 @@
 """What the OpenAPI document says of bodies, answers and problems."""
 
+import asyncio
 import json
 from http import HTTPStatus
 from typing import Any
@@ -151,9 +152,10 @@ def add_document(app: FastAPI) -> None:
     async def document(request: Request) -> Response:
         prefix = request.scope.get("root_path", "")
         if prefix not in texts:
-            texts.clear()  # there is one prefix, as a rule
             servers = {"servers": [{"url": prefix}]} if prefix else {}
-            texts[prefix] = json.dumps(app.openapi() | servers).encode()
+            made = await asyncio.to_thread(app.openapi)  # takes as long as many pictures
+            texts.clear()  # there is one prefix, as a rule
+            texts[prefix] = json.dumps(made | servers).encode()
         return Response(texts[prefix], media_type="application/json")
 
     app.add_route("/openapi.json", document, include_in_schema=False)

@@ -67,7 +67,7 @@ class UploadBudget:
         self._let_go(reader)
 
     def take(self, reader: BodyReader, count: int) -> None:
-        """Hold ``count`` more bytes of a request.
+        """Hold ``count`` more bytes of a request; fewer, if it is negative.
 
         Where that is more than all bodies together, or those of one client, may take, other
         bodies give way, or this one.
@@ -78,7 +78,7 @@ class UploadBudget:
         """
         reader.held += count
         self._held[reader.client] += count
-        while client := self._exceeding(reader.client):
+        while count > 0 and (client := self._exceeding(reader.client)):
             slowest = min(
                 (reader for reader in self._arriving() if reader.client == client),
                 key=lambda reader: reader.progress_at,

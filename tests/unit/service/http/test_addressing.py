@@ -34,14 +34,11 @@ def ask(
     app = create_app(Settings(store=Path("absent"), embedder=Path("absent"), **given))
     clients: list[str] = []
 
-    async def recognize(client: str) -> None:
+    async def fail(_task: object, *, client: str) -> None:
         clients.append(client)
         raise RuntimeError("secret")
 
-    async def answer(_data: bytes, _k: int | None = None, *, client: str, **_: Any) -> None:
-        await recognize(client)
-
-    app.state.batcher = SimpleNamespace(refuse_if_full=clients.append, answer=answer)
+    app.state.batcher = SimpleNamespace(pool=object(), refuse_if_full=clients.append, ask=fail)
 
     async def call() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(peer, 1))
