@@ -27,6 +27,7 @@ from cairn_client.answers import (
     Verification,
 )
 from cairn_client.client import AsyncClient, Client
+from cairn_client.endpoints import GalleryPicture
 from cairn_client.errors import (
     ServiceBusyError,
     ServiceError,
@@ -42,6 +43,7 @@ __all__ = [
     "Client",
     "Credit",
     "Embedding",
+    "GalleryPicture",
     "Landmark",
     "Landmarks",
     "Neighbor",

@@ -76,7 +76,6 @@ class Client(AnyClient):
         super().__init__(self._http, policy)
 
     predict = _waiting(endpoints.predict)
-    predict_from_gallery = _waiting(endpoints.predict_from_gallery)
     predict_together = _waiting(endpoints.predict_together)
     predict_batch = _waiting(endpoints.predict_batch)
     verify = _waiting(endpoints.verify)
@@ -136,7 +135,6 @@ class AsyncClient(AnyClient):
         super().__init__(self._http, policy)
 
     predict = _awaiting(endpoints.predict)
-    predict_from_gallery = _awaiting(endpoints.predict_from_gallery)
     predict_together = _awaiting(endpoints.predict_together)
     predict_batch = _awaiting(endpoints.predict_batch)
     verify = _awaiting(endpoints.verify)

@@ -1,6 +1,7 @@
 """The questions that a service answers: one function for each, which both clients have as a method.
 
-A picture is JPEG, PNG, WebP or GIF: its bytes or its path. Every call may raise:
+A picture is given by its bytes, its path, or its id in the gallery as a :class:`GalleryPicture`.
+Every call may raise:
 
 - ``ServiceRefusedError``: the picture, a parameter or the key is refused.
 - ``ServiceBusyError``: the service was full or not ready at the last attempt too.
@@ -12,6 +13,7 @@ A picture is JPEG, PNG, WebP or GIF: its bytes or its path. Every call may raise
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -36,9 +38,19 @@ _T = TypeVar("_T")
 _Part = tuple[str, tuple[str, bytes]]  # of a form: the field, and the name and bytes of a file
 
 
+@dataclass(frozen=True, slots=True)
+class GalleryPicture:
+    """A picture of the gallery, by the id that a neighbor has; it does not find itself."""
+
+    id: str
+
+
+Picture = bytes | Path | GalleryPicture
+
+
 def predict(
     client: AnyClient,
-    picture: bytes | Path,
+    picture: Picture,
     k: int = 1,
     *,
     landmarks: int | None = None,
@@ -48,34 +60,13 @@ def predict(
 
     Args:
         client: Who asks.
-        picture: Its bytes or its path.
+        picture: Its bytes, its path, or one of the gallery.
         k: Neighbors to return, 0 to 100.
         landmarks: Distinct landmarks to return, 1 to 100; by default none.
         only: Ids of the landmarks that may answer, at most 1000; all of them by default.
     """
-    params = _params(k, landmarks, only)
-    return client.ask(_post("v1/predict", Answer, params=params, content=_bytes_of(picture)))
-
-
-def predict_from_gallery(
-    client: AnyClient,
-    picture: str,
-    k: int = 1,
-    *,
-    landmarks: int | None = None,
-    only: Sequence[str] = (),
-) -> Exchange[Answer]:
-    """Find what a picture of the gallery resembles; it is no neighbor of itself.
-
-    Args:
-        client: Who asks.
-        picture: Its id, as a neighbor has it.
-        k: As for ``predict``, like the others.
-        landmarks: Distinct landmarks to return.
-        only: Ids of the landmarks that may answer.
-    """
-    params = _params(k, landmarks, only) | {"picture": picture}
-    return client.ask(_post("v1/predict", Answer, params=params))
+    query = _query(picture, _params(k, landmarks, only))
+    return client.ask(_post("v1/predict", Answer, **query))
 
 
 def predict_together(
@@ -125,27 +116,26 @@ def predict_batch(
     return _ask_until_answered(client, _params(k, landmarks, only), _form(pictures))
 
 
-def verify(client: AnyClient, picture: bytes | Path, landmark: str) -> Exchange[Verification]:
+def verify(client: AnyClient, picture: Picture, landmark: str) -> Exchange[Verification]:
     """Tell whether a picture shows one landmark.
 
     Args:
         client: Who asks.
-        picture: Its bytes or its path.
+        picture: Its bytes, its path, or one of the gallery.
         landmark: The landmark's id; refused with 422 where the gallery has no such landmark.
     """
-    params = {"landmark": landmark}
-    content = _bytes_of(picture)
-    return client.ask(_post("v1/verify", Verification, params=params, content=content))
+    query = _query(picture, {"landmark": landmark})
+    return client.ask(_post("v1/verify", Verification, **query))
 
 
-def embed(client: AnyClient, picture: bytes | Path) -> Exchange[Embedding]:
+def embed(client: AnyClient, picture: Picture) -> Exchange[Embedding]:
     """Get the vector of a picture.
 
     Args:
         client: Who asks.
-        picture: Its bytes or its path.
+        picture: Its bytes, its path, or one of the gallery.
     """
-    return client.ask(_post("v1/embed", Embedding, content=_bytes_of(picture)))
+    return client.ask(_post("v1/embed", Embedding, **_query(picture, {})))
 
 
 def landmarks(
@@ -261,6 +251,13 @@ def _jpeg(reply: Reply) -> bytes:
 def _params(k: int, landmarks: int | None, only: Sequence[str]) -> dict[str, Any]:
     params = {"k": k, "landmarks": landmarks, "only": list(only)}
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _query(picture: Picture, params: dict[str, Any]) -> dict[str, Any]:
+    """Return httpx's options for a request about one picture."""
+    if isinstance(picture, GalleryPicture):
+        return {"params": params | {"picture": picture.id}}
+    return {"params": params, "content": _bytes_of(picture)}
 
 
 def _form(pictures: Sequence[bytes | Path]) -> list[_Part]:

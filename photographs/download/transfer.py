@@ -75,12 +75,19 @@ class Server:
         self._retry = retry
         self._on_bytes = on_bytes
         self._stopped = threading.Event()
-        self._client = httpx.Client(
-            headers=_HEADERS,
-            follow_redirects=True,
-            limits=httpx.Limits(max_connections=connections),
-            timeout=httpx.Timeout(retry.timeout_seconds, pool=None),
-        )
+        try:
+            self._client = httpx.Client(
+                headers=_HEADERS,
+                follow_redirects=True,
+                limits=httpx.Limits(max_connections=connections),
+                timeout=httpx.Timeout(retry.timeout_seconds, pool=None),
+            )
+        except (httpx.InvalidURL, ImportError, ValueError) as error:
+            # Not its words, which may hold parts of a password.
+            raise DownloadError(
+                "the proxies of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) cannot be used: "
+                "NO_PROXY takes no networks of IPv6, and a SOCKS proxy needs httpx[socks]"
+            ) from error
 
     def stop(self) -> None:
         """End every download with :class:`StoppedError`, at its next byte."""

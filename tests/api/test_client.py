@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import httpx
 import pytest
 
 import cairn_client
-from cairn_client import ServiceRefusedError
+from cairn_client import GalleryPicture, ServiceRefusedError
 from embedder.command_line import UNREAD
 from embedder.embedder import Embedder
 from index.building.build import build
@@ -121,6 +122,57 @@ def test_the_service_says_what_answers(kind: str, service: Running) -> None:
     assert (ready.status, ready.rows) == ("ready", 30)
 
 
+def test_a_picture_of_the_gallery_can_be_the_query(kind: str, service: Running) -> None:
+    """It finds others, and is verified and embedded like one that is sent."""
+    query = GalleryPicture("landmark-2/picture-2-0")
+    answer = ask(kind, service.url, lambda client: client.predict(query, 2))
+    assert answer.landmark_id == "landmark-2"
+    assert query.id not in [neighbor.picture for neighbor in answer.neighbors]
+    found = ask(kind, service.url, lambda client: client.verify(query, "landmark-2"))
+    assert (found.landmark_id, found.same, found.threshold) == ("landmark-2", None, None)
+
+
+def test_answers_are_narrowed_and_widened(kind: str, service: Running, photograph: Path) -> None:
+    """To the landmarks that may answer, and to as many different ones as asked for."""
+    allowed = ["landmark-1", "landmark-4"]
+
+    def narrow(client: Any) -> Any:
+        return client.predict(photograph, landmarks=5, only=allowed)
+
+    answer = ask(kind, service.url, narrow)
+    assert {landmark.landmark_id for landmark in answer.landmarks} == set(allowed)
+    assert answer.landmark_id == answer.landmarks[0].landmark_id
+
+
+@pytest.mark.parametrize("by", ["mean", "max"])
+def test_several_pictures_are_one_query(
+    kind: str, service: Running, photograph: Path, by: str
+) -> None:
+    """With one answer."""
+    pictures = [photograph, view_bytes(2, 3)]
+    answer = ask(kind, service.url, lambda client: client.predict_together(pictures, by=by))
+    assert answer.landmark_id == "landmark-2"
+
+
+def test_a_vector_has_length_one(kind: str, service: Running, photograph: Path) -> None:
+    """And as many numbers as are told."""
+    found = ask(kind, service.url, lambda client: client.embed(photograph))
+    assert len(found.vector) == found.dimension
+    assert math.hypot(*found.vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_landmarks_are_found_by_name(kind: str, service: Running) -> None:
+    """Whatever its case."""
+    page = ask(kind, service.url, lambda client: client.landmarks(name="LANDMARK-3"))
+    assert [landmark.landmark_id for landmark in page.landmarks] == ["landmark-3"]
+
+
+def test_the_process_and_its_metrics_can_be_asked_for(kind: str, service: Running) -> None:
+    """As monitoring does."""
+    assert ask(kind, service.url, lambda client: client.alive()).status == "alive"
+    assert "cairn_gallery_rows" in ask(kind, service.url, lambda client: client.metrics())
+
+
 REFUSED = [
     (lambda client: client.predict(b""), 400, "picture-undecodable"),
     (lambda client: client.predict(b"no picture"), 415, "not-a-picture"),
@@ -130,6 +182,9 @@ REFUSED = [
     (lambda client: client.picture("absent"), 404, "picture-unknown"),
     (lambda client: client.picture("../healthz"), 404, "picture-unknown"),
     (lambda client: client.landmarks(limit=0), 422, "bad-parameters"),
+    (lambda client: client.predict(GalleryPicture("absent")), 422, "id-unknown"),
+    (lambda client: client.predict_together([]), 400, "picture-undecodable"),
+    (lambda client: client.predict(b"", landmarks=101), 422, "bad-parameters"),
     (lambda client: client.reload(), 403, "admin-off"),
 ]
 

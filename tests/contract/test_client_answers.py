@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import cairn_client
 from cairn_client import answers
+from embedder.version import VERSION
 from service.contract import schemas
 from tests.conftest import ROOT
 from tests.contract.test_imports import PROJECT
@@ -68,7 +69,7 @@ def test_what_the_service_may_leave_out_has_a_default(name: str) -> None:
 def test_the_client_is_of_the_program_s_version() -> None:
     """They are released together."""
     own = tomllib.loads((ROOT / "cairn_client" / "pyproject.toml").read_text(encoding="utf-8"))
-    assert own["project"]["version"] == PROJECT["project"]["version"]
+    assert own["project"]["version"] == VERSION
     assert own["project"]["requires-python"] == PROJECT["project"]["requires-python"]
     [requirement] = own["project"]["dependencies"]
     assert requirement.startswith("httpx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -22,9 +23,12 @@ from tests.factories import photographs, tiny_embedder
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run demo.py as make does."""
+    """Run demo.py as make does, where a proxy is set that does not know this machine."""
     command = [sys.executable, "demo.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def start(state: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cairn_client import ServiceBusyError, ServiceFailedError
+from cairn_client import GalleryPicture, ServiceBusyError, ServiceFailedError
 from service.contract.schemas import Embedding, Outcome, Outcomes, Problem, Verification
 from service.http import openapi_examples as examples
 from tests.clients import KINDS, ask, holds
@@ -33,7 +33,7 @@ ASKED = [
         examples.ANSWER,
     ),
     (
-        lambda client: client.predict_from_gallery("a/b", 2, only=["c"]),
+        lambda client: client.predict(GalleryPicture("a/b"), 2, only=["c"]),
         "POST /v1/predict?k=2&only=c&picture=a%2Fb",
         examples.ANSWER,
     ),
@@ -43,7 +43,17 @@ ASKED = [
         examples.ANSWER,
     ),
     (lambda client: client.verify(b"it", "a/7"), "POST /v1/verify?landmark=a%2F7", VERIFICATION),
+    (
+        lambda client: client.verify(GalleryPicture("5"), "7"),
+        "POST /v1/verify?landmark=7&picture=5",
+        VERIFICATION,
+    ),
     (lambda client: client.embed(b"it"), "POST /v1/embed", EMBEDDING),
+    (
+        lambda client: client.embed(GalleryPicture("5")),
+        "POST /v1/embed?picture=5",
+        EMBEDDING,
+    ),
     (
         lambda client: client.landmarks(10, 5, name="château"),
         "GET /v1/landmarks?offset=10&limit=5&q=ch%C3%A2teau",
@@ -78,7 +88,7 @@ def test_pictures_of_one_query_go_in_one_form(kind: str) -> None:
     """All of them, in their order; a query of the gallery has no body."""
     with playing(says(200, examples.ANSWER.model_dump_json().encode())) as script:
         ask(kind, script.url, lambda client: client.predict_together([b"front", b"back"]))
-        ask(kind, script.url, lambda client: client.predict_from_gallery("7"))
+        ask(kind, script.url, lambda client: client.predict(GalleryPicture("7")))
         form, empty = script.asked
     assert form.path == "/v1/predict?k=1&together=mean"
     assert form.body.index(b"front") < form.body.index(b"back")

@@ -349,6 +349,27 @@ def test_the_command_refuses_what_means_nothing(tmp_path: Path, arguments: list[
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NO_PROXY", "localhost,fd07:b51a:cc66:f0::/64"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://me:sec/ret@host:x"),
+        ("HTTPS_PROXY", "socks4://127.0.0.1:1080"),
+    ],
+)
+def test_proxies_that_cannot_be_used_are_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """By the names of the variables; their texts may hold a password."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(variable, value)
+    with running(landmarks_server(tars=1)[0]) as server, pytest.raises(DownloadError) as caught:
+        download(full(server), tmp_path, QUICK)
+    assert variable in str(caught.value)
+    assert "ret@" not in str(caught.value)
+
+
 def _command(server: Server, out: Path) -> list[str]:
     arguments = ["--out", str(out), "--pictures", "full", "--tars", "0", "--source", server.url]
     return [sys.executable, "-m", "trainer", "download", *arguments]
