@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-rebuild bench-service check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service check format format-check lint types imports lock docker
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -119,6 +119,16 @@ bench-gallery: setup  ## galleries as large as GLDv2 against faiss.IndexFlatIP (
 
 bench-service: setup  ## the service under load, against its bound and a plain endpoint (ROWS, WEIGHTS, SECONDS)
 	$(BIN)/python benchmarks/throughput.py --rows $(ROWS) --seconds $(SECONDS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+bench-peers: setup $(DEMO)/peers/.installed  ## the service beside mosec, LitServe and a plain endpoint (ROWS, WEIGHTS, SECONDS)
+	$(BIN)/python benchmarks/peers.py --rows $(ROWS) --seconds $(SECONDS) --peers $(DEMO)/peers $(if $(WEIGHTS),--weights "$(WEIGHTS)")
+
+# The peers have versions of FastAPI of their own; all else is that of the tests.
+$(DEMO)/peers/.installed: $(VENV)/.installed
+	$(BIN)/python -m venv $(DEMO)/peers
+	$(DEMO)/peers/bin/pip install --quiet mosec==0.9.8 litserve==0.2.19
+	cd $(VENV)/lib/python3.*/site-packages && pwd > $(abspath $(DEMO))/peers/lib/$$(basename $$(dirname $$PWD))/site-packages/cairn.pth
+	touch $@
 
 bench-overload: setup  ## five times more than the service can do (ROWS, WEIGHTS)
 	$(BIN)/python benchmarks/overload.py --rows $(ROWS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")

@@ -31,13 +31,15 @@ from numpy.typing import NDArray
 NO_ANSWER = 0
 """Stands for the status of a request that was not answered."""
 
+JPEG = "image/jpeg"
+
 _WAIT_SECONDS = 60
 _LUA = """
 local requests, thread_bodies = {}, {}
-function init(paths)
-  for number, path in ipairs(paths) do
+function init(arguments)
+  local headers = {["Content-Type"] = table.remove(arguments, 1)}
+  for number, path in ipairs(arguments) do
     local file = assert(io.open(path, "rb"))
-    local headers = {["Content-Type"] = "image/jpeg"}
     requests[number] = wrk.format("POST", "/predict", headers, file:read("*a"))
     file:close()
   end
@@ -97,7 +99,9 @@ def find_wrk() -> str:
     return found
 
 
-def press(url: str, bodies: Sequence[Path], *, clients: int, seconds: float) -> Load:
+def press(
+    url: str, bodies: Sequence[Path], *, clients: int, seconds: float, kind: str = JPEG
+) -> Load:
     """Let wrk's clients post the bodies to ``/predict``, each again as soon as it is answered.
 
     Args:
@@ -105,6 +109,7 @@ def press(url: str, bodies: Sequence[Path], *, clients: int, seconds: float) -> 
         bodies: Files to send, in turn.
         clients: How many clients there are.
         seconds: For how long; wrk knows whole ones.
+        kind: Content type of the bodies.
 
     Raises:
         NoWrkError: wrk is not installed.
@@ -115,7 +120,7 @@ def press(url: str, bodies: Sequence[Path], *, clients: int, seconds: float) -> 
         script.flush()
         command = [wrk, "--threads", "1", "--connections", str(clients)]
         command += ["--duration", f"{math.ceil(seconds)}s", "--timeout", f"{_WAIT_SECONDS}s"]
-        command += ["--script", script.name, url, "--", *map(str, bodies)]
+        command += ["--script", script.name, url, "--", kind, *map(str, bodies)]
         finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads(finished.stdout.splitlines()[-1])
@@ -147,12 +152,12 @@ class Reply:
     may_come_again: bool
 
 
-def requests(url: str, bodies: Iterable[Path]) -> list[bytes]:
+def requests(url: str, bodies: Iterable[Path], kind: str = JPEG) -> list[bytes]:
     """Word requests that post the bodies to ``/predict``."""
-    heads = "POST /predict HTTP/1.1\r\nHost: {}\r\nContent-Type: image/jpeg\r\nContent-Length: {}"
+    heads = "POST /predict HTTP/1.1\r\nHost: {}\r\nContent-Type: {}\r\nContent-Length: {}"
     host = urlsplit(url).netloc
     return [
-        heads.format(host, len(data)).encode() + b"\r\n\r\n" + data
+        heads.format(host, kind, len(data)).encode() + b"\r\n\r\n" + data
         for data in (path.read_bytes() for path in bodies)
     ]
 

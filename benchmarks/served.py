@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import MappingProxyType
 
 import gallery
 import numpy as np
@@ -153,25 +154,49 @@ def _qualities(image: Image.Image) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that answers at ``url``, ``ready_seconds`` after it was started."""
+    """A program that answers at ``url``, ``ready_seconds`` after its process was started."""
 
     url: str
     pid: int
     ready_seconds: float
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that it has taken so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Return the CPU time that its processes have taken so far."""
+        stats = (Path(f"/proc/{process}/stat").read_text() for process in self.processes())
+        fields = [stat.rpartition(")")[2].split() for stat in stats]
+        return sum(int(field[11]) + int(field[12]) for field in fields) / _TICKS
 
-    def memory(self, kind: str = "VmRSS") -> int:
-        """Return the bytes of memory it has: all, or its own by ``RssAnon``."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(kind))
+    def memory(self, kind: str = "Pss") -> int:
+        """Return the bytes of memory that its processes have, shared ones counted once.
+
+        Args:
+            kind: ``Pss`` for all of it, ``Pss_Anon`` without what is a file's.
+        """
+        lines = [
+            line.split()
+            for process in self.processes()
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        ]
+        return sum(1024 * int(words[1]) for words in lines if words[0] == f"{kind}:")
+
+    def processes(self) -> list[int]:
+        """Return the process that was started, and those that come of it."""
+        found = [self.pid]
+        for process in found:
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+        return found
 
 
 @contextmanager
-def running(module: str, *flags: object, ready: str, log: Path) -> Iterator[Process]:
+def running(
+    module: str,
+    *flags: object,
+    ready: str,
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    python: Path = Path(sys.executable),
+) -> Iterator[Process]:
     """Run a program that serves at ``--port``, and stop it at the end.
 
     Args:
@@ -179,15 +204,19 @@ def running(module: str, *flags: object, ready: str, log: Path) -> Iterator[Proc
         flags: Its own.
         ready: Path of the address that answers with 200 once it is ready.
         log: File for all that it prints.
+        environment: Variables beside those of this process.
+        python: The interpreter.
     """
     port = _free_port()
     program = [module] if module.endswith(".py") else ["-m", module]
-    command = [sys.executable, *program, *map(str, flags), "--port", str(port)]
+    command = [str(python), *program, *map(str, flags), "--port", str(port)]
     url, started = f"http://127.0.0.1:{port}", time.monotonic()
     tell(f"start {module}")
     with (
         log.open("w") as sink,
-        subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=sink, stderr=sink, env=os.environ | environment
+        ) as process,
     ):
         try:
             while not _answers(port, ready):

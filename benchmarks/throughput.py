@@ -154,7 +154,7 @@ def measure_service(
             "idle_cores": round(CORES - (used + reached.cpu_seconds) / reached.seconds, 2),
         }
         figures |= open_loops(service.url, asked, SHARE * reached.rate, options.seconds)
-        figures["rss_anon_mb"] = round(service.memory("RssAnon") / 1e6)
+        figures["rss_anon_mb"] = round(service.memory("Pss_Anon") / 1e6)
     return reached, figures
 
 
