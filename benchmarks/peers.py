@@ -3,10 +3,10 @@
     python benchmarks/peers.py [--rows 1580470] [--weights FILE] [--seconds 20]
 
 mosec and LitServe run two processes, each with all stages in one thread, at the best batch and
-wait that were found, in an environment of their own; the plain endpoint is one FastAPI process around torch and FAISS. Each server
-is asked by one client, then by ``--clients`` of wrk without a pause, in ``--rounds`` turns; the
-medians count. The bound is what two cores could do if they did nothing but the stages. The last
-line is JSON.
+wait that were found, in an environment of their own; the plain endpoint is one FastAPI process
+around torch and FAISS. Each server is asked by one client, then by ``--clients`` of wrk without a
+pause, in ``--rounds`` turns; the medians count. The bound is what two cores could do if they did
+nothing but the stages. The last line is JSON.
 """
 
 import argparse

@@ -159,7 +159,7 @@ class Worker:
         """
         number = tasks[0][0]
         done = self._running[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(pack(list(tasks)))
+        self._writer.writelines(pack(list(tasks)))
         try:
             async with asyncio.timeout(seconds):
                 results: Results = await done
@@ -173,11 +173,11 @@ class Worker:
 
     def abandon(self, number: int) -> None:
         """Say that nobody waits for a task any more."""
-        self._writer.write(pack(number))
+        self._writer.writelines(pack(number))
 
     def expect_memory(self) -> None:
         """Say that the gallery's files have been read into memory."""
-        self._writer.write(pack(IN_MEMORY))
+        self._writer.writelines(pack(IN_MEMORY))
 
     def kill(self) -> None:
         """End the process whatever it does."""

@@ -28,6 +28,7 @@ from service.dispatch.batcher import Batcher
 from service.http import openapi
 from service.http import openapi_examples as examples
 from service.http.cancellation import cancel_on_disconnect
+from service.http.direct_route import direct_route
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
 from service.http.forms import Upload
 from service.http.problems import problem_of
@@ -41,12 +42,6 @@ from service.telemetry.metrics import CONTENT_TYPE
 from service.telemetry.request_record import record_of
 
 log = logging.getLogger(__name__)
-
-api = APIRouter()
-"""For clients; needs a key where keys are configured."""
-
-operation = APIRouter()
-"""For those who run the service."""
 
 Key = Annotated[
     str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="key"))
@@ -111,7 +106,19 @@ async def _asked(request: Request, client: Client, batcher: OpenBatcher) -> _Ask
     return _Asked(request, client, batcher)
 
 
+async def _asked_directly(request: Request) -> _Asked:
+    """Find what :func:`_asked` gets by FastAPI's dependencies."""
+    client = await _client(request, request.headers.get("X-API-Key"))
+    return await _asked(request, client, await _batcher(request))
+
+
 Asked = Annotated[_Asked, Depends(_asked)]
+api = APIRouter(route_class=direct_route(_asked_directly))
+"""For clients; needs a key where keys are configured."""
+
+operation = APIRouter()
+"""For those who run the service."""
+
 OpenReloader = Annotated[Reloader, Depends(_reloader)]
 
 _RECEIVING = (400, 401, 408, 413, 422, 429, 503)

@@ -201,14 +201,14 @@ class BodyReader:
             RequestTimeoutError: The client took too long.
             TooSlowError: Too much is held in memory already.
         """
-        data = bytearray()
+        pieces: list[bytes] = []
         try:
             async with self._in_time():
-                async for chunk in self._bounded(most_bytes):
-                    data += chunk
-            return bytes(data)
+                async for piece in self._bounded(most_bytes):
+                    pieces.append(piece)  # noqa: PERF401 - an error would hold a comprehension's
+            return b"".join(pieces)
         finally:
-            data.clear()  # an error holds this frame while it is answered
+            pieces.clear()  # an error holds this frame while it is answered
 
     def give_way(self) -> None:
         """Stop reading: the memory is needed for another body."""
