@@ -6,6 +6,7 @@ digests of all its other files. It holds no time, so equal trainings export equa
 
 from __future__ import annotations
 
+import operator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,6 +59,8 @@ class Preprocess(FrozenModel):
         antialias: Widen the filter when shrinking, so that fine texture does not alias.
         mean: Per channel, subtracted after scaling to 0–1.
         std: Per channel, divided by. Mean and std of 0.5 give −1..1; 0 and 1 give 0..1.
+        color_profiles: Bring a picture's colors to sRGB by its ICC profile; off, they are taken
+            as they are, as all embedders did that do not say so.
     """
 
     side: int = Field(ge=1, le=4096)
@@ -68,6 +71,7 @@ class Preprocess(FrozenModel):
     antialias: bool = True
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+    color_profiles: bool = Field(default=False, exclude_if=operator.not_)
 
     @model_validator(mode="after")
     def _filter_exists(self) -> Preprocess:

@@ -14,14 +14,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageChops
 
-from embedder.errors import PictureFormatError, PictureTooLargeError, PictureUndecodableError
-from embedder.formats import jpeg
-from embedder.formats.source import Check, Interrupted, Source, run
+from embedder.errors import PictureTooLargeError, PictureUndecodableError
+from embedder.formats.colors import space_fits, to_srgb
+from embedder.formats.opening import open_picture
+from embedder.formats.source import Check, Interrupted, run
 from embedder.manifest import Fit, Interpolation, Preprocess
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_DAMAGED = "the picture is damaged or truncated"
+
+_PROFILE = "icc_profile"
+"""Where Pillow keeps it."""
+
+_GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B"})
+
+_TILING = 2
+"""Tiles at the edges reach beyond the picture, so that more pixels are decoded than it has."""
 
 _DECODER_FAULTS = (
     OSError,
@@ -36,17 +45,6 @@ _DECODER_FAULTS = (
     AttributeError,
     RuntimeError,
 )
-
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"8BPS": "PSD",
-}
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,7 +81,7 @@ def decode(
     """Decode a picture.
 
     Args:
-        data: A JPEG, PNG, WebP or GIF file (its first frame).
+        data: A file in one of the formats that are read; of an animation, its first frame.
         limits: What is refused, before the pixels are decoded.
         targets: What the picture will be resized to. A JPEG may then be decoded at 1/2, 1/4 or
             1/8, never below what the largest target needs. Empty: full size.
@@ -91,7 +89,8 @@ def decode(
             the decoding and comes through as it is, and the pixels are freed.
 
     Returns:
-        Mode RGB, upright by its EXIF orientation, transparency flattened onto white.
+        Mode RGB, upright by its EXIF orientation, transparency flattened onto white. An ICC
+        profile goes with it, for :func:`apply_profile`.
 
     Raises:
         PictureFormatError: Not one of the formats.
@@ -109,50 +108,40 @@ def decode(
     except Interrupted as interrupted:
         reason = interrupted.reason
     except _DECODER_FAULTS as error:
-        raise PictureUndecodableError("the picture is damaged or truncated") from error
+        raise PictureUndecodableError(_DAMAGED) from error
     raise reason.with_traceback(None)  # the frames hold the pixels
 
 
 def _decode(
     data: bytes, limits: PictureLimits, targets: Sequence[Preprocess], check: Check | None
 ) -> Image.Image:
-    image = _open(data, check)
+    opened = open_picture(data, check)
+    image = opened.image
     _check_pixels(image.width, image.height, limits)
-    if targets:
-        sizes = [resized_size(image.width, image.height, target) for target in targets]
-        image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
-    image.load()
+    if opened.decoded_pixels > _TILING * limits.max_pixels:
+        raise PictureTooLargeError("the picture is made of far more pixels than it has")
+    _load(image, targets)
+    if opened.again is not None:
+        _check_whole(image, opened.again(), targets)
     run(check)
-    upright = _UPRIGHT.get(_orientation(image))
-    image = _flatten(image)
+    upright = _UPRIGHT.get(opened.orientation)
+    image = _flatten(_convert_inks(image, opened.profile, targets), opened.profile)
     run(check)
     return image if upright is None else image.transpose(upright)
 
 
-def _open(data: bytes, check: Check | None) -> Image.Image:
-    scans = jpeg.scans(data) if data.startswith(jpeg.SIGNATURE) else ()
-    try:
-        return Image.open(Source(data, check, scans), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        found = _name_format(data)
-        if found in FORMATS:
-            raise PictureUndecodableError(f"the {found} picture is damaged") from error
-        what = f"{found} files are not read" if found else "this is not a picture that can be read"
-        raise PictureFormatError(f"{what}; send a JPEG, PNG, WebP or GIF") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureTooLargeError("the picture has far more pixels than are accepted") from error
+def _load(image: Image.Image, targets: Sequence[Preprocess]) -> None:
+    if targets:
+        sizes = [resized_size(image.width, image.height, target) for target in targets]
+        image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
+    image.load()
 
 
-def _name_format(data: bytes) -> str:
-    """Name the format that ``data`` begins like, or return an empty string."""
-    for signature, name in _SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return "AVIF" if data[8:11] == b"avi" else "HEIC"
-    return ""
+def _check_whole(image: Image.Image, again: Image.Image, targets: Sequence[Preprocess]) -> None:
+    """Refuse a picture whose pixels depend on what stands behind them: some are missing."""
+    _load(again, targets)
+    if ImageChops.difference(image, again).getbbox() is not None:
+        raise PictureUndecodableError(_DAMAGED)
 
 
 def _check_pixels(width: int, height: int, limits: PictureLimits) -> None:
@@ -162,24 +151,37 @@ def _check_pixels(width: int, height: int, limits: PictureLimits) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _DECODER_FAULTS:
-        return 1  # damaged EXIF says nothing of how the camera was held
+def _convert_inks(image: Image.Image, profile: bytes, targets: Sequence[Preprocess]) -> Image.Image:
+    """Convert CMYK by its profile, if a target heeds it: once it is RGB it is too late."""
+    if image.mode == "CMYK" and any(target.color_profiles for target in targets):
+        return to_srgb(image, profile)
+    return image
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """Bring any mode to RGB: 16-bit, palettes, CMYK, and transparency onto white."""
+def _flatten(image: Image.Image, profile: bytes) -> Image.Image:
+    """Bring any mode to RGB: 16-bit, palettes, CMYK, and transparency onto white.
+
+    The profile goes along, where it is one of such pictures.
+    """
+    is_gray = image.mode in _GRAY_MODES
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    fits = image.mode != "CMYK" and space_fits(profile, "L" if is_gray else "RGB")
     if image.has_transparency_data:
         if image.mode != "RGBA":  # Pillow would copy it
             image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image.convert("RGB")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A"))
+    else:
+        flat = image.convert("RGB")
+    flat.info = {_PROFILE: profile} if fits else {}
+    return flat
+
+
+def apply_profile(image: Image.Image) -> Image.Image:
+    """Bring the colors of a picture from :func:`decode` to sRGB, as its ICC profile says."""
+    profile = image.info.get(_PROFILE, b"")
+    return to_srgb(image, profile) if profile else image
 
 
 def read_file(path: Path, limits: PictureLimits) -> bytes:
@@ -259,7 +261,10 @@ def _resize(
 ) -> Image.Image:
     resample = Image.Resampling[preprocess.interpolation.name]
     if preprocess.antialias or preprocess.interpolation is Interpolation.NEAREST:
-        return image.resize(size, resample, box)
-    left, top, right, bottom = box
-    across, down = (right - left) / size[0], (bottom - top) / size[1]
-    return image.transform(size, Image.Transform.AFFINE, (across, 0, left, 0, down, top), resample)
+        small = image.resize(size, resample, box)
+    else:
+        left, top, right, bottom = box
+        across, down = (right - left) / size[0], (bottom - top) / size[1]
+        matrix = (across, 0, left, 0, down, top)
+        small = image.transform(size, Image.Transform.AFFINE, matrix, resample)
+    return apply_profile(small) if preprocess.color_profiles else small

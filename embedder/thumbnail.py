@@ -1,4 +1,4 @@
-"""Small pictures for people to look at: JPEG, upright, and of the pixels alone: no EXIF data."""
+"""Small pictures for people to look at: JPEG, upright, in sRGB, and nothing but pixels."""
 
 import io
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 from embedder.errors import PictureError
 from embedder.manifest import Preprocess
-from embedder.preprocess import PictureLimits, decode
+from embedder.preprocess import PictureLimits, apply_profile, decode
 
 _QUALITY = 80
 
@@ -22,11 +22,11 @@ def make_thumbnail(data: bytes, side: int) -> bytes | None:
         The file of the thumbnail; ``None`` where the picture cannot be decoded.
     """
     try:
-        image = decode(data, limits=PictureLimits(), targets=[Preprocess(side=side)])
+        target = Preprocess(side=side, color_profiles=True)
+        image = decode(data, limits=PictureLimits(), targets=[target])
     except PictureError:
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    image.info.clear()  # Pillow would write a JPEG's comment again
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    apply_profile(image).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return buffer.getvalue()

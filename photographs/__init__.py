@@ -3,7 +3,6 @@
 It knows nothing of networks, galleries or HTTP.
 """
 
-from photographs.folders import PICTURE_SUFFIXES
 from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
 from photographs.lists import write_csv, write_list
@@ -11,7 +10,6 @@ from photographs.names import landmark_order, search_form
 from photographs.photograph import Credit, Photograph, PhotographSet, Query
 
 __all__ = [
-    "PICTURE_SUFFIXES",
     "Credit",
     "Photograph",
     "PhotographSet",

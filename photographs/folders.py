@@ -12,13 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from embedder.errors import CatalogError
+from embedder.formats.opening import read_suffixes
 from photographs.lists import read_list
 from photographs.names import landmark_order, normal_form
 from photographs.photograph import Credit, Photograph, PhotographSet, Query, in_gallery_order
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
-
-_UNREAD_SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".tif", ".tiff")
+_OTHER_SUFFIXES = (
+    *(".avif", ".heic", ".heif", ".hif"),  # read where their decoders are
+    *(".bmp", ".jp2", ".jxl", ".tif", ".tiff", ".cr2", ".dng", ".nef", ".arw"),
+)
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation", "index"})
 
 
@@ -132,7 +134,7 @@ def list_files(top: Path) -> list[str]:
                     continue
                 if entry.is_dir():
                     visit(entry.path, f"{prefix}{entry.name}/", above | {identity})
-                elif _is_picture(entry.name):
+                elif is_picture(entry.name):
                     found.append(prefix + entry.name)
 
     try:
@@ -145,9 +147,11 @@ def list_files(top: Path) -> list[str]:
 
 def describe_formats(directory: Path) -> str:
     """Say which formats are read, and which others a folder without pictures holds."""
-    read = ", ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+    suffixes = read_suffixes()
+    read = ", ".join(sorted(suffix[1:] for suffix in suffixes))
     counts = Counter(path.suffix.lower() for path in directory.rglob("*"))
-    others = [f"{counts[suffix]} {suffix[1:]}" for suffix in _UNREAD_SUFFIXES if counts[suffix]]
+    unread = [suffix for suffix in _OTHER_SUFFIXES if suffix not in suffixes and counts[suffix]]
+    others = [f"{counts[suffix]} {suffix[1:]}" for suffix in unread]
     return f"({read})" + (f"; it holds {', '.join(others)}, which are not read" if others else "")
 
 
@@ -159,8 +163,9 @@ def _check_text(top: Path, names: list[str]) -> None:
             raise CatalogError(top, f"the name of {name!r} is not text in UTF-8") from error
 
 
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 (quick: per file)
+def is_picture(name: str) -> bool:
+    """Tell by its extension whether a file is a picture that is read here."""
+    return os.path.splitext(name)[1].lower() in read_suffixes()  # noqa: PTH122 (quick: per file)
 
 
 def _stem(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedder.errors import CatalogError
-from photographs.folders import PICTURE_SUFFIXES, FolderSet, describe_formats, list_files
+from photographs.folders import FolderSet, describe_formats, is_picture, list_files
 from photographs.gldv2 import (
     CLEAN_LIST,
     INDEX_LIST,
@@ -71,7 +71,7 @@ def list_pictures(source: Path) -> list[Photograph]:
         return _identify_by_stem(source, paths)
     if not source.is_file():
         raise CatalogError(source, "there is no such folder or list")
-    if source.suffix.lower() in PICTURE_SUFFIXES:
+    if is_picture(source.name):
         return [Photograph(source.stem, source, None)]
     entries = _read_entries(source)
     if _is_path(entries[0].id):

@@ -1,7 +1,8 @@
 """Copies of pictures, smaller or linked, made by several processes; none is made twice.
 
 A smaller copy is a JPEG of the picture as it is seen: upright, without transparency, without EXIF
-and other metadata. It saves disk space; what a network sees of it is decided by ``Preprocess``.
+and other metadata, but with its ICC profile. It saves disk space; what a network sees of it is
+decided by ``Preprocess``.
 """
 
 import io
@@ -83,13 +84,14 @@ def shrink(data: bytes, recipe: CopyRecipe) -> bytes:
         PictureError: The picture cannot be read.
     """
     fit = Fit.PAD if recipe.measure == "longest" else Fit.CENTER_CROP
-    target = Preprocess(side=recipe.side, fit=fit, crop=1.0)
+    target = Preprocess(side=recipe.side, fit=fit, crop=1.0, color_profiles=True)
     image = decode(data, limits=_LIMITS, targets=[target])
     size = resized_size(image.width, image.height, target)
     if size[0] < image.width:
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=recipe.quality, optimize=True)
+    profile = image.info.get("icc_profile")
+    image.save(buffer, "JPEG", quality=recipe.quality, optimize=True, icc_profile=profile)
     return buffer.getvalue()
 
 

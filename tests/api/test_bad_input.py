@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -20,6 +21,14 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """Encode a picture as a file of the format ``kind``."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def heic(image: Image.Image) -> bytes:
+    """Encode a picture as telephones do."""
+    buffer = io.BytesIO()
+    made = pillow_heif.from_bytes(image.mode, image.size, image.tobytes())
+    made.save(buffer, quality=90)
     return buffer.getvalue()
 
 
@@ -52,7 +61,12 @@ def sixteen_bit_png() -> bytes:
 REFUSED = {
     "empty file": (b"", 400, "picture-undecodable"),
     "text named .jpg": (b"I am no picture.\n" * 50, 415, "not-a-picture"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500), 415, "not-a-picture"),
+    "MP4": (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(500), 415, "not-a-picture"),
+    "HEIC of nothing": (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500),
+        400,
+        "picture-undecodable",
+    ),
     "TIFF": (encoded(picture(0), "TIFF"), 415, "not-a-picture"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not-a-picture"),
     "truncated JPEG": (view_bytes(0, 0)[:900], 400, "picture-undecodable"),
@@ -102,6 +116,10 @@ ODD = {
     "PNG with transparency": encoded(picture(1).convert("RGBA"), "PNG"),
     "WebP": encoded(picture(1), "WEBP", quality=92),
     "1-bit PNG": encoded(picture(1).convert("1"), "PNG"),
+    "AVIF": encoded(picture(1), "AVIF", quality=90),
+    "HEIC": heic(picture(1)),
+    "JPEG without its end": encoded(picture(1), "JPEG", quality=92)[:-2],
+    "JPEG before a film": encoded(picture(1), "JPEG", quality=92) + b"\xff\xda" * 999,
 }
 COLORLESS = {"1x1", "1x3000", "16-bit PNG", "gray JPEG", "1-bit PNG"}
 
@@ -145,7 +163,8 @@ def test_a_picture_is_turned_upright(client: httpx.Client, orientation: int) -> 
 def test_damaged_bytes_are_answered_or_refused_never_more(client: httpx.Client) -> None:
     """300 seeded mutations of every format read: each ends as 200, 400, 413 or 415."""
     rng = np.random.default_rng(0)
-    kinds = [encoded(picture(1), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF")]
+    kinds = [encoded(picture(1), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "AVIF")]
+    kinds.append(heic(picture(1)))
     seen = set()
     for number in range(300):
         data = bytearray(kinds[number % len(kinds)])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from service.resources.cores import available_cores
 from tests.api.conftest import MAX_BYTES, MAX_PIXELS, Artifacts, Running, serving
-from tests.api.test_bad_input import encoded, jpeg_header, png_header
+from tests.api.test_bad_input import encoded, heic, jpeg_header, png_header
 from tests.factories import picture, view_bytes
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,7 +32,7 @@ SPARE_BYTES = 64 << 20
 
 
 def every_format() -> dict[str, bytes]:
-    """Encode a picture in each format that Pillow writes, in the first mode that the format has."""
+    """Encode a picture in each format that Pillow writes, in the first mode it has, and as HEIC."""
     Image.init()
     files = {}
     for kind in sorted(Image.SAVE):
@@ -42,7 +42,7 @@ def every_format() -> dict[str, bytes]:
                 break
             except (OSError, ValueError, KeyError, AttributeError):
                 continue  # not this mode, or Pillow has a name but no code for this format
-    return files
+    return files | {"HEIC": heic(picture(1))}
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -119,7 +119,7 @@ def ask(client: httpx.Client, number: int, data: bytes) -> httpx.Response:
 def test_every_format_and_bomb_is_there() -> None:
     """What the next test sends is what it says."""
     files = every_format()
-    assert {"JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO"} <= files.keys()
+    assert {"JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIC", "TIFF", "BMP", "ICO"} <= files.keys()
     assert len(files) > 20
     assert all(len(data) <= MAX_BYTES for data in bombs().values())
 
@@ -128,7 +128,8 @@ def test_every_format_and_bomb_is_there() -> None:
 def test_mutated_pictures_harm_nothing(artifacts: Artifacts, tmp_path: Path, count: int) -> None:
     """Each is 200 or a 4xx that is foreseen; the process lives on, within its memory."""
     files = [*every_format().values(), *bombs().values()]
-    pictures = files + [mutated(number, files) for number in range(count)]
+    read = [every_format()[kind] for kind in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIC")]
+    pictures = files + [mutated(number, files + 3 * read) for number in range(count)]
     limits = ("--max-bytes", str(MAX_BYTES), "--max-pixels", str(MAX_PIXELS))
     patient = ("--deadline-seconds", "100")  # a bomb at the limit takes its time on a busy machine
     with (

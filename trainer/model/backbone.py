@@ -93,6 +93,7 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
         interpolation=Interpolation(known.interpolation),
         mean=known.mean,
         std=known.std,
+        color_profiles=True,
     )
 
 

@@ -17,7 +17,6 @@ from PIL import Image
 
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.errors import ArtifactDamagedError, CatalogError, PictureUndecodableError
-from embedder.formats import jpeg
 from embedder.preprocess import PictureLimits, decode, read_file
 from photographs import open_data
 from tests.factories import picture, picture_bytes
@@ -43,7 +42,7 @@ def test_a_jpeg_of_many_scans_is_refused(repeats: int) -> None:
 def test_an_ordinary_progressive_jpeg_is_read(mode: str) -> None:
     """The scans that encoders write are no reason to refuse; libjpeg writes 18 of CMYK."""
     data = encoded(picture(1).convert(mode), progressive=True)
-    assert len(jpeg.scans(data)) == {"L": 6, "RGB": 10, "CMYK": 18}[mode]
+    assert data.count(b"\xff\xda") == {"L": 6, "RGB": 10, "CMYK": 18}[mode]
     assert decode(data, limits=PictureLimits()).size == (64, 64)
 
 
@@ -54,7 +53,7 @@ def test_no_scan_is_hidden(hiding: bytes) -> None:
     last = data.rindex(b"\xff\xda")
     scan = data[last:-2]
     hidden = data[:-2] + hiding + (len(scan) * 30).to_bytes(2) + scan * 30 + b"\xff\xd9"
-    with pytest.raises(PictureUndecodableError, match="scans"):
+    with pytest.raises(PictureUndecodableError, match=r"scans|damaged"):
         decode(hidden, limits=PictureLimits())
 
 

@@ -301,8 +301,8 @@ def test_a_folder_linked_into_itself_is_walked_once(folders: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused_in_words(tmp_path: Path) -> None:
     """What was looked for is said, and what is there instead."""
-    write(tmp_path / "Taj Mahal/1.HEIC")
-    with pytest.raises(CatalogError, match=r"train\.csv.*1 heic, which are not read"):
+    write(tmp_path / "Taj Mahal/1.TIFF")
+    with pytest.raises(CatalogError, match=r"train\.csv.*1 tiff, which are not read"):
         open_data(tmp_path)
 
 

@@ -70,6 +70,7 @@ def test_one_is_decoded_wherever_the_service_starts() -> None:
 
 LARGEST = """
 import io, sys
+import pillow_heif
 from PIL import Image
 from embedder.preprocess import PictureLimits, decode
 
@@ -80,7 +81,11 @@ def resident(kind):
 def file(side):
     upright, buffer = Image.Exif(), io.BytesIO()
     upright[274] = 6
-    Image.new(mode, (side, side)).save(buffer, kind, exif=upright, **options)
+    image = Image.new(mode, (side, side))
+    if kind == "HEIC":
+        pillow_heif.from_bytes(mode, image.size, image.tobytes()).save(buffer, **options)
+    else:
+        image.save(buffer, kind, exif=upright, **options)
     return buffer.getvalue()
 
 kind, mode, options = sys.argv[1], sys.argv[2], eval(sys.argv[3])
@@ -99,6 +104,8 @@ print((resident("VmHWM") - before) / 2500**2)
         ("WEBP", "RGBA", {"lossless": True}),
         ("PNG", "LA", {}),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+        ("AVIF", "RGBA", {"subsampling": "4:4:4", "speed": 10}),
+        ("HEIC", "RGBA", {"chroma": 444}),
     ],
 )
 def test_no_picture_takes_more_than_is_reckoned_with(kind: str, mode: str, options: object) -> None:
