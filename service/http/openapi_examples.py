@@ -26,7 +26,7 @@ _REQUEST_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 GALLERY = "2026-11-21T05-12-00Z-3f9c"
 PICTURE = "17660ef415d37059"
 ETAG = f'"{"9c" * 16}"'
-FILE = "(the bytes of a JPEG, PNG, WebP or GIF)"
+FILE = "(the bytes of a JPEG, PNG, WebP, GIF, AVIF or HEIC)"
 BASE64 = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="
 """A real picture, of one pixel."""
 _EMBEDDER = f"sha256:{'5f' * 32}"

@@ -95,7 +95,7 @@ RULES: Mapping[type[Exception], Rule] = {
     # The picture.
     PictureError: Rule(400, "picture-refused", "the picture cannot be used"),
     errors.PictureUndecodableError: Rule(400, "picture-undecodable", "the picture is damaged"),
-    errors.PictureFormatError: Rule(415, "not-a-picture", "this is no JPEG, PNG, WebP or GIF"),
+    errors.PictureFormatError: Rule(415, "not-a-picture", "this is no picture that is read"),
     errors.PictureTooLargeError: Rule(413, "picture-too-large", "the picture has too many pixels"),
     # What is served.
     NotReadyError: _NOT_READY,

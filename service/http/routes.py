@@ -149,7 +149,7 @@ async def _ask(asked: _Asked, options: Options, wants: Wanted, most: int = 1) ->
 async def predict(asked: Asked, query: Annotated[PredictQuery, Query()]) -> Answer:
     """Recognize the landmark of one picture, or of several that show the same.
 
-    A picture is a JPEG, PNG, WebP or GIF.
+    A picture is a JPEG, PNG, WebP, GIF, AVIF or HEIC.
     """
     most = asked.request.app.state.max_pictures if query.together else 1
     answer: Answer = await _ask(asked, query.options(), "answer", most)

@@ -105,7 +105,7 @@ print((resident("VmHWM") - before) / 2500**2)
         ("PNG", "LA", {}),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
         ("AVIF", "RGBA", {"subsampling": "4:4:4", "speed": 10}),
-        ("HEIC", "RGBA", {"chroma": 444}),
+        ("HEIC", "RGBA", {"chroma": 444, "enc_params": {"preset": "ultrafast"}}),
     ],
 )
 def test_no_picture_takes_more_than_is_reckoned_with(kind: str, mode: str, options: object) -> None:
