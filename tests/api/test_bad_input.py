@@ -170,7 +170,8 @@ def test_damaged_bytes_are_answered_or_refused_never_more(client: httpx.Client) 
         data = bytearray(kinds[number % len(kinds)])
         for place in rng.integers(0, len(data), rng.integers(1, 20)):
             data[place] ^= 1 << int(rng.integers(8))
-        answer = client.post("/predict", content=bytes(data[: rng.integers(1, len(data) + 1)]))
+        cut = rng.integers(1, len(data) + 1) if number // len(kinds) % 2 else len(data)
+        answer = client.post("/predict", content=bytes(data[:cut]))
         assert answer.status_code in {200, 400, 413, 415}, answer.text
         seen.add(answer.status_code)
     assert {200, 400} <= seen
