@@ -1,4 +1,7 @@
-"""The one table from errors to HTTP: status, code and meaning. Nothing else knows a status.
+"""The one table from errors to HTTP: status, code and meaning.
+
+Nothing else knows a status but :mod:`service.lifecycle.connection`, for what never becomes a
+request.
 
 Errors reach a client as ``application/problem+json`` with a stable ``code``. Texts about the
 client's own request or picture are shown to it. Every other failure is about our files and

@@ -271,7 +271,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse(self, answer: _Answer) -> None:
         """Say why, where nothing else is being said, and close the connection."""
         self._limits.refused.labels(answer.code).inc()
-        log.info("refused %s: %s", self.owner, answer.code)
+        log.debug("refused %s: %s", self.owner, answer.code)  # an attack may have thousands
         is_between = self._is_idle()
         self._refused = True
         self._stop_timers(self._timer)
