@@ -46,7 +46,10 @@ def measure(
 ) -> dict[str, Any]:
     """Attack once; return the figures of the others, before, during and after it."""
     times = load.by_chance(options.rate, options.seconds)
-    normal = load.percentile_ms(load.send_at(service.url, asked, times), 0.99)
+    before = load.send_at(service.url, asked, times)
+    if any(reply.status != 200 for reply in before):
+        raise SystemExit("others are refused without any attack: lower --rate")
+    normal = load.percentile_ms(before, 0.99)
     with attacking(name, service.url, options.seconds + 2 * _SETTLE_SECONDS) as became:
         time.sleep(_SETTLE_SECONDS)
         replies = load.send_at(service.url, asked, times)
