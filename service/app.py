@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -16,6 +17,7 @@ from service.http.openapi import SHORT_NAMES, DocumentedAPI, add_document, opera
 from service.http.problems import install_problems
 from service.http.security_headers import SecurityHeadersMiddleware
 from service.http.static_page import add_page
+from service.http.unsure import UnsurePictures
 from service.http.uploads import UploadBudget
 from service.lifecycle.running import running
 from service.settings import Settings
@@ -45,13 +47,15 @@ def create_app(settings: Settings) -> FastAPI:
         gauge=metrics.held_bytes,
     )
     app.state.max_pictures = settings.max_pictures
+    unsure = None if settings.keep_unsure == OFF else Path(settings.keep_unsure)
+    app.state.unsure = UnsurePictures(unsure)
     app.state.keys = Keys(settings.api_keys)
     app.state.admin_keys = Keys(settings.admin_keys)
     app.include_router(routes.api, prefix="/v1", tags=["v1"])
     app.include_router(routes.api, tags=[SHORT_NAMES])
     app.include_router(routes.operation, tags=["operation"])
     add_document(app)
-    add_page(app, settings.max_bytes)
+    add_page(app, settings.max_bytes, keeps_unsure=unsure is not None)
     install_problems(app)
     if settings.origins != OFF:
         app.add_middleware(
@@ -88,5 +92,6 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 yield
             finally:
                 app.state.batcher = app.state.reloader = None
+                app.state.unsure.close()
 
     return lifespan

@@ -84,6 +84,8 @@ class Settings:
             lets everyone ask.
         admin_keys: Keys that may order a reload, written likewise; ``none`` is nobody.
         origins: Web origins whose pages may ask, separated by commas; ``none``, or ``*`` for all.
+        keep_unsure: Folder to keep pictures in that a calibrated gallery does not know, as they
+            were sent (at most 10,000 and 1 GiB), to sort and add them; ``none`` keeps none.
         poll_seconds: How often to look for a new gallery in the store.
         drain_seconds: How long ``/readyz`` says 503 after SIGTERM while requests are still taken,
             so that load balancers look elsewhere.
@@ -116,6 +118,7 @@ class Settings:
     api_keys: Keys = OFF
     admin_keys: Keys = OFF
     origins: Annotated[str, Parameter(metavar="ORIGINS")] = OFF
+    keep_unsure: Annotated[str, Parameter(metavar="DIR")] = OFF
     poll_seconds: Seconds = 2.0
     drain_seconds: Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf))] = 5.0
     stop_seconds: PositiveCount = 20

@@ -138,7 +138,14 @@ async def _ask(asked: _Asked, options: Options, wants: Wanted, most: int = 1) ->
         else:
             await reader.nothing()
         task = Task(tuple(file.data for file in files), options, wants)
-        return await cancel_on_disconnect(request, batcher.ask(task, client=client))
+        return await cancel_on_disconnect(request, _answer(asked, task))
+
+
+async def _answer(asked: _Asked, task: Task) -> Any:  # noqa: ANN401 - by what is wanted
+    """Perform a task; keep its picture where the answer is unsure and the operator wants it."""
+    answer = await asked.batcher.ask(task, client=asked.client)
+    asked.request.app.state.unsure.offer(task, answer)
+    return answer
 
 
 @api.post(
@@ -206,7 +213,7 @@ async def predict_batch(asked: Asked, query: Annotated[BatchQuery, Query()]) -> 
 
     async def outcome(upload: Upload) -> Outcome:
         try:
-            answer = await batcher.ask(Task((upload.data,), options), client=client)
+            answer = await _answer(asked, Task((upload.data,), options))
         except Exception as error:  # whatever it is belongs to this picture alone
             if not isinstance(error, CairnError):
                 log.exception("an error that nobody foresaw")

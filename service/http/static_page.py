@@ -51,17 +51,23 @@ class _PageFiles(StaticFiles):
         return response
 
 
-def add_page(app: FastAPI, max_bytes: int) -> None:
+def add_page(app: FastAPI, max_bytes: int, *, keeps_unsure: bool = False) -> None:
     """Serve the page at ``/`` and its files under ``/page/``.
 
-    The page itself is no static file, since it contains a setting.
+    The page itself is no static file, since it contains settings.
 
     Args:
         app: What serves them.
         max_bytes: Largest picture that the service accepts; the page makes larger ones smaller.
+        keeps_unsure: Whether the service keeps pictures that it is not sure of; the page says so.
     """
-    text = (FOLDER / "index.html").read_text(encoding="utf-8")
-    content = text.replace("{max_bytes}", str(max_bytes))
+    content = (FOLDER / "index.html").read_text(encoding="utf-8")
+    for placeholder, text in {
+        "{max_bytes}": str(max_bytes),
+        "{hidden_if_kept}": "hidden" if keeps_unsure else "",
+        "{hidden_unless_kept}": "" if keeps_unsure else "hidden",
+    }.items():
+        content = content.replace(placeholder, text)
     headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'}
 
     async def index(request: Request) -> Response:
