@@ -68,7 +68,8 @@ def test_a_calibrated_gallery_knows_what_it_does_not_know(
     assert (calibration.queries, calibration.unknown) == (40, 10)
     assert calibration.build_id == before.build_id
     recognizer = Recognizer(embedder, gallery)
-    seen = [recognizer.answer([embedder.prepare(view_bytes(p, 99))], [None])[0] for p in (0, 61)]
+    prepared = [embedder.prepare(view_bytes(p, 99)) for p in (0, 61)]
+    seen = recognizer.search(recognizer.embed(prepared), [None, None])
     assert [answer.known for answer in seen] == [True, False]
     assert seen[0].probability is not None
     assert seen[1].probability is not None

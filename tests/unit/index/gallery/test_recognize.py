@@ -197,7 +197,7 @@ def test_every_reader_gives_the_same_answer(
         prepared = embedder.prepare(
             (gldv2 / f"test/{name[0]}/{name[1]}/{name[2]}/{name}.jpg").read_bytes()
         )
-        (served,) = recognizer.answer([prepared], [2])
+        (served,) = recognizer.search(recognizer.embed([prepared]), [2])
         assert row["landmarks"] == f"{served.landmark_id} {served.confidence:.6f}"
         vector = embedder.embed([prepared])[0]
         scores = _rows(gallery) @ vector - np.float32(0.7) * gallery.distractors.penalties
