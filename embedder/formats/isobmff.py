@@ -9,6 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from embedder.errors import PictureUndecodableError
+from embedder.formats.av1 import stated_pixels
 from embedder.formats.opened import MAX_PARTS, MAX_PROFILE_BYTES
 
 _METADATA = {b"Exif", b"mime", b"uri "}
@@ -17,6 +18,8 @@ _MAX_DEPTH = 4
 """Of a picture made of tiles, rotated or overlaid, that are made of others themselves."""
 
 _MASK = b"skip"
+_NIBBLES = (12, 8, 4, 0)
+_OVERLAP = 4
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Items:
         parts: What each one is made of, if not of pixels of its own.
         properties: Numbers of the properties of each, from 1.
         boxes: The properties: kind, start and stop of the content.
+        places: Where the bytes of each lie in the file: start and stop of its parts.
         masks: Positions of the names that decoders shall not know.
     """
 
@@ -35,6 +39,7 @@ class Items:
     parts: dict[int, list[int]] = field(default_factory=dict)
     properties: dict[int, list[int]] = field(default_factory=dict)
     boxes: list[tuple[bytes, int, int]] = field(default_factory=list)
+    places: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     masks: list[int] = field(default_factory=list)
 
 
@@ -104,8 +109,15 @@ def _own_pixels(data: bytes, items: Items, item: int) -> int:
     for kind, start, _ in _properties(items, item):
         if kind == b"ispe":
             width, height = _number(data, start + 4, 4), _number(data, start + 8, 4)
-            return width * height
+            return max(width * height, _stated_pixels(data, items, item))
     return 0
+
+
+def _stated_pixels(data: bytes, items: Items, item: int) -> int:
+    """Return what an AV1 stream says itself; libheif compares that of a HEIC, libavif does not."""
+    if not any(kind == b"av1C" for kind, _, _ in _properties(items, item)):
+        return 0
+    return stated_pixels(b"".join(data[a:b] for a, b in items.places.get(item, ())))
 
 
 def _properties(items: Items, item: int) -> Generator[tuple[bytes, int, int]]:
@@ -115,12 +127,15 @@ def _properties(items: Items, item: int) -> Generator[tuple[bytes, int, int]]:
 
 
 def _read_meta(data: bytes, start: int, stop: int, items: Items) -> None:
+    inner = next((body for kind, body, _ in _boxes(data, start, stop) if kind == b"idat"), 0)
     for kind, body, end in _boxes(data, start, stop):
         wide = 4 if data[body] else 2
         if kind == b"pitm":
             items.primary = _number(data, body + 4, wide)
         elif kind == b"iinf":
             _mask_metadata(data, body + 4 + wide, end, items)
+        elif kind == b"iloc":
+            _read_places(data, body, inner, items)
         elif kind == b"iref":
             _read_parts(data, body + 4, end, wide, items)
         elif kind == b"iprp":
@@ -132,6 +147,35 @@ def _mask_metadata(data: bytes, start: int, stop: int, items: Items) -> None:
         name = body + 4 + (6 if data[body] > 2 else 4)
         if kind == b"infe" and data[name : name + 4] in _METADATA:
             items.masks.append(name)
+
+
+def _read_places(data: bytes, start: int, inner: int, items: Items) -> None:
+    """Read where items lie (14496-12, section 8.11.3): in the file, or in the box at ``inner``.
+
+    Raises:
+        PictureUndecodableError: Together they have more bytes than the file, many times over.
+    """
+    version = data[start]
+    sizes = _number(data, start + 4, 2)
+    offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in _NIBBLES)
+    wide = 4 if version > 1 else 2
+    at, total = start + 6 + wide, 0
+    for _ in range(min(_number(data, start + 6, wide), MAX_PARTS)):
+        item = _number(data, at, wide)
+        at += wide
+        is_inner = version > 0 and data[at + 1] & 15 == 1
+        at += 4 if version else 2
+        base = _number(data, at, base_size) + (inner if is_inner else 0)
+        at += base_size + 2
+        for _ in range(_number(data, at - 2, 2)):
+            at += index_size if version else 0
+            first = base + _number(data, at, offset_size)
+            length = _number(data, at + offset_size, length_size) or len(data)
+            at += offset_size + length_size
+            total += length + 1
+            if total > _OVERLAP * len(data):
+                raise PictureUndecodableError("the picture has the same bytes many times over")
+            items.places.setdefault(item, []).append((first, first + length))
 
 
 def _read_parts(data: bytes, start: int, stop: int, wide: int, items: Items) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from embedder.errors import PictureTooLargeError, PictureUndecodableError
-from embedder.formats import heif, isobmff
+from embedder.formats import av1, heif, isobmff
 from embedder.preprocess import PictureLimits, decode
 from tests.conftest import ROOT
 from tests.factories import picture, picture_bytes
@@ -89,14 +89,25 @@ def test_the_limit_of_pixels_comes_before_decoding(kind: str) -> None:
     assert time.process_time() - started < 0.1
 
 
-@pytest.mark.parametrize("kind", ["HEIC"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_codec_of_more_pixels_than_the_container_is_refused(kind: str) -> None:
     """The container says 64 x 64, the pictures of the video have 640 x 640."""
     data = encode(Image.new("RGB", (640, 640), "gray"), kind)
     lie = data.replace(struct.pack(">II", 640, 640), struct.pack(">II", 64, 64))
     assert lie != data
     with pytest.raises((PictureUndecodableError, PictureTooLargeError)):
-        decode(lie, limits=PictureLimits(max_pixels=1_000_000))
+        decode(lie, limits=PictureLimits(max_pixels=100_000))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("size", [(64, 64), (640, 333)])
+def test_the_size_that_an_av1_stream_states_is_known(frames: int, size: tuple[int, int]) -> None:
+    """Of a picture and of a film, whose headers differ."""
+    image = picture(1).resize(size)
+    data = encode(image, "AVIF", save_all=frames > 1, append_images=[image] * (frames - 1))
+    items = isobmff.read_items(data)
+    start, stop = items.places[items.primary][0]
+    assert av1.stated_pixels(data[start:stop]) == size[0] * size[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
