@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service check format format-check lint types imports lock docker
+.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service check format format-check lint types imports lock docker audit sbom
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -145,11 +145,27 @@ bench-judgement: setup  ## what distractors and calibration gain (STORE=DIR, EMB
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-annotate --no-header --quiet --constraint requirements/constraints.txt $(UPGRADE)
 
-lock: setup  ## write requirements/*.txt anew from pyproject.toml
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install uv
+lock: setup $(BIN)/uv  ## write requirements/*.txt anew from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	for extra in service service-gpu train; do \
 	  $(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt || exit 1; done
+
+$(BIN)/uv: | $(BIN)/python
+	$(BIN)/python -m pip install uv
+
+# Each tool in an environment of its own; both ask a package index.
+audit: $(BIN)/uv  ## look the locked packages up in the database of known vulnerabilities
+	@for lock in dev service service-gpu train; do echo "requirements/$$lock.txt"; \
+	  $(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.txt || failed=1; \
+	done; exit $${failed:-0}
+
+SBOM ?= dist/sbom
+
+sbom: $(BIN)/uv  ## write what the images are made of as CycloneDX documents (SBOM=DIR)
+	@mkdir -p "$(SBOM)"
+	for lock in service service-gpu train; do \
+	  $(BIN)/uv tool run --from cyclonedx-bom cyclonedx-py requirements requirements/$$lock.txt \
+	    --pyproject pyproject.toml --output-reproducible --output-file "$(SBOM)/$$lock.cdx.json" || exit 1; done
 
 docker:  ## build the images of service and trainer (docker-compose.yml tells how to run them)
 	docker build -f docker/service.Dockerfile -t cairn-service .

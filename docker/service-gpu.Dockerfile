@@ -6,20 +6,26 @@
 # The base can be pinned by its digest, and pip's own variables can be given: see
 # docker/service.Dockerfile.
 ARG BASE=python:3.11-slim-bookworm
-FROM ${BASE}
+FROM ${BASE} AS packages
 ARG PIP_INDEX_URL
 ARG PIP_CERT
 ARG PIP_TRUSTED_HOST
-ENV PYTHONDONTWRITEBYTECODE=1
-COPY requirements/service-gpu.txt docker/trim.sh /opt/cairn/build/
+COPY requirements/service-gpu.txt docker/trim.sh docker/trim_base.sh /opt/cairn/build/
 # The environment gets no pip of its own: the base's pip fills it from outside.
 RUN python -m venv --without-pip /opt/cairn \
  && pip --python /opt/cairn/bin/python install \
       --no-cache-dir --disable-pip-version-check --only-binary :all: \
       --require-hashes -r /opt/cairn/build/service-gpu.txt \
- && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages
+ && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages \
+ && sh /opt/cairn/build/trim_base.sh
+
+# The image: what is left, without the layers and build arguments that it was made with.
+FROM scratch
+COPY --from=packages / /
 # USER is asked for by torch, which would otherwise look for a name of a user that has none.
-ENV PATH=/opt/cairn/bin:$PATH \
+ENV PATH=/opt/cairn/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     USER=cairn

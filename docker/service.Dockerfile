@@ -6,20 +6,27 @@
 # The base can be pinned by its digest: --build-arg BASE=python:3.11-slim-bookworm@sha256:…
 # Behind a mirror or a proxy, pip's own variables can be given as build arguments:
 #   --build-arg PIP_INDEX_URL=… --build-arg PIP_CERT=… --network host
+# They may hold a password: none of them is left in the image or in its history.
 ARG BASE=python:3.11-slim-bookworm
-FROM ${BASE}
+FROM ${BASE} AS packages
 ARG PIP_INDEX_URL
 ARG PIP_CERT
 ARG PIP_TRUSTED_HOST
-ENV PYTHONDONTWRITEBYTECODE=1
-COPY requirements/service.txt docker/trim.sh /opt/cairn/build/
+COPY requirements/service.txt docker/trim.sh docker/trim_base.sh /opt/cairn/build/
 # The environment gets no pip of its own: the base's pip fills it from outside.
 RUN python -m venv --without-pip /opt/cairn \
  && pip --python /opt/cairn/bin/python install \
       --no-cache-dir --disable-pip-version-check --only-binary :all: \
       --require-hashes -r /opt/cairn/build/service.txt \
- && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages
-ENV PATH=/opt/cairn/bin:$PATH \
+ && sh /opt/cairn/build/trim.sh /opt/cairn/lib/python3.11/site-packages \
+ && sh /opt/cairn/build/trim_base.sh
+
+# The image: what is left, without the layers and build arguments that it was made with.
+FROM scratch
+COPY --from=packages / /
+ENV PATH=/opt/cairn/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp
 WORKDIR /opt/cairn/app

@@ -21,6 +21,7 @@ rm -rf \
   pyarrow/libarrow_s3.so.* pyarrow/_s3fs.* pyarrow/_gcsfs.* pyarrow/_azurefs.* \
   pyarrow/_hdfs.* pyarrow/_orc.* pyarrow/include pyarrow/src pyarrow/tests \
   numpy/_core/include numpy/f2py numpy/distutils \
-  faiss/contrib
+  faiss/contrib \
+  openvino_telemetry openvino_telemetry-*.dist-info
 find . -type d -name tests -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.pyi' \) -delete

@@ -69,6 +69,7 @@ def test_a_container_is_confined(name: str) -> None:
     assert re.fullmatch(r"[1-9]\d*:\d+", user)
     assert service["mem_limit"]
     assert service["pids_limit"] > 0
+    assert all(re.fullmatch(r"/tmp:size=\d+[mg],\S*noexec\S*", one) for one in service["tmpfs"])
     assert "privileged" not in service
 
 
@@ -77,6 +78,14 @@ def test_a_port_is_open_to_this_machine_only(name: str) -> None:
     """Whoever wants the world to reach it says so."""
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"\$\{CAIRN_PUBLISH\w*:-127\.0\.0\.1:\d+\}:\d+", port)
+
+
+@pytest.mark.parametrize("name", sorted(LASTING))
+def test_what_lasts_reaches_no_other_machine(name: str) -> None:
+    """Its one network publishes ports, and translates no address on the way out."""
+    assert SERVICES[name]["networks"] == ["closed"]
+    options = COMPOSE["networks"]["closed"]["driver_opts"]
+    assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -141,7 +150,11 @@ def test_an_image_is_made_of_what_is_locked(path: Any) -> None:
     """Its base has a tag, its packages have hashes, and it does not run as root."""
     text = path.read_text(encoding="utf-8")
     assert re.search(r"^ARG BASE=python:3\.11-slim-bookworm$", text, re.MULTILINE)
-    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) == ["${BASE}"]
+    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) == ["${BASE} AS packages", "scratch"]
+    made, image = text.split("FROM scratch\n")
+    assert "ARG PIP_" in made
+    assert "trim_base.sh" in made
+    assert "PIP_" not in image  # it may hold a password, and the history of an image is public
     assert "--require-hashes" in text
     assert "--only-binary :all:" in text
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]

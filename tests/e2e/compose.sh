@@ -65,7 +65,11 @@ docker build --quiet --network host ${CAIRN_BUILD_FLAGS:-} \
   --file docker/service.Dockerfile --tag "$image" . >"$work/image.log" 2>&1 ||
   { cat "$work/image.log" >&2; fail "the image does not build"; }
 megabytes=$(($(docker image inspect --format '{{.Size}}' "$image") / 1000000))
-pass "the image is built: $megabytes MB with its base"
+((megabytes <= 600)) || fail "the image has $megabytes MB with its base"
+if docker history --no-trunc --format '{{.CreatedBy}}' "$image" | grep PIP_; then
+  fail "build arguments are left in the history"
+fi
+pass "the image is built: $megabytes MB with its base, no build arguments in its history"
 
 "${compose[@]}" -p "$project" up --detach --no-build >"$work/up.log" 2>&1 ||
   { cat "$work/up.log" >&2; fail "compose does not start"; }
@@ -87,13 +91,16 @@ import httpx
 
 url, picture, embedder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
-    raw = client.post("/predict", params={"k": 1}, content=picture.read_bytes())
-    form = client.post("/predict", params={"k": 1}, files={"file": picture.read_bytes()})
+    raw = client.post("/predict", params={"k": 3}, content=picture.read_bytes())
+    form = client.post("/predict", params={"k": 3}, files={"file": picture.read_bytes()})
     text = client.post("/predict", content=b"no picture")
 assert raw.status_code == form.status_code == 200, (raw.text, form.text)
 answer = raw.json()
 assert answer == form.json()
-assert answer["neighbors"][0]["picture"].endswith(picture.stem), answer
+# Drawn views of one landmark can be as near as the picture itself, to the last digit of fp16.
+nearest = answer["neighbors"][0]["similarity"]
+equal = [n["picture"] for n in answer["neighbors"] if n["similarity"] == nearest]
+assert any(name.endswith(picture.stem) for name in equal), answer
 assert 0.99 < answer["confidence"] <= 1, answer
 digest = hashlib.sha256((embedder / "manifest.json").read_bytes()).hexdigest()
 assert answer["embedder"] == f"sha256:{digest}", answer
@@ -108,10 +115,30 @@ for place in / /opt/cairn/app /srv/store /srv/embedder; do
   if inside sh -c "touch $place/written" 2>/dev/null; then fail "$place can be written to"; fi
 done
 inside sh -c 'touch /tmp/written && rm /tmp/written' || fail "/tmp cannot be written to"
+if inside sh -c 'head -c 70m /dev/zero >/tmp/large' 2>/dev/null; then fail "/tmp has no limit"; fi
+inside rm /tmp/large
 inside python -c 'import importlib.util as u, sys
-found = [m for m in ("torch", "torchvision", "timm", "pip", "setuptools", "onnx") if u.find_spec(m)]
+names = ("torch", "torchvision", "timm", "pip", "setuptools", "ensurepip", "onnx", "openvino_telemetry")
+found = [m for m in names if u.find_spec(m)]
 sys.exit(f"the image holds {found}" if found else 0)' || fail "the image holds too much"
-pass "not root, read-only, no torch"
+left=$(inside find / -xdev \( -name pip -o -name 'pip-*' -o -name ensurepip \) 2>/dev/null || true)
+[[ -z $left ]] || fail "pip is left in the image: $left"
+pass "not root, read-only, no torch, no pip"
+
+# The control is a container of the same image in an ordinary network.
+reach='import socket, sys
+reached = []
+for address in (("1.1.1.1", 443), ("pypi.org", 443)):
+    try: socket.create_connection(address, 4).close()
+    except OSError: continue
+    reached.append(address)
+sys.exit(1 if reached else 0)'
+inside python -c "$reach" || fail "the service reaches other machines"
+if docker run --rm --entrypoint python "$image" -c "$reach"; then
+  pass "the service reaches no other machine, but nor does anyone here"
+else
+  pass "the service reaches no other machine"
+fi
 
 if (($# == 0)); then
   # The index job writes as the user who owns the store; everything else only reads.
