@@ -147,8 +147,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 
 lock: setup $(BIN)/uv  ## write requirements/*.txt anew from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
-	for extra in service service-gpu train; do \
-	  $(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt || exit 1; done
+	for extra in "service --extra otel" "service-gpu --extra otel" train; do \
+	  $(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$${extra%% *}.txt || exit 1; done
 
 $(BIN)/uv: | $(BIN)/python
 	$(BIN)/python -m pip install uv

@@ -1,5 +1,6 @@
 """Composition root: the only place that knows every part of the service."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -23,20 +24,23 @@ from service.lifecycle.running import running
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.request_record import HEADER, RequestRecordMiddleware, with_request_ids
+from service.telemetry.tracing import OFF_FOR_FASTAPI, Tracing, tracing_of_environment
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application. Nothing is opened before its lifespan begins."""
+    tracing = tracing_of_environment()
     app = _Service(
         title="Cairn",
         summary="Which landmark does this picture show?",
         version=VERSION,
         generate_unique_id_function=operation_id,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, tracing),
+        telemetry=tracing.fastapi if tracing else OFF_FOR_FASTAPI,
         openapi_url=None,  # add_document() serves it, and FastAPI's pages load from other hosts
         redirect_slashes=False,  # AddressMiddleware takes them off
     )
-    metrics = app.state.metrics = Metrics()
+    metrics = app.state.metrics = Metrics(tracing)
     app.state.settings = settings
     app.state.batcher = app.state.reloader = None
     app.state.draining = False
@@ -57,14 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
     add_document(app)
     add_page(app, settings.max_bytes, keeps_unsure=unsure is not None)
     install_problems(app)
-    if settings.origins != OFF:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=[origin.strip() for origin in settings.origins.split(",")],
-            allow_methods=["GET", "POST"],
-            allow_headers=["X-API-Key", HEADER, "Content-Type"],
-            expose_headers=[HEADER, "Retry-After"],
-        )
     return app
 
 
@@ -78,12 +74,23 @@ class _Service(DocumentedAPI):
         """Wrap FastAPI's stack."""
         settings: Settings = self.state.settings
         operation = {route.path for route in routes.operation.routes if isinstance(route, Route)}
-        inner = AddressMiddleware(super().build_middleware_stack(), settings, operation)
+        inner: ASGIApp = super().build_middleware_stack()
+        if settings.origins != OFF:
+            inner = CORSMiddleware(
+                inner,
+                allow_origins=[origin.strip() for origin in settings.origins.split(",")],
+                allow_methods=["GET", "POST"],
+                allow_headers=["X-API-Key", HEADER, "Content-Type"],
+                expose_headers=[HEADER, "Retry-After"],
+            )
+        inner = AddressMiddleware(inner, settings, operation)
         outer = ProxyMiddleware(SecurityHeadersMiddleware(inner), settings.trusted_proxies)
         return with_request_ids(RequestRecordMiddleware(outer, self.state.metrics))
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, tracing: Tracing | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running(settings, app.state.metrics) as (batcher, reloader):
@@ -93,5 +100,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             finally:
                 app.state.batcher = app.state.reloader = None
                 app.state.unsure.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     return lifespan

@@ -24,6 +24,7 @@ from service.inference.errors import (
 from service.inference.processes import Timings
 from service.inference.tasks import Task
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Place, here
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class _Job:
     client: str
     answer: asyncio.Future[Any]
     since: float = field(default_factory=time.perf_counter)
+    place: Place = field(default_factory=here)
     worker: Worker | None = None
     alone: bool = False
 
@@ -221,7 +223,7 @@ class Batcher:
         started = time.perf_counter()
         for job in jobs:
             job.worker = worker
-            self._metrics.stage_seconds.labels("queue").observe(started - job.since)
+            self._metrics.observe_stage("queue", job.since, started - job.since, [job.place])
         seconds = [0.0] * len(jobs)
         try:
             tasks = [(job.number, job.task) for job in jobs]
@@ -231,7 +233,8 @@ class Batcher:
             self._retry(jobs, error)
         else:
             seconds = [taken + _shared_seconds(timings) for taken in timings.decode]
-            self._observe(timings, sum(not isinstance(result, Exception) for result in results))
+            answered = sum(not isinstance(result, Exception) for result in results)
+            self._observe(jobs, started, timings, answered)
             for job, result in zip(jobs, results, strict=True):
                 _resolve(job, result)
         finally:
@@ -249,14 +252,19 @@ class Batcher:
                 job.alone = True
                 self._scheduler.retry(job)
 
-    def _observe(self, timings: Timings, answered: int) -> None:
-        stage = self._metrics.stage_seconds.labels
-        for seconds in timings.decode:
-            stage("decode").observe(seconds)
+    def _observe(
+        self, jobs: Sequence[_Job], started: float, timings: Timings, answered: int
+    ) -> None:
+        """Observe the stages of a batch, which follow each other."""
+        stage = self._metrics.observe_stage
+        for job, seconds in zip(jobs, timings.decode, strict=True):
+            stage("decode", started, seconds, [job.place])
+            started += seconds
         if answered:
+            places = [job.place for job in jobs]
             self._metrics.batch_pictures.observe(answered)
-            stage("network").observe(timings.network)
-            stage("search").observe(timings.search)
+            stage("network", started, timings.network, places)
+            stage("search", started + timings.network, timings.search, places)
 
 
 def _shared_seconds(timings: Timings) -> float:

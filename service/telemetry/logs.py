@@ -11,7 +11,7 @@ from typing import Literal
 
 LogFormat = Literal["auto", "json", "text"]
 
-_FACTS = ("method", "path", "status", "milliseconds", "client")
+_FACTS = ("method", "path", "status", "milliseconds", "client", "peer")
 _TEXT = "%(asctime)s %(levelname)s %(name)s [%(correlation_id)s]: %(message)s"
 
 

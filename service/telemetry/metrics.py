@@ -4,6 +4,8 @@ Each application has a registry of its own: nothing is global. Names are part of
 whoever monitors the service.
 """
 
+from collections.abc import Iterable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -16,6 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from embedder.version import VERSION
 from service.contract.schemas import Ready
+from service.telemetry.tracing import Place, Tracing
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -26,9 +29,10 @@ _PICTURES = (1, 2, 4, 8, 16, 32, 64)
 class Metrics:
     """All metrics of the service.
 
+    Args:
+        tracing: Gets the stages, too; None where OpenTelemetry is off.
+
     Attributes:
-        stage_seconds: Time of one picture in ``queue`` and ``decode``, of one batch in
-            ``network`` and ``search``.
         batch_pictures: Sizes of batches.
         requests: Requests by address (the route's pattern, not the path), method and status.
         request_seconds: Time from the header of a request to its answer, by address.
@@ -41,10 +45,11 @@ class Metrics:
         refused: 1 while a published gallery or embedder is refused and the previous pair serves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self.stage_seconds = self._histogram("stage_seconds", "Time by stage", "stage")
+        self._stage_seconds = self._histogram("stage_seconds", "Time by stage", "stage")
         self.request_seconds = self._histogram("request_seconds", "Time of requests", "address")
         self.batch_pictures = Histogram(
             "cairn_batch_pictures",
@@ -66,6 +71,22 @@ class Metrics:
         self._serving = self._gauge(
             "serving", "1 for what answers", "gallery", "embedder", "device"
         )
+
+    def observe_stage(
+        self, stage: str, started: float, seconds: float, places: Iterable[Place] = ()
+    ) -> None:
+        """Observe a stage, for Prometheus and, where it is on, for OpenTelemetry.
+
+        Args:
+            stage: ``receive``, ``queue`` and ``decode`` of one picture, ``network`` and
+                ``search`` of a batch.
+            started: When, by ``time.perf_counter()``.
+            seconds: How long.
+            places: Where in the traces of the requests that it was for.
+        """
+        self._stage_seconds.labels(stage).observe(seconds)
+        if self._tracing is not None:
+            self._tracing.record(stage, started, seconds, places)
 
     def serve(self, ready: Ready) -> None:
         """Record what answers from now on."""

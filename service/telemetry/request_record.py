@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import here
 
 HEADER = "X-Request-ID"
 
@@ -85,8 +86,11 @@ class RequestRecordMiddleware:
 
         async def watch_body() -> Message:
             message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
+            ends = message["type"] == "http.request" and not message.get("more_body", False)
+            if ends and not record.body_received:
                 record.body_received = True
+                seconds = time.perf_counter() - started
+                self._metrics.observe_stage("receive", started, seconds, [here()])
             return message
 
         async def watch_status(message: Message) -> None:
@@ -128,5 +132,8 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
         "status": status,
         "milliseconds": round(1000 * seconds, 1),
         "client": record_of(scope).client,
+        "peer": (scope.get("client") or ("",))[0],  # as trusted proxies name it
     }
-    log.info("%(method)s %(path)s %(status)d %(milliseconds).1f ms", facts, extra=facts)
+    log.info(
+        "%(method)s %(path)s %(status)d %(milliseconds).1f ms from %(peer)s", facts, extra=facts
+    )

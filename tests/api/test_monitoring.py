@@ -118,6 +118,11 @@ def test_whatever_the_service_fails_at_raises_an_alert() -> None:
 def test_no_alert_counts_how_slowly_a_client_sends() -> None:
     """The time of a whole request has the time of its upload in it."""
     assert [rule for rule in RULES if "cairn_request_seconds" in rule["expr"]] == []
+    staged = [rule["expr"] for rule in RULES if "cairn_stage_seconds" in rule["expr"]]
+    assert staged
+    assert all(
+        'cairn_stage_seconds_bucket{stage!="receive"}' in expression for expression in staged
+    )
 
 
 def test_the_dashboard_shows_the_alerts() -> None:

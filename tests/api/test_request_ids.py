@@ -23,7 +23,9 @@ from service.lifecycle.server import listen, serve
 from service.settings import Settings
 
 store, embedder, form = sys.argv[1:]
-settings = Settings(store=Path(store), embedder=Path(embedder), port=0, log_format=form)
+origins = "https://a.example"
+places = {"store": Path(store), "embedder": Path(embedder)}
+settings = Settings(**places, port=0, log_format=form, origins=origins)
 app = create_app(settings)
 
 @app.get("/unforeseen")
@@ -71,7 +73,7 @@ def failures(
         answers = {
             name: httpx.get(
                 f"{url}/{name}",
-                headers={"X-Request-ID": f"id-of-{name}"},
+                headers={"X-Request-ID": f"id-of-{name}", "Origin": "https://a.example"},
                 timeout=60,
                 trust_env=False,
             )
@@ -104,6 +106,7 @@ def test_a_failure_is_answered_and_logged_under_one_id(
     assert answer.headers.get_list("x-request-id") == [identity]
     assert answer.json()["request_id"] == identity
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["access-control-allow-origin"] == "https://a.example"
     assert "secret" not in answer.text
     if form == "json":
         lines = lines_of(failure, identity)
