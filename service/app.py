@@ -14,6 +14,7 @@ from embedder.version import VERSION
 from service.contract.api_keys import OFF, Keys
 from service.http import routes
 from service.http.addressing import AddressMiddleware, ProxyMiddleware
+from service.http.docs_page import add_docs
 from service.http.openapi import SHORT_NAMES, DocumentedAPI, add_document, operation_id
 from service.http.problems import install_problems
 from service.http.security_headers import SecurityHeadersMiddleware
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(routes.operation, tags=["operation"])
     add_document(app)
     add_page(app, settings.max_bytes, keeps_unsure=unsure is not None)
+    add_docs(app)
     install_problems(app)
     return app
 

@@ -68,12 +68,17 @@ def add_page(app: FastAPI, max_bytes: int, *, keeps_unsure: bool = False) -> Non
         "{hidden_unless_kept}": "" if keeps_unsure else "hidden",
     }.items():
         content = content.replace(placeholder, text)
-    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'}
 
     async def index(request: Request) -> Response:
-        if matches_etag(request.headers.get("If-None-Match"), headers["ETag"]):
-            return Response(status_code=304, headers=headers)
-        return HTMLResponse(content, headers=headers)
+        return page_response(request, content)
 
     app.add_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/page", _PageFiles(directory=FOLDER))
+
+
+def page_response(request: Request, content: str) -> Response:
+    """Answer with a page that may load nothing but our own files, or say that it did not change."""
+    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'}
+    if matches_etag(request.headers.get("If-None-Match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(content, headers=headers)

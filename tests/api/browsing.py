@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Route, expect
+
+from service.contract.schemas import Answer
+from service.http.openapi_examples import PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -93,6 +98,34 @@ class Visit:
         for kind in ("dragEnter", "dragOver", "drop"):
             place = {"type": kind, "x": 100, "y": 100, "data": data}
             devtools.send("Input.dispatchDragEvent", place)
+
+    def pretend(self, answer: Answer, thumbnail: bytes) -> list[bytes]:
+        """Answer in the service's place from now on; return a list that gets what is sent."""
+        sent: list[bytes] = []
+
+        def respond(route: Route) -> None:
+            sent.append(route.request.post_data_buffer or b"")
+            route.fulfill(json=answer.model_dump(mode="json"))
+
+        self.page.route("**/predict?*", respond)
+        self.page.route(
+            "**/pictures/*", lambda route: route.fulfill(body=thumbnail, content_type="image/jpeg")
+        )
+        return sent
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Refuse pictures in the service's place, as a full one does."""
+        overloaded = PROBLEMS[503].model_copy(update={"code": "overloaded"})
+        problem = overloaded.model_dump(mode="json")
+        headers = {"Retry-After": "1"}
+
+        def refuse(route: Route) -> None:
+            route.fulfill(status=503, json=problem, headers=headers)
+
+        self.page.route("**/predict?*", refuse)
+        yield
+        self.page.unroute("**/predict?*", refuse)
 
     def card(self, number: int = 0) -> Locator:
         """Find a card; the newest is the first."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from service.http.static_page import FOLDER
+from service.http.problems import RULES
+from service.http.static_page import FOLDER, add_page
 from tests.api.conftest import MAX_BYTES
 
+SCRIPTS = (
+    *("announce", "card", "compare", "found", "history", "intake", "key", "nodes", "page"),
+    *("service", "shrink", "trouble", "words"),
+)
 ADDRESSES = {
     "/": "text/html; charset=utf-8",
-    "/page/announce.js": "text/javascript; charset=utf-8",
+    "/docs": "text/html; charset=utf-8",
     "/page/icon.svg": "image/svg+xml",
-    "/page/page.js": "text/javascript; charset=utf-8",
-    "/page/redraw.js": "text/javascript; charset=utf-8",
-    "/page/service.js": "text/javascript; charset=utf-8",
     "/page/style.css": "text/css; charset=utf-8",
+    **{f"/page/{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
 }
 
 
 def test_these_are_all_files_of_the_page() -> None:
     """Each has its own address, and nothing else has one."""
     files = {f"/page/{path.name}" for path in FOLDER.iterdir()} - {"/page/index.html"}
-    assert {"/", *files} == set(ADDRESSES)
+    assert {"/", "/docs", *files} == set(ADDRESSES)
 
 
 @pytest.mark.parametrize(("address", "kind"), ADDRESSES.items())
@@ -67,10 +72,49 @@ def test_the_page_knows_how_large_a_picture_may_be(client: httpx.Client) -> None
     ]
 
 
+def test_the_page_has_words_for_every_problem() -> None:
+    """By its stable code; the service's own sentences are for those who write programs."""
+    script = (FOLDER / "trouble.js").read_text(encoding="utf-8")
+    worded = set(re.findall(r'^  "?([a-z-]+)"?: (?:\[|[A-Z]+,)', script, re.MULTILINE))
+    elsewhere = {"admin-off", "reload-refused", "picture-unknown"}  # of what the page passes over
+    codes = {rule.code for rule in RULES.values()}
+    assert elsewhere < codes
+    assert codes - elsewhere <= worded
+    assert worded - codes == {"file-unreadable", "folder", "timeout", "unreachable"}
+
+
+@pytest.mark.parametrize("keeps_unsure", [False, True])
+def test_the_page_says_whether_pictures_are_kept(*, keeps_unsure: bool) -> None:
+    """One of two sentences is shown, without a script."""
+    app = FastAPI()
+    add_page(app, MAX_BYTES, keeps_unsure=keeps_unsure)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get("/")
+
+    page = asyncio.run(ask()).text
+    upload = page.partition('id="ask"')[2].partition("</section>")[0]
+    shown = " ".join(re.findall(r'<p class="small" >([^<]+)</p>', upload))
+    assert ("does not store" in shown) is not keeps_unsure
+    assert ("may be kept" in shown) is keeps_unsure
+    assert len(re.findall(r'<p class="small" hidden>', upload)) == 1
+    assert not re.search(r"\{\w+\}", page)
+
+
+def test_lists_are_called_lists() -> None:
+    """VoiceOver takes what has no bullets for no list, unless it has the role."""
+    page = (FOLDER / "index.html").read_text(encoding="utf-8")
+    lists = re.findall(r"<[ou]l\b[^>]*>", page)
+    assert len(lists) >= 4
+    assert [one for one in lists if 'role="list"' not in one] == []
+
+
 def test_every_file_that_the_page_names_is_there(client: httpx.Client) -> None:
     """And all of them are this service's own."""
     named = re.findall(r'(?:href|src)="([^"]+)"', client.get("/").text)
-    assert len(named) == 3
+    assert len(named) == 4
     for address in named:
         assert client.get(f"/{address}").status_code == 200
 

@@ -124,11 +124,11 @@ def test_what_is_not_known_is_a_guess(
     assert answer["known"] is False
     visited = visit(calibrated)
     _choose(visited, tmp_path / "stranger.jpg", STRANGER)
-    expect(visited.headline()).to_have_text("Not a landmark I know")
+    expect(visited.headline()).to_have_text("Probably not a landmark I know")
     guess = f"Nearest guess: {answer['name']}."
     expect(visited.card()).to_contain_text(guess)
     expect(visited.card().locator(".neighbors li")).to_have_count(5)
-    assert f"Not a landmark I know. {guess}" in visited.wait_for_news("stranger.jpg: ")
+    assert f"Probably not a landmark I know. {guess}" in visited.wait_for_news("stranger.jpg: ")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_neighbors_say_whose_they_are(
     addresses = [address for address, *_ in told if address.startswith("http")]
     assert addresses
     assert [link.get_attribute("href") for link in links.all()] == addresses
-    assert {link.get_attribute("rel") for link in links.all()} == {"noreferrer"}
+    assert {link.get_attribute("rel") for link in links.all()} == {"noopener noreferrer"}
 
 
 def test_a_calibrated_answer_is_accessible_on_a_phone(
@@ -204,7 +204,7 @@ def test_a_gallery_without_thumbnails_shows_names_only(
     """No picture is shown as broken, and nothing is called a trouble."""
     visited = visit(service, "404")
     visited.choose(pictures[1])
-    expect(visited.headline()).to_have_text("landmark-1")
+    expect(visited.headline()).to_have_text("Best guess: landmark-1")
     neighbors = visited.card().locator(".neighbors li")
     expect(neighbors).to_have_count(5)
     expect(neighbors.first).to_contain_text("landmark-1")
