@@ -225,7 +225,7 @@ async def _send(sends: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> No
 
 @contextlib.contextmanager
 def attacking(
-    name: str, url: str, seconds: float, clients: int | None = None
+    name: str, url: str, seconds: float, clients: int | None = None, *, nice: int = 0
 ) -> Iterator[Counter[int]]:
     """Attack during the block, from a process of its own.
 
@@ -234,13 +234,24 @@ def attacking(
         url: Of the service.
         seconds: How long.
         clients: Connections at a time; by default those of the attack.
+        nice: How far to leave the cores to others, as attackers elsewhere do; 19 is most.
 
     Yields:
         What became of the connections; empty until the block has ended.
     """
-    words = [name, url, str(seconds), str(clients or ATTACKS[name].clients)]
+    words = [
+        "nice",
+        "-n",
+        str(nice),
+        sys.executable,
+        __file__,
+        name,
+        url,
+        str(seconds),
+        str(clients or ATTACKS[name].clients),
+    ]
     counted = Counter[int]()
-    with subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         yield counted
         told, _ = process.communicate()
     counted.update({int(status): count for status, count in json.loads(told).items()})

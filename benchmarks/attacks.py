@@ -3,12 +3,12 @@
     python benchmarks/attacks.py [--rows 20000] [--seconds 10] [--attacks endless_header …]
 
 Each attack of ``benchmarks/attackers.py`` comes from one address and from a process of its own,
-which shares the cores with the service. Meanwhile others send ``--rate`` requests a second at
-random times. The last line is JSON: for each attack the ``normal_p99_ms`` of the others before it,
-the ``attacked_p99_ms`` during it, ``failed``, how many of their requests were refused, and
-``calm_s``, the time from its end until requests take no longer than before. The exit code is 1 if
-the others' p99 more than doubled, one of their requests failed, or calm took more than 5 seconds;
-``broken`` names these attacks.
+which takes the cores only where the service leaves them. Meanwhile others send ``--rate`` requests
+a second at random times. The last line is JSON: for each attack the ``normal_p99_ms`` of the others
+before it, the ``attacked_p99_ms`` during it, ``failed``, how many of their requests were refused,
+and ``calm_s``, the time from its end until requests take no longer than before. The exit code is 1
+if the others' p99 more than doubled, one of their requests failed, or calm took more than 5
+seconds; ``broken`` names these attacks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def measure(
     if any(reply.status != 200 for reply in before):
         raise SystemExit("others are refused without any attack: lower --rate")
     normal = load.percentile_ms(before, 0.99)
-    with attacking(name, service.url, options.seconds + 2 * _SETTLE_SECONDS) as became:
+    seconds = options.seconds + 2 * _SETTLE_SECONDS
+    with attacking(name, service.url, seconds, nice=19) as became:
         time.sleep(_SETTLE_SECONDS)
         replies = load.send_at(service.url, asked, times)
     calm = calm_after(service, asked, TIMES * normal)
