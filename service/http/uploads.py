@@ -273,7 +273,7 @@ class BodyReader:
         self.is_arriving = True  # not before it is decoded
         try:
             self.budget.take(self, 2 * len(body))  # its text, and the pictures
-            files = decode_pictures(body, most)
+            files = await asyncio.to_thread(decode_pictures, body, most)  # takes long
             self.budget.take(self, sum(map(len, files)) - self.held)
         finally:
             self.is_arriving = False
