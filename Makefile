@@ -147,7 +147,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 
 lock: setup $(BIN)/uv  ## write requirements/*.txt anew from pyproject.toml
 	$(LOCK) --extra dev --output-file requirements/dev.txt
-	for extra in "service --extra otel" "service-gpu --extra otel" train; do \
+	for extra in "service --extra otel --extra heic" "service-gpu --extra otel --extra heic" "train --extra heic"; do \
 	  $(LOCK) --extra $$extra --constraint requirements/dev.txt --output-file requirements/$${extra%% *}.txt || exit 1; done
 
 $(BIN)/uv: | $(BIN)/python
