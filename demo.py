@@ -160,6 +160,10 @@ def _wait_until_ready(service: subprocess.Popen[bytes], address: str) -> bool:
         try:
             with _DIRECTLY.open(f"{address}/readyz", timeout=5):
                 return True
+        except urllib.error.HTTPError as error:
+            if b"is refused" in error.read():  # it would wait for another embedder or gallery
+                return False
+            time.sleep(0.2)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     return False

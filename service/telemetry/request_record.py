@@ -21,6 +21,7 @@ HEADER = "X-Request-ID"
 
 _KEY = "cairn.record"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_PROBES = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds, and seen by who asks
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 log = logging.getLogger(__name__)
@@ -134,6 +135,9 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
         "client": record_of(scope).client,
         "peer": (scope.get("client") or ("",))[0],  # as trusted proxies name it
     }
-    log.info(
-        "%(method)s %(path)s %(status)d %(milliseconds).1f ms from %(peer)s", facts, extra=facts
+    log.log(
+        logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
+        "%(method)s %(path)s %(status)d %(milliseconds).1f ms from %(peer)s",
+        facts,
+        extra=facts,
     )
