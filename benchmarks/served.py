@@ -7,8 +7,10 @@ is that of ``benchmarks/gallery.py``. All of it is made once and kept in a folde
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -215,7 +217,12 @@ def running(
     with (
         log.open("w") as sink,
         subprocess.Popen(
-            command, cwd=ROOT, stdout=sink, stderr=sink, env=os.environ | environment
+            command,
+            cwd=ROOT,
+            stdout=sink,
+            stderr=sink,
+            env=os.environ | environment,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -242,6 +249,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # some servers leave processes behind
 
 
 def _free_port() -> int:
