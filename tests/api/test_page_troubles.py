@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 from service.http.openapi_examples import ANSWER
 from tests.api.browsing import Visit
 from tests.api.conftest import MAX_BYTES, Artifacts, Running, serving
-from tests.factories import view_bytes
+from tests.factories import picture, view_bytes
 
 
 def noisy(landmark: int, size: tuple[int, int]) -> Image.Image:
@@ -70,7 +70,7 @@ def test_who_asks_too_much_waits(
 ) -> None:
     """429: while somebody else's pictures wait too, one of the page's is put off, not lost."""
     buffer = BytesIO()
-    noisy(1, (2500, 2500)).convert("L").save(buffer, "PNG", compress_level=1)
+    picture(1).convert("L").resize((7000, 7000)).save(buffer, "PNG")  # slow to decode
     flags = ("--threads", "1", "--waiting-pictures", "2", "--deadline-seconds", "120")
     with serving(shown, tmp_path / "log", *flags) as service:
         visited = visit(service, "429")
@@ -86,19 +86,21 @@ def test_who_asks_too_much_waits(
 
 @contextmanager
 def crowd(service: Running, data: bytes) -> Iterator[None]:
-    """Ask without a pause, five at a time, from another address of this machine."""
-    stop = threading.Event()
+    """Ask without a pause, five at a time, from another address; begin when that is too much."""
+    stop, full = threading.Event(), threading.Event()
 
     def ask() -> None:
         transport = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(base_url=service.url, transport=transport, timeout=120) as client:
             while not stop.is_set():
                 if client.post("/predict", content=data).status_code != 200:
+                    full.set()
                     stop.wait(0.05)
 
     with ThreadPoolExecutor(5) as pool:
         asking = [pool.submit(ask) for _ in range(5)]
         try:
+            assert full.wait(60)
             yield
         finally:
             stop.set()

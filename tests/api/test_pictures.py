@@ -133,7 +133,8 @@ def test_what_has_not_changed_is_not_sent_again(visitor: httpx.Client) -> None:
 )
 def test_what_the_gallery_does_not_hold_is_unknown(visitor: httpx.Client, path: str) -> None:
     """Paths among it: ids are looked up in the catalog, and never on the disk."""
-    problem(visitor.get(f"/pictures/{path}"), 404, "picture-unknown")
+    code = "picture-unknown" if path else "not-found"  # without an id it is no such address
+    problem(visitor.get(f"/pictures/{path}"), 404, code)
 
 
 def test_a_picture_of_another_gallery_is_unknown(visitor: httpx.Client) -> None:

@@ -62,7 +62,12 @@ def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
 def test_pictures_are_prepared_as_in_pretraining() -> None:
     """Size, crop, filter, mean and std are timm's; another side can be asked for."""
     assert pretrained_preprocess("inception_v3") == Preprocess(
-        side=299, fit=Fit.CENTER_CROP, crop=0.875, mean=(0.5,) * 3, std=(0.5,) * 3
+        side=299,
+        fit=Fit.CENTER_CROP,
+        crop=0.875,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        color_profiles=True,
     )
     other = pretrained_preprocess("tf_efficientnet_b3.ns_jft_in1k", 96)
     assert (other.side, other.interpolation) == (96, Interpolation.BICUBIC)
