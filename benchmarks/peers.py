@@ -29,7 +29,7 @@ _HERE = Path(__file__).parent
 _BOUNDARY = "cairn-peers"
 _FORM = f"multipart/form-data; boundary={_BOUNDARY}"
 _ALONE = 60
-_IDLE = 0.1  # seconds of CPU in a second
+_IDLE = 0.5  # seconds of CPU in a second; LitServe never rests altogether
 
 
 @dataclass(frozen=True, slots=True)
