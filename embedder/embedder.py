@@ -77,7 +77,6 @@ class Embedder:
         device: Device = "auto",
         precision: AnyPrecision = "auto",
         threads: int = 0,
-        parallel_runs: int = 1,
         limits: PictureLimits | None = None,
     ) -> Embedder:
         """Open the artifact in ``directory``; check its files and its golden vectors.
@@ -87,9 +86,7 @@ class Embedder:
             device: ``auto`` chooses an NVIDIA GPU where there is one, else the CPU.
             precision: ``auto`` chooses bfloat16 where the processor has it and the golden
                 vectors still agree, else float32.
-            threads: CPU threads of one run of the network; 0 divides the cores among the
-                parallel runs.
-            parallel_runs: Runs of the network at the same time, on a CPU.
+            threads: CPU threads of one run of the network; 0 is one for each core.
             limits: The largest picture that :meth:`prepare` accepts.
 
         Raises:
@@ -110,7 +107,6 @@ class Embedder:
                 device=usable,
                 precision=candidate,
                 threads=threads,
-                parallel_runs=parallel_runs,
             )
             runtimes = list(map(opened, manifest.members))
             embedder = cls(
@@ -156,7 +152,7 @@ class Embedder:
     def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
         """Embed prepared pictures as one batch.
 
-        Calls from several threads run at the same time, up to ``parallel_runs``; others wait.
+        Of calls from several threads one runs at a time.
 
         Args:
             prepared: ``n`` pictures from :meth:`prepare`.

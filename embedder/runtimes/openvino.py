@@ -6,7 +6,7 @@ gives the same vector whatever the size of the batch.
 
 import functools
 import os
-import queue
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,50 +25,30 @@ def can_run_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-_MAX_COPIES_BYTES = 64 << 20
-"""Total file size of the copies of a network; a larger network has one copy."""
-
-
 class OpenVinoRuntime:
-    """One network compiled for this CPU.
+    """One network compiled for this CPU; one call runs at a time."""
 
-    A small network is compiled once for each parallel run, and then runs in the calling thread.
-    A large one is compiled once, with a stream of threads for each run: handing the work over
-    costs little beside the work, while every further copy would hold the weights once more.
-    """
-
-    def __init__(
-        self, path: Path, *, precision: Precision, threads: int, parallel_runs: int
-    ) -> None:
-        core = _core()
-        copies = parallel_runs if parallel_runs * path.stat().st_size <= _MAX_COPIES_BYTES else 1
-        streams = parallel_runs // copies
-        threads = threads or max(1, len(os.sched_getaffinity(0)) // parallel_runs)
+    def __init__(self, path: Path, *, precision: Precision, threads: int) -> None:
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads * streams,
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": streams,
+            "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        core = _core()
         try:
-            network = core.read_model(path)
-            for _ in range(copies):
-                compiled = core.compile_model(network, "CPU", settings)
-                for _ in range(streams):
-                    self._requests.put(compiled.create_infer_request())
+            compiled = core.compile_model(core.read_model(path), "CPU", settings)
+            self._request = compiled.create_infer_request()
         except RuntimeError as error:
             raise ArtifactDamagedError(path, "OpenVINO cannot read this network") from error
+        self._running = threading.Lock()
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; see :class:`embedder.runtimes.runtime.Runtime`."""
-        request = self._requests.get()
-        try:
-            (rows,) = request.infer([batch], share_inputs=True).values()
+        with self._running:
+            (rows,) = self._request.infer([batch], share_inputs=True).values()
             return np.asarray(rows, np.float32)
-        finally:
-            self._requests.put(request)
 
 
 @functools.cache

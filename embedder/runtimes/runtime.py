@@ -33,7 +33,6 @@ def open_runtime(
     device: UsableDevice,
     precision: Precision,
     threads: int,
-    parallel_runs: int,
 ) -> Runtime:
     """Open one network of an embedder.
 
@@ -42,8 +41,7 @@ def open_runtime(
         member: The network in it.
         device: ``cpu`` runs ``model.onnx`` by OpenVINO, ``cuda`` runs ``model.pt2`` by torch.
         precision: What the network computes in; vectors are always float32.
-        threads: CPU threads of one run; 0 divides the cores among the parallel runs.
-        parallel_runs: Runs at the same time on a CPU; on a GPU there is one.
+        threads: CPU threads of a run; 0 is one for each core.
 
     Raises:
         ArtifactDamagedError: The engine cannot read the file.
@@ -53,9 +51,7 @@ def open_runtime(
         from embedder.runtimes.openvino import OpenVinoRuntime
 
         path = directory / member.onnx
-        return OpenVinoRuntime(
-            path, precision=precision, threads=threads, parallel_runs=parallel_runs
-        )
+        return OpenVinoRuntime(path, precision=precision, threads=threads)
     if member.exported is None:
         raise DeviceError(f"{directory} holds no network for NVIDIA GPUs; choose the device cpu")
     from embedder.runtimes.torch_export import TorchExportRuntime
