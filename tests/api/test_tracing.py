@@ -200,7 +200,7 @@ def test_the_log_names_the_peer(artifacts: Artifacts, tmp_path: Path) -> None:
     log, flags = tmp_path / "log", ("--threads", "2", "--trusted-proxies", "127.0.0.1")
     with serving(artifacts, log, *flags, "--drain-seconds", "0") as service:
         for headers in ({}, {"X-Forwarded-For": "192.0.2.7"}):
-            httpx.get(f"{service.url}/healthz", headers=headers, trust_env=False)
-    lines = [json.loads(line) for line in log.read_text().splitlines() if '"/healthz"' in line]
+            httpx.get(f"{service.url}/docs", headers=headers, trust_env=False)
+    lines = [json.loads(line) for line in log.read_text().splitlines() if '"/docs"' in line]
     assert [line["peer"] for line in lines] == ["127.0.0.1", "192.0.2.7"]
-    assert re.fullmatch(r"GET /healthz 200 [\d.]+ ms from 192.0.2.7", lines[1]["message"])
+    assert re.fullmatch(r"GET /docs 200 [\d.]+ ms from 192.0.2.7", lines[1]["message"])
