@@ -25,7 +25,7 @@ from service.http.errors import (
     TooSlowError,
 )
 from service.http.forms import Form, Part, Upload
-from service.http.json_body import decode_pictures, is_json
+from service.http.json_body import JsonBody, is_json
 
 FIELD = "file"
 """Name of the form field that holds a picture."""
@@ -269,17 +269,17 @@ class BodyReader:
 
     async def _read_json(self, most: int) -> list[Upload]:
         """Read pictures in base64, which is a third longer, perhaps in lines."""
-        body = await self.raw(most * self.budget.max_bytes * 3 // 2 + _ENVELOPE_BYTES)
-        self.is_arriving = True  # not before it is decoded
+        body = JsonBody(most, self.budget.max_bytes)
         try:
-            self.budget.take(self, 2 * len(body))  # its text, and the pictures
-            files = await asyncio.to_thread(decode_pictures, body, most)  # takes long
+            async with self._in_time():
+                limit = most * self.budget.max_bytes * 3 // 2 + _ENVELOPE_BYTES
+                async for chunk in self._bounded(limit):
+                    body.feed(chunk)
+            files = body.pictures()
             self.budget.take(self, sum(map(len, files)) - self.held)
+            return [Upload("", data) for data in files]
         finally:
-            self.is_arriving = False
-        if any(len(data) > self.budget.max_bytes for data in files):
-            raise self._too_large()
-        return [Upload("", data) for data in files]
+            body.clear()  # an error holds this frame while it is answered
 
     async def _read_form(self, most: int) -> list[Upload]:
         form = Form(self.request.headers["content-type"], most, self.budget.max_bytes)

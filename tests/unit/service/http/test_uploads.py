@@ -53,9 +53,9 @@ def read(shared: UploadBudget, pieces: Iterable[bytes], kind: str, *, nothing: b
         assert shared.gauge._value.get() == 0
 
 
-def test_json_takes_three_times_its_bytes_and_then_those_of_its_picture() -> None:
-    """The body, its text and the picture are in memory at the same time, and then the picture."""
-    enough = 4 * len(BODY) + 10
+def test_json_counts_by_its_bytes_and_then_by_those_of_its_picture() -> None:
+    """Its text is decoded as it arrives, so that it is never held beside the picture."""
+    enough = 4 * len(BODY) // 3 + 10
     assert read(budget(enough), [BODY[:99], BODY[99:]], JSON) == len(PICTURE)
     with pytest.raises(TooSlowError):
         read(budget(enough - 100), [BODY], JSON)
