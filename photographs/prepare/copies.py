@@ -6,13 +6,11 @@ decided by ``Preprocess``.
 """
 
 import io
-import multiprocessing
-import os
 import shutil
-import threading
 from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +19,7 @@ from PIL import Image
 from embedder.errors import PictureError
 from embedder.manifest import Fit, Preprocess
 from embedder.preprocess import PictureLimits, decode, read_file, resized_size
+from photographs.workers import run_tasks
 
 _LIMITS = PictureLimits()
 _PICTURES_PER_TASK = 32
@@ -61,16 +60,8 @@ def make_copies(
         OSError: A copy cannot be written.
     """
     tasks = [jobs[i : i + _PICTURES_PER_TASK] for i in range(0, len(jobs), _PICTURES_PER_TASK)]
-    if workers == 1:
-        yield from enumerate(reason for task in tasks for reason in _copy_all(task, recipe))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        try:
-            results = pool.map(_copy_all, tasks, [recipe] * len(tasks))
-            yield from enumerate(reason for reasons in results for reason in reasons)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(run_tasks(partial(_copy_all, recipe=recipe), tasks, workers=workers)) as results:
+        yield from enumerate(reason for reasons in results for reason in reasons)
 
 
 def shrink(data: bytes, recipe: CopyRecipe) -> bytes:
@@ -124,15 +115,3 @@ def _link(source: Path, target: Path) -> None:
         raise
     except OSError:  # another disk, or one without links
         shutil.copyfile(source, target)
-
-
-def _end_with_parent() -> None:
-    """End a worker when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()

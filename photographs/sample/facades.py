@@ -46,7 +46,7 @@ _WINDOWS: list[Outline] = [
     [(1, 0), (1, 1)],
     [*((x, 0.5 - 0.5 * y) for x, y in _ARC[::-1]), *((x, 0.5 + 0.5 * y) for x, y in _ARC)],
 ]
-_SYLLABLES = (
+SYLLABLES = (
     ("Vel", "As", "Or", "Mi", "Sol", "Ka", "Tha", "Brin", "Lu", "Né", "Quo", "Zar", "El", "Du"),
     ("mo", "ka", "ri", "ven", "the", "lu", "da", "sha", "ro", "ni", "ba", "pe"),
     ("ra", "dor", "lin", "mar", "sk", "ven", "tz", "ña", "polis", "gard", "wé", "nor"),
@@ -97,7 +97,7 @@ def build(seed: int, number: int) -> tuple[str, Image.Image]:
         for image, y in ((wall, upper), (top, upper - top.height + 1)):
             for middle in {front.width // 2 + aside, front.width // 2 - aside}:
                 front.alpha_composite(image, (middle - image.width // 2, y))
-    place = "".join(rng.choice(syllables) for syllables in _SYLLABLES)
+    place = "".join(rng.choice(syllables) for syllables in SYLLABLES)
     return f"{kind} of {place}", front.crop(front.getbbox())
 
 

@@ -46,7 +46,7 @@ def write_sample_set(  # noqa: PLR0913 (the sizes of a set, each by its name)
         path.parent.mkdir(parents=True, exist_ok=True)
         image = draw_scene(seed, n, side) if is_scene else draw_landmark(seed, mark, n, side)
         image.save(path, quality=70 + int(name, 16) % 24)
-        label = None if is_scene else _landmark_id(seed, mark)
+        label = None if is_scene else landmark_id(seed, mark)
         photographs[split].append(Photograph(name, path, label))
     _write_lists(directory, **photographs)
     names = landmark_categories(seed, landmarks)
@@ -69,11 +69,11 @@ def landmark_categories(seed: int, landmarks: int) -> list[tuple[str, str]]:
         name, _ = build(seed, landmark)
         while name in names:
             name += " the Younger"
-        names[name] = _landmark_id(seed, landmark)
+        names[name] = landmark_id(seed, landmark)
     address = "http://commons.wikimedia.org/wiki/Category:"
     return [(mark, address + quote(name.replace(" ", "_"))) for name, mark in names.items()]
 
 
-def _landmark_id(seed: int, landmark: int) -> str:
+def landmark_id(seed: int, landmark: int) -> str:
     """Return a number as arbitrary as those of GLDv2's 203,094, no two alike in a set."""
     return str((landmark * 7919 + seed * 104_729 + 4_211) % 203_094)

@@ -32,7 +32,7 @@ FLAGS = {
     "cairn-train export": "out ensemble backbone weights side fit pooling mirrored name",
     "cairn-train whiten": "data list out dimension shrink pictures",
     "cairn-train denoise": "data out angle truth",
-    "cairn-train draw": "out landmarks pictures queries scenes side seed",
+    "cairn-train draw": "out landmarks pictures queries scenes side gldv2 scale seed",
     "cairn-train download": "out split pictures tars attribution keep-tars connections attempts "
     "source",
     "cairn-train prepare": "data out list no-queries only-present at-least landmarks pictures "

@@ -14,6 +14,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from embedder.command_line import Folder, PositiveCount, Share
+from embedder.errors import TrainingError
 
 if TYPE_CHECKING:
     from photographs.prepare.copies import CopyRecipe
@@ -25,38 +26,54 @@ Splits = Annotated[
 ]
 
 
-def draw(  # noqa: PLR0913 (one for each flag)
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SampleSizes:
+    """Sizes of a sample set.
+
+    Attributes:
+        landmarks: Landmarks.
+        pictures: Training pictures of each landmark.
+        queries: Queries of each landmark.
+        scenes: Queries of no landmark.
+        side: Longest side of a picture.
+    """
+
+    landmarks: int = 12
+    pictures: int = 24
+    queries: int = 6
+    scenes: int = 24
+    side: Annotated[int, Parameter(metavar="PIXELS")] = 256
+
+
+def draw(
     *,
     out: Folder,
-    landmarks: int = 12,
-    pictures: int = 24,
-    queries: int = 6,
-    scenes: int = 24,
-    side: Annotated[int, Parameter(metavar="PIXELS")] = 256,
+    sizes: SampleSizes = SampleSizes(),
+    gldv2: bool = False,
+    scale: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))] = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Draw a sample set of made-up landmarks.
 
     Args:
         out: Folder of the data set, in the layout of GLDv2.
-        landmarks: Landmarks.
-        pictures: Training pictures of each landmark.
-        queries: Queries of each landmark.
-        scenes: Queries of no landmark.
-        side: Longest side of a picture.
+        sizes: Sizes of the set.
+        gldv2: Draw as many pictures and landmarks as GLDv2 has, 48 pixels wide: 2.5 million
+            files. The same command goes on with a drawing that was interrupted.
+        scale: With --gldv2: share of its counts (default: 1).
         seed: Seed of everything random.
     """
-    from photographs.sample import write_sample_set
+    from photographs.sample import FullSize, write_full_size_set, write_sample_set
 
-    write_sample_set(
-        out,
-        landmarks=landmarks,
-        pictures=pictures,
-        queries=queries,
-        scenes=scenes,
-        seed=seed,
-        side=side,
-    )
+    if gldv2:
+        if sizes != SampleSizes():
+            raise TrainingError("--gldv2 has sizes of its own; only --scale changes them")
+        plan = FullSize(1.0 if scale is None else scale, seed)
+        return write_full_size_set(out, plan, workers=os.cpu_count() or 1)
+    if scale is not None:
+        raise TrainingError("--scale: only with --gldv2")
+    write_sample_set(out, **asdict(sizes), seed=seed)
     return {"data": str(out)}
 
 
