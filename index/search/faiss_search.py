@@ -172,8 +172,8 @@ def open_vectors(
         try:
             return _on_gpus(exact)
         except (ImportError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            _log.warning("gallery %s is searched on the CPU: %s", path.parent.name, reason)
+            named = path.parent.name
+            _log.warning("gallery %s is searched on the CPU: %s", named, _last_line(error))
     if not refined:
         return exact
     candidates = faiss.downcast_index(index.base_index)
@@ -303,15 +303,20 @@ def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
 
 
 def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
-    """Put the vectors on the GPUs, by FAISS where it has a GPU build, else by torch."""
+    """Put the vectors on the GPUs, by FAISS where it has a GPU build that works, else by torch."""
     if faiss.get_num_gpus():
-        return RefinedEngine(
-            faiss.IndexRefine(_on_faiss_gpus(exact), exact),
-            exact,
-            k_factor=_GPU_K_FACTOR,
-            max_candidates=_GPU_MAX_CANDIDATES,
-            lock=threading.Lock(),
-        )
+        try:
+            candidates = _on_faiss_gpus(exact)
+        except RuntimeError as error:  # for one, it was compiled for other GPUs
+            _log.warning("FAISS cannot use the GPUs, torch shall: %s", _last_line(error))
+        else:
+            return RefinedEngine(
+                faiss.IndexRefine(candidates, exact),
+                exact,
+                k_factor=_GPU_K_FACTOR,
+                max_candidates=_GPU_MAX_CANDIDATES,
+                lock=threading.Lock(),
+            )
     from index.search.torch_search import TorchEngine, gpus
 
     return TorchEngine(exact, gpus())
@@ -319,19 +324,25 @@ def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
 
 def _on_faiss_gpus(exact: Engine) -> Any:  # noqa: ANN401 (as above)
     """Copy all rows to each GPU, or an equal part to each where all are too many."""
-    count = faiss.get_num_gpus()
-    if count == 1:
-        return _on_faiss_gpu(0, exact, 0, exact.ntotal)
-    joined: Any = faiss.IndexReplicas(exact.d)
+    count, total = faiss.get_num_gpus(), exact.ntotal
     try:
-        for gpu in range(count):
-            joined.addIndex(_on_faiss_gpu(gpu, exact, 0, exact.ntotal))
+        copies = [_on_faiss_gpu(gpu, exact, 0, total) for gpu in range(count)]
     except RuntimeError:
-        joined = faiss.IndexShards(exact.d, True, True)  # type: ignore[call-arg]  # noqa: FBT003 (threaded, successive ids; not in stubs)
-        for gpu in range(count):
-            first, last = (exact.ntotal * part // count for part in (gpu, gpu + 1))
-            joined.addIndex(_on_faiss_gpu(gpu, exact, first, last))
-    return joined
+        if count == 1:
+            raise
+    else:
+        if count == 1:
+            return copies[0]
+        replicas: Any = faiss.IndexReplicas(exact.d)
+        for copy in copies:
+            replicas.addIndex(copy)
+        return replicas
+    # Not in the except block, whose traceback would hold the copies that are too large.
+    shards: Any = faiss.IndexShards(exact.d, True, True)  # type: ignore[call-arg]  # noqa: FBT003 (threaded, successive ids; not in stubs)
+    for gpu in range(count):
+        first, last = (total * part // count for part in (gpu, gpu + 1))
+        shards.add_shard(_on_faiss_gpu(gpu, exact, first, last))  # addIndex would let it be freed
+    return shards
 
 
 def _on_faiss_gpu(gpu: int, exact: Engine, first: int, last: int) -> Any:  # noqa: ANN401 (as above)
@@ -340,3 +351,8 @@ def _on_faiss_gpu(gpu: int, exact: Engine, first: int, last: int) -> Any:  # noq
     vectors = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), exact.d, options)
     _copy_rows(exact, vectors, first, last)
     return vectors
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of an error, where FAISS says what happened."""
+    return str(error).strip().rsplit("\n", 1)[-1]
