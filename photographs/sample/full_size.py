@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -30,7 +30,6 @@ from photographs.sample.sample_set import landmark_id
 from photographs.sample.tiny_pictures import draw_tiny, draw_tiny_scene
 from photographs.workers import run_tasks
 
-Split = Literal["train", "index", "test"]
 Numbers = NDArray[np.int64]
 
 PICTURES = {"train": 1_580_470, "index": 761_757, "test": 117_577}
@@ -62,11 +61,11 @@ class FullSize:
     scale: float = 1.0
     seed: int = 0
 
-    def pictures(self, split: Split) -> int:
+    def pictures(self, split: str) -> int:
         """Count the pictures of a split."""
         return max(1, round(PICTURES[split] * self.scale))
 
-    def sizes(self, split: Split) -> Numbers:
+    def sizes(self, split: str) -> Numbers:
         """Return the number of pictures of each landmark of a split, at least two, rising."""
         landmarks = max(1, round(LANDMARKS[split] * self.scale))
         return class_sizes(landmarks, max(self.pictures(split), 2 * landmarks))
@@ -111,7 +110,7 @@ def class_sizes(landmarks: int, pictures: int) -> Numbers:
     return np.diff(ends, prepend=0)
 
 
-def list_drawings(plan: FullSize, split: Split) -> Drawings:
+def list_drawings(plan: FullSize, split: str) -> Drawings:
     """List the pictures of a split."""
     if split == "test":
         shown = plan.shown()
@@ -207,7 +206,7 @@ def _tell(directory: Path, plan: FullSize, pictures: int, workers: int) -> None:
 def _draw_folder(directory: Path, plan: FullSize, folder: str) -> tuple[int, int]:
     """Draw what is missing of ``split/ab``; return how many pictures it has, and how many now."""
     split, prefix = folder.split("/")
-    drawings = _sorted_drawings(plan, split)  # type: ignore[arg-type] # of PICTURES
+    drawings = _sorted_drawings(plan, split)
     first, end = np.searchsorted(drawings.ids >> np.uint64(56), (n := int(prefix, 16), n + 1))
     root, drawn, made = f"{directory}/{split}/{prefix[0]}/{prefix[1]}", 0, ""
     for place in range(first, end):
@@ -232,7 +231,7 @@ def _draw(seed: int, split: str, landmark: int, drawings: Drawings, place: int) 
 
 
 @lru_cache(maxsize=1)
-def _sorted_drawings(plan: FullSize, split: Split) -> Drawings:
+def _sorted_drawings(plan: FullSize, split: str) -> Drawings:
     drawings = list_drawings(plan, split)
     order = np.argsort(drawings.ids)
     return Drawings(drawings.ids[order], drawings.landmarks[order], drawings.numbers[order])
@@ -269,7 +268,7 @@ def _write_train_lists(directory: Path, plan: FullSize) -> None:
     write_csv(directory / "train_clean.csv", BY_LANDMARK, lines)
 
 
-def _landmark_ids(plan: FullSize, split: Split) -> list[str]:
+def _landmark_ids(plan: FullSize, split: str) -> list[str]:
     return [landmark_id(plan.seed + (split == "index"), n) for n in range(len(plan.sizes(split)))]
 
 

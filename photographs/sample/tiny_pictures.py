@@ -39,7 +39,7 @@ def draw_tiny(seed: int, landmark: int, picture: int) -> bytes:
     bicubic = Image.Resampling.BICUBIC
     image = field.resize((SIDE, SIDE), bicubic, (left, top, left + size, top + size))
     noise = rng.integers(0, _NOISE, (SIDE, SIDE, 1), np.uint8)
-    pixels = np.minimum(image, 255 - _NOISE) + noise
+    pixels = np.minimum(np.asarray(image), 255 - _NOISE) + noise
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75)
     return file.getvalue()
