@@ -21,6 +21,7 @@ from embedder.formats.colors import space_fits, to_srgb
 from embedder.formats.opening import open_picture
 from embedder.formats.source import Check, Interrupted, run
 from embedder.manifest import Fit, Interpolation, Preprocess
+from embedder.picture_files import open_file
 
 _DAMAGED = "the picture is damaged or truncated"
 
@@ -185,14 +186,14 @@ def apply_profile(image: Image.Image) -> Image.Image:
 
 
 def read_file(path: Path, limits: PictureLimits) -> bytes:
-    """Read a picture's file, but no more than one byte above the limit.
+    """Read a picture's file, or its part of a tar, but no more than one byte above the limit.
 
     Raises:
         PictureUndecodableError: The file cannot be read; the reason says why.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(limits.max_bytes + 1)
+        with open_file(path) as picture:
+            return picture.read(limits.max_bytes + 1)
     except OSError as error:
         raise PictureUndecodableError(error.strerror or "the file cannot be read") from error
 

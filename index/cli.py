@@ -44,7 +44,7 @@ def build(
 
     Args:
         store: Folder of the galleries; made if missing.
-        data: Photographs: files of Google Landmarks v2, or one folder per landmark.
+        data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
         embedding: Embedder.
         making: Recipe.
         thumbnails: Keep a small JPEG of each picture in the gallery, for people who look at
@@ -105,7 +105,7 @@ def add(
 
     Args:
         store: Folder of the galleries.
-        data: Photographs: files of Google Landmarks v2, or one folder per landmark.
+        data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
         embedding: Embedder.
         making: Recipe.
     """

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from embedder.errors import CatalogError
 from embedder.formats.opening import read_suffixes
-from photographs.lists import read_list
+from photographs.lists import pick_listed
 from photographs.names import landmark_order, normal_form
-from photographs.photograph import Credit, Photograph, PhotographSet, Query, in_gallery_order
+from photographs.photograph import Credit, Query
+from photographs.photograph_list import PhotographList, in_landmark_order
+from photographs.photograph_set import PhotographSet
 
 _OTHER_SUFFIXES = (
     *(".avif", ".heic", ".heif", ".hif"),  # read where their decoders are
@@ -41,47 +46,56 @@ class FolderSet(PhotographSet):
     def default_list(self) -> None:
         """Return ``None``: by default every picture is listed."""
 
-    def gallery(self, list_name: str | None = None) -> list[Photograph]:
+    def gallery(self, list_name: str | None = None) -> PhotographList:
         """List every picture, or those of a list, whose landmarks outrank the folders'."""
-        queries = self.queries()
+        names, paths = self._identify()
+        ids, files = pa.array(names, pa.string()), pa.array(paths, pa.string())
         if list_name is not None:
-            return self._read_list(self.directory / list_name, queries)
-        if loose := [query for query in queries if not query.landmark_ids]:
+            return pick_listed(self.directory / list_name, ids, files, self.directory)
+        if loose := [name for name in paths if "/" not in name]:
             raise CatalogError(
                 self.directory,
                 f"{len(loose)} of its pictures lie in no landmark's folder, the first is "
-                f"{loose[0].path.name}: move them into a folder named after what they show",
+                f"{loose[0]}: move them into a folder named after what they show",
             )
-        return in_gallery_order(Photograph(q.id, q.path, q.landmark_ids[0]) for q in queries)
+        codes: dict[str, int] = {}
+        labels = [codes.setdefault(_landmark_of(name), len(codes)) for name in paths]
+        named = in_landmark_order([*codes], np.array(labels, np.int32))
+        return PhotographList(ids, *named, self.directory, files).in_gallery_order()
 
     def queries(self) -> list[Query]:
         """List every picture; one outside the landmark folders shows no landmark."""
+        return [
+            Query(
+                id=picture_id,
+                path=self.directory / name,
+                landmark_ids=(_landmark_of(name),) if "/" in name else (),
+            )
+            for picture_id, name in zip(*self._identify(), strict=True)
+        ]
+
+    def _identify(self) -> tuple[list[str], list[str]]:
+        """Return the ids of the pictures, sorted, and their files."""
         stems = Counter(_stem(name) for name in self.files)
         taken = set(self.files)
-        queries = []
+        pictures = []
         for name in self.files:
             stem = _stem(name)
             unique = stems[stem] == 1 and stem not in taken
-            landmark, is_below, _ = normal_form(name).partition("/")
-            queries.append(
-                Query(
-                    id=normal_form(stem if unique else name),
-                    path=self.directory / name,
-                    landmark_ids=(landmark,) if is_below else (),
-                )
-            )
-        queries.sort(key=lambda query: query.id)
-        for first, second in pairwise(queries):
-            if first.id == second.id:  # names that differ only in how accents are written
+            pictures.append((normal_form(stem if unique else name), name))
+        pictures.sort()
+        for (first, name), (second, other) in pairwise(pictures):
+            if first == second:  # names that differ only in how accents are written
                 raise CatalogError(
                     self.directory,
-                    f"{first.path} and {second.path} would both have the id {first.id}",
+                    f"{self.directory / name} and {self.directory / other} would both have the "
+                    f"id {first}",
                 )
-        return queries
+        return [first for first, _ in pictures], [name for _, name in pictures]
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the folders' names, each by itself."""
-        landmarks = {normal_form(name).partition("/")[0] for name in self.files if "/" in name}
+        landmarks = {_landmark_of(name) for name in self.files if "/" in name}
         return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
 
     def links(self, list_name: str | None = None) -> dict[str, str]:
@@ -91,16 +105,6 @@ class FolderSet(PhotographSet):
     def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
         """Yield nothing: folders tell no credits."""
         return iter(())
-
-    def _read_list(self, path: Path, queries: list[Query]) -> list[Photograph]:
-        paths = {query.id: query.path for query in queries}
-        photographs = []
-        for line, name, landmark in read_list(path):
-            picture_id = normal_form(name)
-            if picture_id not in paths:
-                raise CatalogError(path, f"line {line}: there is no picture {name}")
-            photographs.append(Photograph(picture_id, paths[picture_id], landmark))
-        return in_gallery_order(photographs)
 
     def _refuse_splits(self) -> None:
         """Refuse folders train/ and test/ with landmarks below: they would pass for landmarks."""
@@ -166,6 +170,10 @@ def _check_text(top: Path, names: list[str]) -> None:
 def is_picture(name: str) -> bool:
     """Tell by its extension whether a file is a picture that is read here."""
     return os.path.splitext(name)[1].lower() in read_suffixes()  # noqa: PTH122 (quick: per file)
+
+
+def _landmark_of(name: str) -> str:
+    return normal_form(name.partition("/")[0])
 
 
 def _stem(name: str) -> str:

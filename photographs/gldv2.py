@@ -9,6 +9,7 @@
     recognition_solution_v2.1.csv  id,landmarks,Usage    (no landmark, one, or several)
     train_attribution.csv          id,url,author,license,title   (index_… alike; may be absent)
     train/a/b/c/abc….jpg           index/… and test/… alike
+    train/images_000.tar           the tars of such pictures as they are published, instead or too
 
 Nothing here opens a picture or looks for its file: a list of a million rows is read in seconds,
 and whoever reads a picture finds it missing.
@@ -19,10 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from embedder.errors import CatalogError
-from photographs.lists import Entry, distinct, read_list, read_rows
+from photographs.lists import Listed, Row, read_list, read_rows
 from photographs.names import normal_form
-from photographs.photograph import Credit, Photograph, PhotographSet, Query, in_gallery_order
+from photographs.photograph import Credit, Query
+from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
+from photographs.photograph_set import PhotographSet
+from photographs.tars import read_members
 
 TRAIN_LIST, CLEAN_LIST, INDEX_LIST = "train.csv", "train_clean.csv", "index.csv"
 SOLUTION = "recognition_solution_v2.1.csv"
@@ -39,7 +48,7 @@ GALLERY_LISTS = (CLEAN_LIST, TRAIN_LIST, INDEX_LIST)
 """The lists that a gallery is made of; the first that is there is the default."""
 
 _WEB_PAGE = re.compile(r"https?://\S+\Z", re.IGNORECASE)
-_PLAIN_ID = re.compile(r"[0-9A-Za-z_-]{3,}")
+_PLAIN_ID = r"\A[0-9A-Za-z_-]{3,}\z"
 
 
 class Gldv2Set(PhotographSet):
@@ -54,30 +63,31 @@ class Gldv2Set(PhotographSet):
                 return name
         raise CatalogError(self.directory, f"it holds none of {', '.join(GALLERY_LISTS)}")
 
-    def gallery(self, list_name: str | None = None) -> list[Photograph]:
+    def gallery(self, list_name: str | None = None) -> PhotographList:
         """List the photographs of a list; of the index, landmarks come from their own file."""
         path = self.directory / (list_name or self.default_list())
-        entries = _read_plain_list(path)
-        if all(entry.landmark_id is None for entry in entries):
-            landmarks = self._index_landmarks()
-            entries = [entry._replace(landmark_id=landmarks.get(entry.id)) for entry in entries]
+        listed = _read_plain_list(path)
+        landmarks, labels = listed.landmarks, listed.labels
+        if not landmarks:
+            landmarks, labels = self._index_landmarks(listed.ids)
         root = self.directory / split_of(path.name)
-        return in_gallery_order(
-            Photograph(entry.id, picture_path(root, entry.id), entry.landmark_id)
-            for entry in entries
-        )
+        return locate(listed.ids, landmarks, labels, root).in_gallery_order()
 
     def queries(self) -> list[Query]:
         """List the pictures of the recognition solution."""
-        path, root = self.directory / SOLUTION, self.directory / "test"
+        path = self.directory / SOLUTION
         if not path.is_file():
             return []
-        rows = (Entry(line, *row) for line, row in read_rows(path, ("id", "landmarks")))
-        queries = []
-        for line, picture_id, landmarks in distinct(path, rows):
-            check_plain_id(path, line, picture_id)
-            shown = tuple(dict.fromkeys((landmarks or "").split()))
-            queries.append(Query(picture_id, picture_path(root, picture_id), shown))
+        landmarks: list[tuple[str, ...]] = []
+
+        def rows() -> Iterator[Row]:
+            for line, (picture_id, shown) in read_rows(path, ("id", "landmarks")):
+                landmarks.append(tuple(dict.fromkeys(shown.split())))
+                yield line, (picture_id,), None
+
+        listed = check_plain_ids(Listed.of(path, rows()))
+        located = locate(listed.ids, [], listed.labels, self.directory / "test")
+        queries = (Query(p.id, p.path, shown) for p, shown in zip(located, landmarks, strict=True))
         return sorted(queries, key=lambda query: query.id)
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
@@ -105,13 +115,15 @@ class Gldv2Set(PhotographSet):
             for _, (picture_id, *fields) in read_rows(path, ("id", *Credit._fields)):
                 yield picture_id, Credit(*(field or None for field in fields))
 
-    def _index_landmarks(self) -> dict[str, str]:
-        """Read the landmarks of the pictures of the index, where they are published."""
+    def _index_landmarks(self, ids: pa.StringArray) -> tuple[list[str], NDArray[np.int32]]:
+        """Return landmarks and labels of pictures of the index, where they are published."""
         path = self.directory / "index_image_to_landmark.csv"
         if not path.is_file():
-            return {}
-        rows = read_rows(path, ("id", "landmark_id"))
-        return {picture_id: normal_form(landmark) for _, (picture_id, landmark) in rows}
+            return [], np.full(len(ids), UNKNOWN, np.int32)
+        known = read_list(path)
+        places = pc.index_in(ids, value_set=known.ids).fill_null(len(known.ids)).to_numpy()
+        labels = np.append(known.labels, np.int32(UNKNOWN))
+        return in_landmark_order(known.landmarks, labels[places])
 
 
 def listed_ids(path: Path) -> frozenset[str]:
@@ -120,7 +132,7 @@ def listed_ids(path: Path) -> frozenset[str]:
     Raises:
         CatalogError: The list is missing or faulty; the line is named.
     """
-    return frozenset(entry.id for entry in _read_plain_list(path))
+    return frozenset(_read_plain_list(path).ids.to_pylist())
 
 
 def split_of(list_name: str) -> str:
@@ -130,29 +142,39 @@ def split_of(list_name: str) -> str:
     return "index" if list_name.startswith("index") else "train"
 
 
-def picture_path(root: Path, picture_id: str) -> Path:
-    """Return the file of a picture below the folder of its split."""
-    return Path(f"{root}/{picture_id[0]}/{picture_id[1]}/{picture_id[2]}/{picture_id}.jpg")
-
-
-def check_plain_id(path: Path, line: int, picture_id: str) -> None:
-    """Refuse an id that is not three or more letters, digits, _ or -: it becomes a file name.
+def locate(
+    ids: pa.StringArray, landmarks: list[str], labels: NDArray[np.int32], root: Path
+) -> PhotographList:
+    """List pictures of a split: each lies in a tar, or else at its :func:`picture_path`.
 
     Raises:
-        CatalogError: It is not; the list ``path`` and the line are named.
+        CatalogError: A tar of the split cannot be read.
     """
-    if not _PLAIN_ID.fullmatch(picture_id):
-        raise CatalogError(path, f"line {line}: {picture_id!r} is no picture id")
+    members = read_members(root)
+    if members is None:
+        return PhotographList(ids, landmarks, labels, root)
+    names = pc.replace_substring_regex(members.keys, r"^.*/", "")
+    in_tars = members.files.take(pc.index_in(ids, value_set=names))
+    alone = PhotographList(ids, landmarks, labels, Path()).paths()
+    return PhotographList(ids, landmarks, labels, root, pc.coalesce(in_tars, alone))
 
 
-def _read_plain_list(path: Path) -> list[Entry]:
-    entries = []
-    for entry in read_list(path):
-        check_plain_id(path, entry.line, entry.id)
-        entries.append(entry)
-    if not entries:
+def check_plain_ids(listed: Listed) -> Listed:
+    """Return a list whose ids are all three or more letters, digits, _ or -: they name files.
+
+    Raises:
+        CatalogError: One is not; the list and the line are named.
+    """
+    fine = pc.match_substring_regex(listed.ids, _PLAIN_ID).to_numpy(zero_copy_only=False)
+    listed.require(fine, "{!r} is no picture id")
+    return listed
+
+
+def _read_plain_list(path: Path) -> Listed:
+    listed = check_plain_ids(read_list(path))
+    if not len(listed.ids):
         raise CatalogError(path, "it lists no pictures")
-    return entries
+    return listed
 
 
 def _category_name(address: str) -> str:

@@ -6,78 +6,149 @@
     landmark_id,images   a line per landmark; ids separated by spaces
 """
 
+from __future__ import annotations
+
 import csv
 import io
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, repeat
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from embedder.artifacts.files import write_atomic
 from embedder.errors import CatalogError
 from photographs.names import normal_form
-from photographs.photograph import Photograph, in_gallery_order
+from photographs.photograph import Photograph
+from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 
 BY_LANDMARK = ("landmark_id", "images")
 
 _MAX_FIELD_CHARACTERS = 1 << 24
 """A million picture ids; the ids of the largest landmarks exceed the default of ``csv``, 2^17."""
 
+_BLOCK_IDS = 1 << 16
+"""Ids that are text objects at a time while a list is read."""
 
-class Entry(NamedTuple):
-    """One picture of a list.
+
+Row = tuple[int, Sequence[str], str | None]
+"""Of a list: the line in the file, ids of pictures, and the landmark that they show."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listed:
+    """The pictures of a list, in its order.
 
     Attributes:
-        line: Where it stands in the file.
-        id: The picture.
-        landmark_id: The landmark it shows; ``None`` in a list without landmarks.
+        path: The list.
+        ids: ``(n,)`` strings, each once.
+        lines: ``(n,)`` int32, where each stands in the file.
+        landmarks: Ids of landmarks, in the order of :attr:`PhotographList.landmarks`.
+        labels: ``(n,)`` int32, positions in ``landmarks``; unknown in a list without landmarks.
     """
 
-    line: int
-    id: str
-    landmark_id: str | None
+    path: Path
+    ids: pa.StringArray
+    lines: NDArray[np.int32]
+    landmarks: list[str]
+    labels: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, path: Path, rows: Iterable[Row]) -> Listed:
+        """Take the rows of a list as columns.
+
+        Raises:
+            CatalogError: A picture is listed twice, or its landmark is empty; the line is named.
+        """
+        codes: dict[str, int] = {}
+        ids, blocks = list[str](), list[pa.StringArray]()
+        lines, labels = array("i"), array("i")
+        for line, pictures, landmark in rows:
+            label = UNKNOWN if landmark is None else codes.setdefault(landmark, len(codes))
+            ids += pictures
+            lines.extend(repeat(line, len(pictures)))
+            labels.extend(repeat(label, len(pictures)))
+            if len(ids) >= _BLOCK_IDS:
+                blocks.append(pa.array(ids, pa.string()))
+                ids = []
+        blocks.append(pa.array(ids, pa.string()))
+        forms: dict[str, int] = {}
+        numbers = [forms.setdefault(normal_form(name), len(forms)) for name in codes]
+        renumbered = np.array([*numbers, UNKNOWN], np.int32)[np.array(labels, np.int32)]
+        named = in_landmark_order([*forms], renumbered)
+        listed = cls(path, pa.concat_arrays(blocks), np.array(lines, np.int32), *named)
+        places = listed.ids.dictionary_encode().indices.to_numpy()
+        listed.require(places == np.arange(len(places)), "picture {} is listed twice")
+        if "" in forms:
+            listed.require(renumbered != forms[""], "picture {} has no landmark_id")
+        return listed
+
+    def require(self, fine: NDArray[np.bool_], fault: str) -> None:
+        """Refuse the list unless all of its pictures are fine.
+
+        Args:
+            fine: ``(n,)``.
+            fault: What is wrong with a picture that is not, with ``{}`` for its id.
+
+        Raises:
+            CatalogError: One is not fine; the line of the first is named.
+        """
+        if not fine.all():
+            place = int(np.argmin(fine))
+            reason = fault.format(self.ids[place].as_py())
+            raise CatalogError(self.path, f"line {self.lines[place]}: {reason}")
 
 
-def read_list(path: Path) -> Iterator[Entry]:
-    """Yield the pictures of a list of either form, in its order.
+def read_list(path: Path) -> Listed:
+    """Read a list of either form.
 
     Raises:
         CatalogError: The list is missing or faulty, or names a picture twice; the line is named.
     """
     header = _read_header(path)
+    rows: Iterator[Row]
     if "images" in header:
-        entries = (
-            Entry(line, picture_id, landmark_id)
-            for line, (landmark_id, images) in read_rows(path, BY_LANDMARK)
-            for picture_id in images.split()
-        )
+        by_landmark = read_rows(path, BY_LANDMARK)
+        rows = ((line, images.split(), mark) for line, (mark, images) in by_landmark)
     elif "landmark_id" in header:
-        entries = (Entry(line, *row) for line, row in read_rows(path, ("id", "landmark_id")))
+        by_picture = read_rows(path, ("id", "landmark_id"))
+        rows = ((line, (picture_id,), mark) for line, (picture_id, mark) in by_picture)
     else:
-        entries = (Entry(line, row[0], None) for line, row in read_rows(path, ("id",)))
-    for line, picture_id, landmark_id in distinct(path, entries):
-        if landmark_id == "":
-            raise CatalogError(path, f"line {line}: picture {picture_id} has no landmark_id")
-        yield Entry(line, picture_id, None if landmark_id is None else normal_form(landmark_id))
+        rows = ((line, fields, None) for line, fields in read_rows(path, ("id",)))
+    return Listed.of(path, rows)
+
+
+def pick_listed(
+    path: Path, ids: pa.StringArray, files: pa.StringArray, root: Path
+) -> PhotographList:
+    """List the pictures of a list among those of a folder, in gallery order.
+
+    Args:
+        path: The list; its ids need not be in the normal form.
+        ids: ``(n,)`` strings, the ids in the folder.
+        files: ``(n,)`` strings, their files.
+        root: The folder.
+
+    Raises:
+        CatalogError: The list is missing or faulty, or names another picture; the line is named.
+    """
+    listed = read_list(path)
+    asked = pa.array(map(normal_form, listed.ids.to_pylist()), pa.string())
+    places = pc.index_in(asked, value_set=ids)
+    listed.require(places.is_valid().to_numpy(zero_copy_only=False), "there is no picture {}")
+    columns = asked, listed.landmarks, listed.labels, root, files.take(places)
+    return PhotographList(*columns).in_gallery_order()
 
 
 def is_by_landmark(path: Path) -> bool:
     """Tell whether a list has a line per landmark; ``False`` also where it is missing."""
     return path.is_file() and "images" in _read_header(path)
-
-
-def distinct(path: Path, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield the entries of the list ``path``.
-
-    Raises:
-        CatalogError: Two of them have the same id.
-    """
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.id in seen:
-            raise CatalogError(path, f"line {entry.line}: picture {entry.id} is listed twice")
-        seen.add(entry.id)
-        yield entry
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -133,17 +204,16 @@ def write_list(path: Path, photographs: Iterable[Photograph], *, by_landmark: bo
         by_landmark: Write a line per landmark; else a line per picture, with the columns
             ``id,url,landmark_id`` of GLDv2, or ``id`` alone where a landmark is unknown.
     """
-    photographs = in_gallery_order(photographs)
+    ordered = PhotographList.of(photographs).in_gallery_order()
     if by_landmark:
-        ids = defaultdict[str | None, list[str]](list)
-        for photograph in photographs:
-            ids[photograph.landmark_id].append(photograph.id)
-        write_csv(path, BY_LANDMARK, ((mark, " ".join(names)) for mark, names in ids.items()))
-    elif all(photograph.landmark_id is not None for photograph in photographs):
-        rows = ((photograph.id, "", photograph.landmark_id) for photograph in photographs)
-        write_csv(path, ("id", "url", "landmark_id"), rows)
+        groups = groupby(ordered.labeled_ids(), key=itemgetter(1))
+        rows = ((mark, " ".join(name for name, _ in group)) for mark, group in groups)
+        write_csv(path, BY_LANDMARK, rows)
+    elif (ordered.labels != UNKNOWN).all():
+        by_picture = ((name, "", landmark) for name, landmark in ordered.labeled_ids())
+        write_csv(path, ("id", "url", "landmark_id"), by_picture)
     else:
-        write_csv(path, ("id",), ((photograph.id,) for photograph in photographs))
+        write_csv(path, ("id",), ((name,) for name, _ in ordered.labeled_ids()))
 
 
 def write_csv(

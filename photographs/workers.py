@@ -3,16 +3,21 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from typing import TypeVar
+
+_AHEAD = 4
+"""Tasks of each worker that are submitted before it is done with the first of them."""
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 
 def run_tasks(
-    function: Callable[[Task], Answer], tasks: Sequence[Task], *, workers: int
+    function: Callable[[Task], Answer], tasks: Iterable[Task], *, workers: int
 ) -> Generator[Answer]:
     """Yield the answers to tasks in their order; 1 worker is this process.
 
@@ -20,7 +25,7 @@ def run_tasks(
 
     Args:
         function: Of a module, or a ``partial`` of one, since it is pickled.
-        tasks: What it is called with.
+        tasks: What it is called with; taken a few ahead of the workers.
         workers: Processes.
     """
     if workers == 1:
@@ -29,7 +34,11 @@ def run_tasks(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
-            yield from pool.map(function, tasks)
+            submitted = (pool.submit(function, task) for task in tasks)
+            waiting = deque(islice(submitted, workers * _AHEAD))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(islice(submitted, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -8,6 +8,8 @@ engine that runs the ONNX file is proved against an independent computation.
 from __future__ import annotations
 
 import io
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,17 @@ def photographs(directory: Path, *, landmarks: int = 5, views: int = 6) -> Path:
         for view in range(views):
             (folder / f"picture-{landmark}-{view}.jpg").write_bytes(view_bytes(landmark, view))
     return directory
+
+
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a tar of plain files, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
 
 
 def tiny_embedder(directory: Path, *, dimension: int = 8, side: int = 32, seed: int = 0) -> Path:

@@ -9,6 +9,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from embedder.errors import PictureError
+from embedder.preprocess import PictureLimits, read_file
 from embedder.thumbnail import make_thumbnail
 
 _SIDE = 168
@@ -57,8 +59,8 @@ def figure(path: Path, caption: str, *, right: bool = False) -> str:
         right: Mark it as a correct answer.
     """
     try:
-        thumbnail = make_thumbnail(path.read_bytes(), _SIDE)
-    except OSError:
+        thumbnail = make_thumbnail(read_file(path, PictureLimits()), _SIDE)
+    except PictureError:
         thumbnail = None
     picture = "<div class=none>not there</div>"
     if thumbnail is not None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import write_atomic
 from embedder.errors import ArtifactDamagedError, ArtifactError, ArtifactMissingError
-from index.building.pipeline import EmbeddedBatch, ReadPicture, find_file
+from embedder.picture_files import find_file
+from index.building.pipeline import EmbeddedBatch, ReadPicture
 from index.gallery.arrow import map_table, new_arrow
 from photographs import Photograph
 

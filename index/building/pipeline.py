@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
+from embedder.picture_files import open_file
 from embedder.thumbnail import make_thumbnail
 from index.building.defaults import BATCH_PICTURES
 
@@ -208,15 +209,6 @@ def reader_count(readers: int) -> int:
     return readers or os.cpu_count() or 1
 
 
-def find_file(path: Path) -> tuple[int, int]:
-    """Return size and modification time (ns) of a file, or -1 and -1 where it is missing."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
-
-
 def progress_bar(total: int, *, done: int = 0, what: str) -> tqdm[NoReturn]:
     """Return a progress bar of pictures on stderr; rarely redrawn where that is no terminal."""
     seconds = 0.2 if sys.stderr.isatty() else 30.0
@@ -247,15 +239,14 @@ class _Reader:
 
     def read(self, path: Path) -> _Decoded:
         try:
-            with self.times.busy(READ), path.open("rb") as file:
-                status = os.fstat(file.fileno())
+            with self.times.busy(READ), open_file(path) as file:
                 data = file.read(self.embedder.limits.max_bytes + 1)  # one over is refused
                 digest = hashlib.sha256(data).digest()
         except OSError as error:
             # Size and time stay unknown: a change of permissions alters neither, so a later
             # build must not take the file for unchanged.
             return _Decoded(ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"))
-        picture = ReadPicture(digest, status.st_size, status.st_mtime_ns)
+        picture = ReadPicture(digest, file.size, file.mtime_ns)
         vector = None if self.known is None else self.known(digest)
         try:
             with self.times.busy(DECODE):

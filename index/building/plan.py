@@ -6,7 +6,6 @@ or else the same content.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from index.building.pipeline import ReadPicture, cut, find_file, progress_bar, reader_count
+from embedder.picture_files import find_file, open_file
+from index.building.pipeline import ReadPicture, cut, progress_bar, reader_count
 from index.building.sources import Sources
 from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
-from photographs import Photograph
+from photographs import PhotographList
 
 _NEW = -1
 _BLOCK_PICTURES = 4096
@@ -49,10 +49,9 @@ class RowPlan:
         """Plan to read every picture; those with a content that ``gallery`` has keep its vector."""
         return cls(sources, gallery, np.full(len(sources), _NEW), [None] * len(sources))
 
-    def new(self) -> list[Photograph]:
+    def new(self) -> PhotographList:
         """Return the photographs without a row, in order."""
-        places = np.flatnonzero(self.rows == _NEW)
-        return [self.sources.photographs[place] for place in places.tolist()]
+        return self.sources.photographs.where(self.rows == _NEW)
 
     def is_unchanged(self) -> bool:
         """Tell whether the rows are those of the gallery, all of them and nothing else."""
@@ -117,7 +116,7 @@ def _hash_files(paths: Sequence[Path], readers: int) -> Iterator[bytes]:
 
 def _hash_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        with open_file(path) as picture:
+            return picture.sha256()
     except OSError:
         return b""

@@ -4,9 +4,7 @@ A gallery begins with one source and may be given more; removed pictures are lef
 here opens a gallery or embeds a picture.
 """
 
-import filecmp
 import hashlib
-import heapq
 import logging
 from collections import ChainMap, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedder.errors import CatalogError
+from embedder.picture_files import open_file
 from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Tombstones
-from photographs import Credit, Photograph, PhotographSet, landmark_order
+from photographs import Credit, Photograph, PhotographList, PhotographSet
 
 FOLDERS = "folders"
 """Name of the list of a data folder that has one folder per landmark."""
@@ -42,7 +44,7 @@ class Source:
 
     reference: ListReference
     root: Path
-    photographs: Sequence[Photograph]
+    photographs: PhotographList
     names: Mapping[str, str]
     links: Mapping[str, str]
     credits: Callable[[], Iterable[tuple[str, Credit]]]
@@ -60,14 +62,14 @@ class Sources:
     Attributes:
         members: The sources.
         tombstones: Removed pictures, which are left out.
-        photographs: The photographs.
-        origins: Index into ``members`` of the source of each photograph.
+        photographs: ``n`` photographs.
+        origins: ``(n,)`` int32, index into ``members`` of the source of each photograph.
     """
 
     members: Sequence[Source]
     tombstones: Tombstones
-    photographs: Sequence[Photograph]
-    origins: Sequence[int]
+    photographs: PhotographList
+    origins: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -98,7 +100,7 @@ def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
     """
     name = list_name or data.default_list() or FOLDERS
     listed = data.gallery(None if name == FOLDERS else name)
-    photographs = [photograph for photograph in listed if photograph.landmark_id is not None]
+    photographs = listed.known()
     if not photographs:
         raise CatalogError(data.directory, f"no picture of {name} has a landmark")
     if skipped := len(listed) - len(photographs):
@@ -115,18 +117,11 @@ def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
     return Source(reference, data.directory, photographs, names, links, read_credits)
 
 
-def list_digest(photographs: Iterable[Photograph]) -> str:
-    """Digest the ids and landmarks of photographs, in their order.
-
-    Raises:
-        CatalogError: A name is not text.
-    """
+def list_digest(photographs: PhotographList) -> str:
+    """Digest the ids and landmarks of photographs, in their order."""
     digest = hashlib.sha256()
-    for photograph in photographs:
-        try:
-            digest.update(f"{photograph.id}\0{photograph.landmark_id}\n".encode())
-        except UnicodeEncodeError as error:
-            raise CatalogError(photograph.path, "its name is not text in UTF-8") from error
+    for picture_id, landmark in photographs.labeled_ids():
+        digest.update(f"{picture_id}\0{landmark}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -139,39 +134,37 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     Raises:
         CatalogError: Two sources use one id for different pictures, or nothing is left.
     """
-    by_id: dict[str, Photograph] = {}
-    unique: list[list[tuple[int, Photograph]]] = []
-    for origin, source in enumerate(members):
-        for photograph in source.photographs:
-            _require_same(by_id.setdefault(photograph.id, photograph), photograph)
-        new = [(origin, p) for p in source.photographs if by_id[p.id] is p]
-        if repeated := len(source.photographs) - len(new):
-            _log.info("%d pictures of %s are in another list too", repeated, source.root)
-        unique.append(new)
-    merged = [
-        (origin, photograph)
-        for origin, photograph in heapq.merge(*unique, key=_order)
-        if not tombstones.covers(photograph.id, photograph.landmark_id)
-    ]
-    if not merged:
+    lists = [source.photographs for source in members]
+    joined = PhotographList.concatenate(lists)
+    origins = np.repeat(np.arange(len(lists), dtype=np.int32), [len(listed) for listed in lists])
+    numbers = joined.ids.dictionary_encode().indices.to_numpy()  # alike where ids are alike
+    _, firsts = np.unique(numbers, return_index=True)
+    again = np.flatnonzero(firsts[numbers] != np.arange(len(joined)))
+    for place in again.tolist():
+        _require_same(joined[firsts[numbers[place]]], joined[place])
+    for origin, repeated in zip(*np.unique(origins[again], return_counts=True), strict=True):
+        _log.info("%d pictures of %s are in another list too", repeated, members[origin].root)
+    places = firsts[joined.take(firsts).gallery_order()]
+    if tombstones:
+        pairs = joined.take(places).labeled_ids()
+        places = places[np.array([not tombstones.covers(*pair) for pair in pairs], bool)]
+    if not len(places):
         raise CatalogError(members[0].root, "every picture that it lists was removed")
-    return Sources(members, tombstones, [p for _, p in merged], [origin for origin, _ in merged])
-
-
-def _order(pair: tuple[int, Photograph]) -> tuple[tuple[int, int, str, str], str]:
-    return landmark_order(pair[1].landmark_id or ""), pair[1].id
+    return Sources(members, tombstones, joined.take(places), origins[places])
 
 
 def _require_same(first: Photograph, second: Photograph) -> None:
-    if first is second:
+    if first.landmark_id == second.landmark_id and _is_same_file(first.path, second.path):
         return
-    if first.landmark_id == second.landmark_id:
-        if first.path.resolve() == second.path.resolve():
-            return
-        try:
-            if filecmp.cmp(first.path, second.path, shallow=False):
-                return
-        except OSError:
-            return  # a file is missing: reading the first one will report it if it matters
     reason = f"its id {second.id} is already that of another picture, {first.path}; rename one"
     raise CatalogError(second.path, reason)
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    if first == second or first.resolve() == second.resolve():
+        return True
+    try:
+        with open_file(first) as one, open_file(second) as other:
+            return one.size == other.size and one.sha256() == other.sha256()
+    except OSError:
+        return True  # a file is missing: reading the first one will report it if it matters

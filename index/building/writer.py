@@ -156,7 +156,7 @@ class GalleryWriter:
             sha256=picture.sha256,
             bytes=picture.bytes,
             mtime_ns=picture.mtime_ns,
-            source=sources.origins[place],
+            source=int(sources.origins[place]),
         )
 
     def _thumbnails(self) -> Iterator[bytes | None]:

@@ -19,7 +19,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.tombstones import Tombstones
-from photographs import Credit, Photograph, PhotographSet
+from photographs import Credit, Photograph, PhotographList, PhotographSet
 
 
 def add(
@@ -89,7 +89,7 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
         Source(
             reference,
             root,
-            photographs[place],
+            PhotographList.of(photographs[place]),
             names,
             links,
             partial(_stored_credits, gallery, place),

@@ -6,11 +6,11 @@ decided by ``Preprocess``.
 """
 
 import io
-import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 from embedder.errors import PictureError
 from embedder.manifest import Fit, Preprocess
+from embedder.picture_files import open_file
 from embedder.preprocess import PictureLimits, decode, read_file, resized_size
 from photographs.workers import run_tasks
 
@@ -44,12 +45,12 @@ class CopyRecipe:
 
 
 def make_copies(
-    jobs: Sequence[Job], recipe: CopyRecipe | None, *, workers: int
+    jobs: Iterable[Job], recipe: CopyRecipe | None, *, workers: int
 ) -> Generator[tuple[int, str]]:
     """Make the copies that are not there yet, each whole or not at all.
 
     Args:
-        jobs: What to copy where; folders are made.
+        jobs: What to copy where; folders are made. They are taken as they are needed.
         recipe: How; ``None`` links the files, or copies them where links cannot be.
         workers: Processes; 1 copies in this one.
 
@@ -59,7 +60,8 @@ def make_copies(
     Raises:
         OSError: A copy cannot be written.
     """
-    tasks = [jobs[i : i + _PICTURES_PER_TASK] for i in range(0, len(jobs), _PICTURES_PER_TASK)]
+    remaining = iter(jobs)
+    tasks = iter(lambda: list(islice(remaining, _PICTURES_PER_TASK)), [])
     with closing(run_tasks(partial(_copy_all, recipe=recipe), tasks, workers=workers)) as results:
         yield from enumerate(reason for reasons in results for reason in reasons)
 
@@ -113,5 +115,6 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except FileNotFoundError:
         raise
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
+    except OSError:  # another disk, or one without links, or a picture in a tar
+        with open_file(source) as picture:
+            target.write_bytes(picture.read(picture.size))

@@ -8,22 +8,27 @@ import json
 import logging
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from embedder.artifacts.documents import VERSION, read_document, write_document
 from embedder.artifacts.files import sync_directory, write_atomic
 from embedder.errors import ArtifactMissingError, CatalogError
-from photographs.gldv2 import ATTRIBUTION, GALLERY_LISTS, SPLIT_FILES
+from embedder.picture_files import find_file
+from photographs.gldv2 import ATTRIBUTION, GALLERY_LISTS, SOLUTION, SPLIT_FILES, split_of
 from photographs.layouts import open_data
 from photographs.lists import is_by_landmark, write_list
-from photographs.photograph import Photograph, PhotographSet
+from photographs.photograph import Photograph
+from photographs.photograph_list import PhotographList
+from photographs.photograph_set import PhotographSet
 from photographs.prepare.copies import CopyRecipe, Job, make_copies
 from photographs.prepare.split import (
     CountsRecipe,
@@ -37,6 +42,9 @@ from photographs.prepare.split import (
 
 _FOLDERS_LIST = "pictures.csv"
 """The list that a folder of the folders layout gets."""
+
+_BLOCK_PICTURES = 4096
+"""Pictures whose paths are objects at a time."""
 
 _log = logging.getLogger(__name__)
 
@@ -120,13 +128,17 @@ def prepare(
         TrainingError: There are too few pictures for the counts.
     """
     data = open_data(source)
+    if data.layout == "shards":
+        raise CatalogError(source, "it holds shards, which are used as they are")
     lists = _select_lists(data, preparation)
     work = _begin(source, out, preparation)
-    targets = _targets(data, lists, preparation)
-    unreadable = _copy(targets, work, preparation, workers)
+    targets = {name: _targets(data, name, lists[name], preparation) for name in lists}
+    pictures = _pictures(data, lists, targets, preparation)
+    unreadable = _copy(pictures, work, preparation, workers)
     sizes = {}
     for name, photographs in lists.items():
-        readable = [photograph for photograph in photographs if photograph.path not in unreadable]
+        lost = pc.is_in(targets[name], value_set=unreadable)
+        readable = photographs.where(~lost.to_numpy(zero_copy_only=False))
         by_landmark = is_by_landmark(source / name)
         for suffix, part in (("", readable), *_split(readable, preparation)):
             if part:
@@ -135,7 +147,7 @@ def prepare(
                 sizes[part_name] = len(part)
     if data.layout == "gldv2":
         _copy_other_files(source, work, queries=preparation.queries)
-    report = {"pictures": len(targets), "unreadable": len(unreadable), "lists": sizes}
+    report = {"pictures": len(pictures), "unreadable": len(unreadable), "lists": sizes}
     write_document(work / "report.json", {VERSION: 1, **report})
     os.sync()  # pictures by the thousand, before the name that says they are complete
     work.rename(out)
@@ -143,17 +155,14 @@ def prepare(
     return {"data": str(out), **report}
 
 
-def select(
-    photographs: Sequence[Photograph], selection: Selection, *, seed: int
-) -> list[Photograph]:
-    """Select photographs, in the order given."""
-    selected = list(photographs)
+def select(photographs: PhotographList, selection: Selection, *, seed: int) -> PhotographList:
+    """Select photographs whose landmark is known, in the order given."""
+    selected = photographs
     if selection.only_present:
-        selected = [photograph for photograph in selected if photograph.path.is_file()]
-    sizes = Counter(photograph.landmark_id for photograph in selected)
-    selected = [
-        photograph for photograph in selected if sizes[photograph.landmark_id] >= selection.at_least
-    ]
+        present = [find_file(photograph.path)[0] >= 0 for photograph in selected]
+        selected = selected.where(np.array(present, bool))
+    enough = selected.counts() >= selection.at_least
+    selected = selected.where(enough[selected.labels])
     subset = SubsetRecipe(landmarks=selection.landmarks, pictures=selection.pictures)
     selected = balanced_subset(selected, subset, seed=seed)
     if selection.total is not None:
@@ -188,7 +197,7 @@ def _begin(source: Path, out: Path, preparation: Preparation) -> Path:
     return work
 
 
-def _select_lists(data: PhotographSet, preparation: Preparation) -> dict[str, list[Photograph]]:
+def _select_lists(data: PhotographSet, preparation: Preparation) -> dict[str, PhotographList]:
     """Return the selected pictures of each list, by its file name."""
     lists = {}
     for list_name in preparation.lists or (data.default_list(),):
@@ -197,8 +206,7 @@ def _select_lists(data: PhotographSet, preparation: Preparation) -> dict[str, li
         lists[name] = photographs
         if preparation.selection != Selection() or preparation.parts != Parts():
             # a picture of no landmark is only in a list that is taken whole
-            known = [p for p in photographs if p.landmark_id is not None]
-            lists[name] = select(known, preparation.selection, seed=preparation.seed)
+            lists[name] = select(photographs.known(), preparation.selection, seed=preparation.seed)
         if not lists[name]:
             raise CatalogError(data.directory / name, "no picture of it is left by the selection")
         list(_split(lists[name], preparation))  # raises before the work where there are too few
@@ -207,51 +215,77 @@ def _select_lists(data: PhotographSet, preparation: Preparation) -> dict[str, li
 
 
 def _targets(
-    data: PhotographSet, lists: Mapping[str, list[Photograph]], preparation: Preparation
-) -> dict[Path, str]:
-    """Map each picture to the path of its copy below the new folder."""
-    photographs = [photograph for listed in lists.values() for photograph in listed]
-    if data.layout == "folders":  # by the id, which may hold an extension: it stays the same
-        return {
-            p.path: f"{p.id}{'.jpg' if preparation.copies else p.path.suffix}" for p in photographs
+    data: PhotographSet, list_name: str, photographs: PhotographList, preparation: Preparation
+) -> pa.StringArray:
+    """Return where each photograph of a list is copied to, below the new folder."""
+    if data.layout == "gldv2":
+        return PhotographList(
+            photographs.ids, [], photographs.labels, Path(split_of(list_name))
+        ).paths()
+    # by the id, which may hold an extension: it stays the same
+    names = (f"{p.id}{'.jpg' if preparation.copies else p.path.suffix}" for p in photographs)
+    return pa.array(names, pa.string(), size=len(photographs))
+
+
+def _pictures(
+    data: PhotographSet,
+    lists: Mapping[str, PhotographList],
+    targets: Mapping[str, pa.StringArray],
+    preparation: Preparation,
+) -> pa.Table:
+    """Return the pictures to copy, each once: ``source`` and ``target``."""
+    parts = [(photographs.paths(), targets[name]) for name, photographs in lists.items()]
+    if data.layout == "gldv2" and preparation.queries:
+        queries = PhotographList.of(Photograph(q.id, q.path, None) for q in data.queries())
+        parts.append((queries.paths(), _targets(data, SOLUTION, queries, preparation)))
+    table = pa.table(
+        {
+            "source": pa.chunked_array([source for source, _ in parts], pa.string()),
+            "target": pa.chunked_array([target for _, target in parts], pa.string()),
         }
-    paths = [photograph.path for photograph in photographs]
-    if preparation.queries:
-        paths += [query.path for query in data.queries()]
-    return {path: path.relative_to(data.directory).as_posix() for path in paths}
+    ).combine_chunks()
+    numbers = pc.dictionary_encode(table["target"]).combine_chunks().indices.to_numpy()
+    return table.take(np.unique(numbers, return_index=True)[1])
 
 
-def _copy(
-    targets: Mapping[Path, str], work: Path, preparation: Preparation, workers: int
-) -> dict[Path, str]:
-    """Make the copies; return why each picture that cannot be read cannot.
+def _copy(pictures: pa.Table, work: Path, preparation: Preparation, workers: int) -> pa.StringArray:
+    """Make the copies; return the targets of the pictures that cannot be read.
 
     Raises:
         CatalogError: They are too many; what was copied stays for the next attempt.
     """
-    jobs: list[Job] = [(path, work / name) for path, name in targets.items()]
-    report, limit = work / "unreadable.txt", preparation.max_unreadable
-    unreadable: dict[Path, str] = {}
+    total, limit = len(pictures), preparation.max_unreadable
+    jobs: Iterator[Job] = (
+        (Path(source), work / target)
+        for batch in pictures.to_batches(_BLOCK_PICTURES)
+        for source, target in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    unreadable: dict[int, str] = {}
     with closing(make_copies(jobs, preparation.copies, workers=workers)) as copies:
-        for position, reason in tqdm(copies, total=len(jobs), unit="picture", desc="prepare"):
+        for position, reason in tqdm(copies, total=total, unit="picture", desc="prepare"):
             if reason:
-                unreadable[jobs[position][0]] = reason
-            if len(unreadable) > limit * len(jobs):
+                unreadable[position] = reason
+            if len(unreadable) > limit * total:
                 break
-    lines = (f"{targets[path]}\t{reason}\n" for path, reason in unreadable.items())
+    lost = pictures["target"].take(pa.array([*unreadable], pa.int64())).combine_chunks()
+    lines = (
+        f"{name}\t{reason}\n"
+        for name, reason in zip(lost.to_pylist(), unreadable.values(), strict=True)
+    )
+    report = work / "unreadable.txt"
     write_atomic(report, "".join(lines).encode())
-    if len(unreadable) > limit * len(jobs):
+    if len(unreadable) > limit * total:
         raise CatalogError(
             report,
-            f"it names {len(unreadable)} of {len(jobs)} pictures that cannot be read, more than "
+            f"it names {len(unreadable)} of {total} pictures that cannot be read, more than "
             f"{limit:.1%}; it was given up there",
         )
-    return unreadable
+    return lost
 
 
 def _split(
-    photographs: Sequence[Photograph], preparation: Preparation
-) -> Iterator[tuple[str, Sequence[Photograph]]]:
+    photographs: PhotographList, preparation: Preparation
+) -> Iterator[tuple[str, PhotographList]]:
     """Yield each part with the suffix of its list's name."""
     parts, seed = preparation.parts, preparation.seed
     for fold in range(parts.folds):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +9,7 @@ from pydantic import Field, model_validator
 
 from embedder.artifacts.documents import FrozenModel
 from embedder.errors import TrainingError
-from photographs.names import landmark_order
-from photographs.photograph import Photograph
+from photographs.photograph_list import PhotographList
 
 _OLD_COUNTS = {"learned": "train", "kept_back": "validation", "tested": "test"}
 
@@ -75,22 +72,22 @@ class CountsRecipe(FrozenModel):
 
 
 def labeled(
-    photographs: Sequence[Photograph], subset: SubsetRecipe | None, *, seed: int
-) -> list[Photograph]:
+    photographs: PhotographList, subset: SubsetRecipe | None, *, seed: int
+) -> PhotographList:
     """Select the photographs that can be trained on: with a landmark, and in the subset."""
-    known = [photograph for photograph in photographs if photograph.landmark_id is not None]
+    known = photographs.known()
     return balanced_subset(known, subset, seed=seed) if subset else known
 
 
 def stratified_split(
-    photographs: Sequence[Photograph], fraction: float, *, seed: int
-) -> tuple[list[Photograph], list[Photograph]]:
+    photographs: PhotographList, fraction: float, *, seed: int
+) -> tuple[PhotographList, PhotographList]:
     """Split off about ``fraction`` of each landmark's photographs for validation.
 
     A landmark always keeps at least two photographs to train on, so the smallest give none.
 
     Args:
-        photographs: All of them.
+        photographs: All of them, in gallery order.
         fraction: The share for validation, in [0, 1).
         seed: Which ones.
 
@@ -98,17 +95,17 @@ def stratified_split(
         Train and validation, each in the order given.
     """
     rng = np.random.default_rng(seed)
-    validation: set[int] = set()
-    for positions in _by_landmark(photographs).values():
+    validation = np.zeros(len(photographs), bool)
+    for positions in photographs.by_landmark():
         share = max(1, round(fraction * len(positions))) if fraction else 0
         count = max(0, min(share, len(positions) - 2))
-        validation.update(rng.permutation(positions)[:count].tolist())
-    return _divide(photographs, validation)
+        validation[rng.permutation(positions)[:count]] = True
+    return photographs.where(~validation), photographs.where(validation)
 
 
 def folds_split(
-    photographs: Sequence[Photograph], recipe: FoldsRecipe, *, seed: int
-) -> tuple[list[Photograph], list[Photograph]]:
+    photographs: PhotographList, recipe: FoldsRecipe, *, seed: int
+) -> tuple[PhotographList, PhotographList]:
     """Leave one fold out of training, and validate on every n-th picture of it.
 
     The same seed makes the same folds, whichever is left out. The only photograph of a landmark
@@ -118,18 +115,17 @@ def folds_split(
         Train and validation, each in the order given.
     """
     rng = np.random.default_rng(seed)
-    left_out: set[int] = set()
-    for positions in _by_landmark(photographs).values():
+    left_out = np.zeros(len(photographs), bool)
+    for positions in photographs.by_landmark():
         folds = (rng.permutation(len(positions)) + rng.integers(recipe.folds)) % recipe.folds
         if len(positions) > 1:
-            left_out |= {p for p, f in zip(positions, folds, strict=True) if f == recipe.fold}
-    train, validation = _divide(photographs, left_out)
-    return train, validation[:: recipe.every]
+            left_out[positions[folds == recipe.fold]] = True
+    return photographs.where(~left_out), photographs.where(left_out)[:: recipe.every]
 
 
 def counts_split(
-    photographs: Sequence[Photograph], recipe: CountsRecipe, *, seed: int
-) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
+    photographs: PhotographList, recipe: CountsRecipe, *, seed: int
+) -> tuple[PhotographList, PhotographList, PhotographList]:
     """Split at random by counts; at least one photograph of each landmark is trained on.
 
     Returns:
@@ -139,24 +135,25 @@ def counts_split(
         TrainingError: There are too few photographs.
     """
     counts = (recipe.train, recipe.validation, recipe.test)
-    landmarks = _by_landmark(photographs)
+    landmarks = photographs.by_landmark()
     if sum(counts) > len(photographs) or recipe.train < len(landmarks):
         raise TrainingError(
             f"data.validation asks for {' + '.join(map(str, counts))} photographs, the first of "
             f"them from each landmark; there are {len(photographs)} of {len(landmarks)} landmarks"
         )
     rng = np.random.default_rng(seed)
-    ones = [int(rng.choice(positions)) for positions in landmarks.values()]
-    order = ones + [p for p in rng.permutation(len(photographs)).tolist() if p not in set(ones)]
-    ends = np.cumsum(counts).tolist()
+    ones = np.array([rng.choice(positions) for positions in landmarks], np.int64)
+    others = rng.permutation(len(photographs))
+    order = np.concatenate([ones, others[~np.isin(others, ones)]])
+    ends = np.cumsum(counts)
     parts = (order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] : ends[2]])
-    train, validation, test = ([photographs[i] for i in sorted(part)] for part in parts)
+    train, validation, test = (photographs.take(np.sort(part)) for part in parts)
     return train, validation, test
 
 
 def balanced_subset(
-    photographs: Sequence[Photograph], recipe: SubsetRecipe, *, seed: int
-) -> list[Photograph]:
+    photographs: PhotographList, recipe: SubsetRecipe, *, seed: int
+) -> PhotographList:
     """Select the landmarks with the most photographs, and some photographs of each.
 
     Landmarks of equal size come in ``landmark_order``; one with too few photographs gives all.
@@ -164,40 +161,27 @@ def balanced_subset(
     Returns:
         In the order given.
     """
-    sizes = [(-len(p), landmark_order(mark), p) for mark, p in _by_landmark(photographs).items()]
+    largest = sorted(photographs.by_landmark(), key=len, reverse=True)  # stable
     rng = np.random.default_rng(seed)
-    chosen: list[int] = []
-    for _, _, positions in sorted(sizes)[: recipe.landmarks]:
-        chosen += rng.permutation(positions)[: recipe.pictures].tolist()
-    return [photographs[position] for position in sorted(chosen)]
+    chosen = np.zeros(len(photographs), bool)
+    for positions in largest[: recipe.landmarks]:
+        chosen[rng.permutation(positions)[: recipe.pictures]] = True
+    return photographs.where(chosen)
 
 
-def random_subset(photographs: Sequence[Photograph], size: int, *, seed: int) -> list[Photograph]:
+def random_subset(photographs: PhotographList, size: int, *, seed: int) -> PhotographList:
     """Select so many photographs at random, or all of them if there are fewer.
 
     Returns:
         In the order given.
     """
     chosen = np.random.default_rng(seed).permutation(len(photographs))[:size]
-    return [photographs[position] for position in sorted(chosen.tolist())]
+    return photographs.take(np.sort(chosen))
 
 
-def first_of_each(photographs: Sequence[Photograph], limit: int) -> list[Photograph]:
+def first_of_each(photographs: PhotographList, limit: int) -> PhotographList:
     """Select the first photographs of each landmark, at most ``limit``."""
-    firsts = {p for positions in _by_landmark(photographs).values() for p in positions[:limit]}
-    return _divide(photographs, firsts)[1]
-
-
-def _divide(
-    photographs: Sequence[Photograph], chosen: set[int]
-) -> tuple[list[Photograph], list[Photograph]]:
-    """Divide into those not chosen and those chosen by position, each in the order given."""
-    rest = [p for position, p in enumerate(photographs) if position not in chosen]
-    return rest, [photographs[position] for position in sorted(chosen)]
-
-
-def _by_landmark(photographs: Sequence[Photograph]) -> dict[str, list[int]]:
-    positions = defaultdict[str, list[int]](list)
-    for position, photograph in enumerate(photographs):
-        positions[str(photograph.landmark_id)].append(position)
-    return positions
+    chosen = np.zeros(len(photographs), bool)
+    for positions in photographs.by_landmark():
+        chosen[positions[:limit]] = True
+    return photographs.where(chosen)

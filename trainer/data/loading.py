@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -59,7 +60,7 @@ class AugmentedPictures(Dataset[tuple[np.ndarray | None, int]]):
     """
 
     photographs: Sequence[Photograph]
-    labels: Sequence[int]
+    labels: Sequence[int] | NDArray[np.int64]
     preprocess: Preprocess
     recipe: AugmentRecipe
     key: tuple[int, int, int]
@@ -79,7 +80,7 @@ class AugmentedPictures(Dataset[tuple[np.ndarray | None, int]]):
             return None, position
         rng = np.random.default_rng((*self.key, position))
         square = augment(image, self.recipe, self.preprocess, rng)
-        return normalize(square, self.preprocess), self.labels[position]
+        return normalize(square, self.preprocess), int(self.labels[position])
 
     def collate(self, items: Sequence[tuple[np.ndarray | None, int]]) -> Batch:
         """Stack the readable pictures and name the others."""

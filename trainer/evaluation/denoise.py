@@ -21,7 +21,7 @@ from tqdm import tqdm
 from embedder.artifacts.documents import write_document
 from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, landmark_order, write_list
+from photographs import Photograph, PhotographList, landmark_order, write_list
 from photographs.prepare.split import labeled
 from trainer.evaluation.defaults import MAX_ANGLE_DEGREES
 from trainer.evaluation.denoise_page import CheckedPicture, write_page
@@ -70,7 +70,8 @@ def denoise(
         TrainingError: The run is not finished, or its head has no sub-centers.
     """
     trained = _load_finished(run)
-    known = labeled(photographs, trained.recipe.data.subset, seed=trained.recipe.seed)
+    columns = PhotographList.of(photographs)
+    known = labeled(columns, trained.recipe.data.subset, seed=trained.recipe.seed)
     read, labels, cosines = _compare(trained, known)
     angles = dominant_angles(cosines, labels)
     small = np.bincount(labels, minlength=1)[labels] <= SMALL

@@ -60,7 +60,7 @@ def _load_best(context: RunContext) -> Candidate:
         best.network.to(context.device),
         head.to(context.device),
         best.landmarks,
-        Counter(str(photograph.landmark_id) for photograph in context.train),
+        Counter(str(landmark) for _, landmark in context.train.labeled_ids()),
         context.bf16,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedder.artifacts.files import sha256_bytes, sha256_file
+from embedder.artifacts.files import sha256_file
 from embedder.errors import DeviceError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, list_pictures
+from photographs import Photograph, PhotographList, list_pictures
 from photographs.prepare.split import (
     CountsRecipe,
     FoldsRecipe,
@@ -37,20 +38,21 @@ class TrainingSet:
     Attributes:
         photographs: Each with its landmark.
         landmarks: Their ids in the order of their numbers.
-        labels: Landmark number of each photograph.
+        labels: ``(n,)`` int64, landmark number of each photograph.
     """
 
-    photographs: list[Photograph]
+    photographs: PhotographList
     landmarks: list[str]
-    labels: list[int]
+    labels: NDArray[np.int64]
 
     @classmethod
-    def of(cls, photographs: list[Photograph]) -> TrainingSet:
-        """Number the landmarks of photographs."""
-        landmarks, labels = np.unique(
-            [str(p.landmark_id) for p in photographs], return_inverse=True
+    def of(cls, photographs: PhotographList) -> TrainingSet:
+        """Number the landmarks of photographs in the order of their ids as text."""
+        shown, labels = np.unique(photographs.labels, return_inverse=True)
+        landmarks, numbers = np.unique(
+            [photographs.landmarks[label] for label in shown.tolist()], return_inverse=True
         )
-        return cls(photographs, landmarks.tolist(), labels.tolist())
+        return cls(photographs, landmarks.tolist(), numbers[labels])
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -77,10 +79,10 @@ class RunContext:
 
     recipe: Recipe
     training_sets: tuple[TrainingSet, ...]
-    train: list[Photograph]
-    validation: list[Photograph]
-    test: list[Photograph]
-    distractors: list[Photograph]
+    train: PhotographList
+    validation: PhotographList
+    test: PhotographList
+    distractors: PhotographList
     out: Path
     device: torch.device
     bf16: bool
@@ -116,13 +118,15 @@ def set_up_run(
     own = _labeled(photographs, recipe)
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
     train, validation, test = _split(own, recipe)
-    withheld = {p.id for p in own} - {p.id for p in train}
+    withheld = own.where(~train.contains(own.ids))
     sets: dict[str | None, TrainingSet] = {None: TrainingSet.of(train)}
     for name, listed in named.items():
-        sets[name] = TrainingSet.of([p for p in listed if p.id not in withheld])
+        sets[name] = TrainingSet.of(listed.where(~withheld.contains(listed.ids)))
     device = processes.device()
-    distractors = list_pictures(recipe.data.distractors) if recipe.data.distractors else []
-    everything = (*own, *(p for listed in named.values() for p in listed), *distractors)
+    distractors = PhotographList.of(())
+    if recipe.data.distractors:
+        distractors = list_pictures(recipe.data.distractors)
+    everything = (own, *named.values(), distractors)
     context = RunContext(
         recipe=recipe,
         training_sets=tuple(sets[stage.list] for stage in recipe.stages),
@@ -138,7 +142,7 @@ def set_up_run(
     _log.info(
         "%d training pictures of %d landmarks, %d validation pictures; %s in %s; processes: %d",
         len(train),
-        len({photograph.landmark_id for photograph in train}),
+        len(sets[None].landmarks),
         len(validation),
         device.type,
         "bf16" if context.bf16 else "f32",
@@ -147,27 +151,28 @@ def set_up_run(
     return context
 
 
-def _labeled(photographs: Sequence[Photograph], recipe: Recipe) -> list[Photograph]:
+def _labeled(photographs: Iterable[Photograph], recipe: Recipe) -> PhotographList:
     """Take the photographs of a list that may be trained on; they show two landmarks or more."""
-    known = labeled(photographs, recipe.data.subset, seed=recipe.seed)
-    landmarks = {photograph.landmark_id for photograph in known}
-    if len(landmarks) < 2:
+    listed = PhotographList.of(photographs)
+    known = labeled(listed, recipe.data.subset, seed=recipe.seed)
+    landmarks = np.count_nonzero(known.counts())
+    if landmarks < 2:
         raise TrainingError(
-            f"{len(known)} photographs of {len(landmarks)} landmarks are too few to train on"
+            f"{len(known)} photographs of {landmarks} landmarks are too few to train on"
         )
     return known
 
 
 def _split(
-    photographs: list[Photograph], recipe: Recipe
-) -> tuple[list[Photograph], list[Photograph], list[Photograph]]:
+    photographs: PhotographList, recipe: Recipe
+) -> tuple[PhotographList, PhotographList, PhotographList]:
     """Split photographs into those of training, validation and test."""
     validation, seed = recipe.data.validation, recipe.seed
     if isinstance(validation, CountsRecipe):
         return counts_split(photographs, validation, seed=seed)
     if isinstance(validation, FoldsRecipe):
-        return *folds_split(photographs, validation, seed=seed), []
-    return *stratified_split(photographs, validation, seed=seed), []
+        return *folds_split(photographs, validation, seed=seed), photographs[:0]
+    return *stratified_split(photographs, validation, seed=seed), photographs[:0]
 
 
 def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
@@ -177,8 +182,11 @@ def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
     return able and recipe.precision != "f32"
 
 
-def _digest_inputs(recipe: Recipe, photographs: Iterable[Photograph], weights: Path | None) -> str:
+def _digest_inputs(recipe: Recipe, lists: Iterable[PhotographList], weights: Path | None) -> str:
     """Compute the digest of everything that decides the outcome of a run."""
     weights_digest = sha256_file(weights) if weights and weights.is_file() else ""
-    lines = [recipe.outcome(), weights_digest, *(f"{p.id} {p.landmark_id}" for p in photographs)]
-    return sha256_bytes("\n".join(lines).encode())
+    digest = hashlib.sha256(f"{recipe.outcome()}\n{weights_digest}".encode())
+    for listed in lists:
+        for picture_id, landmark in listed.labeled_ids():
+            digest.update(f"\n{picture_id} {landmark}".encode())
+    return f"sha256:{digest.hexdigest()}"

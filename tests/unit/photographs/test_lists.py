@@ -20,7 +20,10 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path, *, by_landmark: bool) 
     photographs = [Photograph(name, Path(name), landmark) for name, landmark in listed]
     path = tmp_path / "list.csv"
     write_list(path, photographs, by_landmark=by_landmark)
-    assert [entry[1:] for entry in read_list(path)] == [listed[3], *listed[1::-1], listed[2]]
+    read = read_list(path)
+    landmarks = [read.landmarks[label] for label in read.labels]
+    pairs = list(zip(read.ids.to_pylist(), landmarks, strict=True))
+    assert pairs == [listed[3], *listed[1::-1], listed[2]]
     assert is_by_landmark(path) is by_landmark
 
 

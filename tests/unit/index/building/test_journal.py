@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
+from embedder.picture_files import find_file
 from index.building.journal import SHARD_PICTURES, Journal
-from index.building.pipeline import EmbeddedBatch, ReadPicture, find_file
+from index.building.pipeline import EmbeddedBatch, ReadPicture
 from photographs import Photograph
 
 

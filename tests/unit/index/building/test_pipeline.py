@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder, Prepared
+from embedder.picture_files import find_file
 from embedder.preprocess import PictureLimits
-from index.building.pipeline import embed_files, find_file
+from index.building.pipeline import embed_files
 from tests.factories import picture_bytes
 
 

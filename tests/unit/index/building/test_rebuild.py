@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,10 @@ from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.manifest import write_manifest as write_gallery_manifest
 from index.gallery.store import Store
 from index.maintenance.remove import remove
+from index.maintenance.verify import verify
 from index.ranking.ranking import Ranking
 from photographs import open_data
-from tests.factories import photographs, tiny_embedder, view_bytes
+from tests.factories import photographs, tiny_embedder, view_bytes, write_tar
 from tests.unit.index.conftest import count_embedded
 
 
@@ -82,6 +84,33 @@ def test_a_touched_or_moved_picture_is_not_embedded(
     vectors = [store.directory(name) / VECTORS for name in store.build_ids()]
     assert len(vectors) == 2
     assert vectors[0].samefile(vectors[1])
+
+
+def test_pictures_that_are_packed_into_tars_are_not_embedded(
+    embedder: Embedder, choice: EmbedderChoice, gldv2: Path, tmp_path: Path
+) -> None:
+    """Their size, time and content are the same there, and a changed one is noticed."""
+    store, train = Store(tmp_path / "store"), gldv2 / "train"
+    pictures = sorted(train.rglob("*.jpg"))
+    for path in pictures:
+        os.utime(path, (10, 10))
+    first = build(store, embedder, open_data(gldv2))
+    with tarfile.open(train / "images_000.tar", "w") as archive:
+        for path in pictures:
+            archive.add(path, path.relative_to(train).as_posix())
+            path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        embedded = count_embedded(patch)
+        packed = rebuild(store, choice)
+        assert sum(embedded) == 0
+    assert packed.rows == first.rows == len(pictures) == 12
+    assert same_content(packed, full(tmp_path, embedder, gldv2))
+    assert verify(store, embedder).sample == 12
+    with pytest.MonkeyPatch.context() as patch:
+        embedded = count_embedded(patch)
+        write_tar(train / "images_000.tar", {"0/0/0/000abc.jpg": view_bytes(0, 100)})
+        changed = rebuild(store, choice, recipe=BuildRecipe(max_unreadable=1.0))
+        assert (sum(embedded), changed.rows, changed.unreadable) == (1, 1, 11)
 
 
 def test_a_renamed_picture_is_read_but_not_embedded(

@@ -178,7 +178,7 @@ def test_folds_hold_every_landmark_and_leave_nothing_out(gldv2: Path, tmp_path: 
         learned = data.gallery(f"train_without_fold_{fold}.csv")
         assert sizes(kept_back)["7"] == 3
         assert sizes(kept_back)["30"] == 2
-        assert sorted(p.id for p in kept_back + learned) == sorted(p.id for p in everything)
+        assert sorted(p.id for p in [*kept_back, *learned]) == sorted(p.id for p in everything)
         left_out += [p.id for p in kept_back]
     assert sorted(left_out) == sorted(p.id for p in everything if p.landmark_id != "12")
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from embedder.errors import TrainingError
-from photographs import Photograph
+from photographs import Photograph, PhotographList
 from photographs.prepare.split import (
     CountsRecipe,
     FoldsRecipe,
@@ -22,13 +22,13 @@ from photographs.prepare.split import (
 )
 
 
-def listed(sizes: list[int]) -> list[Photograph]:
+def listed(sizes: list[int]) -> PhotographList:
     """List photographs of landmarks of the given sizes."""
-    return [
+    return PhotographList.of(
         Photograph(f"{landmark}-{n}", Path("none"), str(landmark))
         for landmark, size in enumerate(sizes)
         for n in range(size)
-    ]
+    )
 
 
 def test_a_split_holds_out_the_fraction_of_each_landmark() -> None:
@@ -36,7 +36,7 @@ def test_a_split_holds_out_the_fraction_of_each_landmark() -> None:
     everything = listed([100, 40, 20])
     train, validation = stratified_split(everything, 0.1, seed=3)
     assert Counter(p.landmark_id for p in validation) == {"0": 10, "1": 4, "2": 2}
-    assert sorted(p.id for p in train + validation) == sorted(p.id for p in everything)
+    assert sorted(p.id for p in [*train, *validation]) == sorted(p.id for p in everything)
 
 
 def test_the_smallest_landmarks_keep_two_to_train_on() -> None:
@@ -66,7 +66,7 @@ def test_folds_are_disjoint_and_share_every_landmark() -> None:
         whole = FoldsRecipe(kind="folds", folds=5, fold=fold, every=1)
         train, validation = folds_split(everything, whole, seed=1)
         assert Counter(p.landmark_id for p in validation) == {"0": 10, "1": 2, "2": 1}
-        assert sorted(p.id for p in train + validation) == sorted(p.id for p in everything)
+        assert sorted(p.id for p in [*train, *validation]) == sorted(p.id for p in everything)
         left_out += [p.id for p in validation]
         fewer = whole.model_copy(update={"every": 4})
         assert folds_split(everything, fewer, seed=1) == (train, validation[::4])

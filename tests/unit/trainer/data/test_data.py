@@ -11,7 +11,7 @@ from PIL import Image
 
 from embedder.manifest import Preprocess
 from photographs import Photograph, open_data
-from tests.factories import photographs, picture
+from tests.factories import photographs, picture, write_tar
 from trainer.data.augment import augment
 from trainer.data.loading import AugmentedPictures, epoch_batches, load_batches
 from trainer.recipe import AugmentRecipe
@@ -91,6 +91,34 @@ def test_batches_are_the_same_whoever_makes_them(tmp_path: Path, workers: int) -
     for ours, theirs in zip(made, expected[1:], strict=True):
         assert torch.equal(ours.pictures, theirs.pictures)
         assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_batches_are_the_same_from_files_and_from_shards(tmp_path: Path) -> None:
+    """Pictures need not be unpacked to be trained on."""
+    files = open_data(photographs(tmp_path / "files")).gallery()
+    members: dict[str, bytes] = {}
+    for photograph in files:
+        members[f"{photograph.id}.jpg"] = photograph.path.read_bytes()
+        members[f"{photograph.id}.cls"] = str(photograph.landmark_id).encode()
+    write_tar(tmp_path / "shards" / "part-0.tar", members)
+    shards = open_data(tmp_path / "shards").gallery()
+    assert list(shards.labeled_ids()) == list(files.labeled_ids())
+    order = epoch_batches(len(files), 8, (0, 0, 0))
+    (ours, theirs) = (
+        list(
+            load_batches(
+                AugmentedPictures(listed, listed.labels, Preprocess(side=16), LIVELY, (0, 0, 0)),
+                order,
+                workers=0,
+            )
+        )
+        for listed in (files, shards)
+    )
+    assert len(ours) == len(theirs) == len(order)
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one.labels) == 8
+        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""The interface of the layouts of data folders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from photographs.photograph import Credit, Query
+from photographs.photograph_list import PhotographList
+
+
+class PhotographSet(ABC):
+    """The photographs of one data folder, whatever its layout.
+
+    Attributes:
+        directory: The data folder.
+        layout: Which of the layouts it has.
+    """
+
+    layout: Literal["gldv2", "folders", "shards"]
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @abstractmethod
+    def default_list(self) -> str | None:
+        """Return the list that :meth:`gallery` reads by default; ``None`` for every picture.
+
+        Raises:
+            CatalogError: There is none.
+        """
+
+    @abstractmethod
+    def gallery(self, list_name: str | None = None) -> PhotographList:
+        """List the photographs to train on or to search in.
+
+        Args:
+            list_name: A list file of the data folder, or a path to one elsewhere; see
+                :meth:`default_list`.
+
+        Returns:
+            In gallery order: see :meth:`PhotographList.in_gallery_order`.
+
+        Raises:
+            CatalogError: The list is missing or faulty; the line is named.
+        """
+
+    @abstractmethod
+    def queries(self) -> list[Query]:
+        """List the pictures with ground truth, sorted by id.
+
+        Returns:
+            In the gldv2 layout those of the recognition solution, none where it is absent;
+            in the other layouts every picture, those without a landmark as pictures of none.
+
+        Raises:
+            CatalogError: The solution is faulty; the line is named.
+        """
+
+    @abstractmethod
+    def names(self, list_name: str | None = None) -> dict[str, str]:
+        """Return the known names of landmarks, by id.
+
+        Args:
+            list_name: The list whose landmarks they are; by default as for :meth:`gallery`.
+
+        Raises:
+            CatalogError: The file of names is faulty; the line is named.
+        """
+
+    @abstractmethod
+    def links(self, list_name: str | None = None) -> dict[str, str]:
+        """Return known addresses of pages about landmarks, by id; else as :meth:`names`."""
+
+    @abstractmethod
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        """Yield the known credits, each with the id of its picture.
+
+        Args:
+            list_name: The list of the pictures; credits of others may be among them.
+
+        Raises:
+            CatalogError: The file of credits is faulty; the line is named.
+        """

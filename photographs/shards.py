@@ -1,0 +1,83 @@
+"""The shards layout: tars as WebDataset has them, in one folder.
+
+::
+
+    photographs-000000.tar     0001.jpg 0001.cls 0002.jpg 0002.cls …
+
+The members of a picture share its key, the name up to the first dot, which is its id. Its landmark
+is the text of ``KEY.cls``, or ``landmark_id`` or else ``label`` of ``KEY.json``; a picture with
+neither shows no known landmark. Nothing is unpacked.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from embedder.errors import CatalogError
+from photographs.lists import pick_listed
+from photographs.photograph import Credit, Query
+from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
+from photographs.photograph_set import PhotographSet
+from photographs.tars import Members
+
+
+class ShardSet(PhotographSet):
+    """A data folder of tars with pictures and their labels.
+
+    Args:
+        directory: The folder.
+        members: The pictures in its tars, at least one.
+
+    Raises:
+        CatalogError: Two pictures have the same key.
+    """
+
+    layout = "shards"
+
+    def __init__(self, directory: Path, members: Members) -> None:
+        super().__init__(directory)
+        places = members.keys.dictionary_encode().indices.to_numpy()
+        again = np.flatnonzero(places != np.arange(len(places)))
+        if len(again):
+            key = members.keys[again[0]].as_py()
+            first = members.files[pc.index(members.keys, key).as_py()].as_py()
+            raise CatalogError(
+                directory,
+                f"{first} and {members.files[again[0]].as_py()} would both have the id {key}",
+            )
+        labels = members.labels.dictionary_encode()
+        numbers = labels.indices.fill_null(UNKNOWN).to_numpy().astype(np.int32)
+        named = in_landmark_order(labels.dictionary.to_pylist(), numbers)
+        self._all = PhotographList(members.keys, *named, directory, members.files)
+
+    def default_list(self) -> None:
+        """Return ``None``: by default every picture is listed."""
+
+    def gallery(self, list_name: str | None = None) -> PhotographList:
+        """List every picture, or those of a list, whose landmarks outrank the shards'."""
+        if list_name is None:
+            return self._all.in_gallery_order()
+        path = self.directory / list_name
+        return pick_listed(path, self._all.ids, self._all.files, self.directory)
+
+    def queries(self) -> list[Query]:
+        """List every picture; one without a label shows no landmark."""
+        queries = (
+            Query(p.id, p.path, () if p.landmark_id is None else (p.landmark_id,))
+            for p in self._all
+        )
+        return sorted(queries, key=lambda query: query.id)
+
+    def names(self, list_name: str | None = None) -> dict[str, str]:
+        """Return the labels, each by itself."""
+        return {landmark: landmark for landmark in self._all.landmarks}
+
+    def links(self, list_name: str | None = None) -> dict[str, str]:
+        """Return nothing: shards tell no addresses."""
+        return {}
+
+    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
+        """Yield nothing: shards tell no credits."""
+        return iter(())
