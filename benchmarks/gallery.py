@@ -36,11 +36,16 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.artifacts.files import record, sha256_bytes, sync_tree
-from index.building.pipeline import progress_bar
 from index.building.recall import compare, exact_answers, measure_recall
 from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
 from index.gallery.gallery import VECTORS, Gallery
-from index.gallery.manifest import EmbedderReference, GalleryManifest, ListReference
+from index.gallery.manifest import (
+    EmbedderReference,
+    GalleryManifest,
+    ListReference,
+    write_manifest,
+)
+from index.progress import watch_rows
 from index.search.faiss_search import write_vectors
 from index.search.kinds import resolve
 from index.search.neighbors import Neighbors
@@ -82,14 +87,6 @@ def write_catalog(directory: Path, landmarks: NDArray[np.int32]) -> int:
         return catalog.landmark_count
 
 
-def watched(blocks: Iterator[NDArray[np.float32]], rows: int) -> Iterator[NDArray[np.float32]]:
-    """Pass blocks on, with a progress bar."""
-    with progress_bar(rows, what="rows") as bar:
-        for block in blocks:
-            yield block
-            bar.update(len(block))
-
-
 def build(
     directory: Path, drawn: Drawn, asked: str, watch: Stopwatch
 ) -> tuple[GalleryManifest, float]:
@@ -105,7 +102,7 @@ def build(
 
     def ready() -> Iterator[NDArray[np.float32]]:
         nonlocal drawing
-        blocks = watched(drawn.blocks(), rows)
+        blocks = watch_rows(drawn.blocks(), rows, "rows")
         while True:
             started = time.monotonic()
             block = next(blocks, None)
@@ -116,27 +113,29 @@ def build(
 
     started = time.monotonic()
     with watch.stage("draw and write vectors"):
-        choose = partial(resolve, asked, dimension=DIMENSION)
-        written = write_vectors(directory / VECTORS, DIMENSION, ready(), choose)
-    with watch.stage("digest"):
-        files = {name: record(directory / name) for name in (VECTORS, CATALOG, LANDMARKS)}
+        kind = resolve(asked, rows, dimension=DIMENSION)
+        vectors = write_vectors(
+            directory / VECTORS, ready(), rows=rows, dimension=DIMENSION, kind=kind
+        )
+    files = {VECTORS: vectors, **{name: record(directory / name) for name in (CATALOG, LANDMARKS)}}
     manifest = GalleryManifest(
         build_id=directory.name,
         created=datetime.now(UTC),
-        kind=written.kind.name,
-        factory=written.kind.factory,
-        rows=written.rows,
+        kind=kind.name,
+        factory=kind.factory,
+        rows=rows,
         landmarks=landmarks,
         dimension=DIMENSION,
         embedder=EmbedderReference(
             name="drawn", digest=DIGEST, runtime="openvino", precision="f32"
         ),
-        list=ListReference(data="/", name="drawn", digest=DIGEST, pictures=written.rows),
+        list=ListReference(data="/", name="drawn", digest=DIGEST, pictures=rows),
         unreadable=0,
         files=files,
     )
     with watch.stage("prove"):
-        manifest = measure_recall(directory, manifest)
+        manifest = measure_recall(Gallery.of_files(directory, manifest))
+        write_manifest(directory, manifest)
     with watch.stage("sync"):
         sync_tree(directory)
     return manifest, time.monotonic() - started - drawing
@@ -196,7 +195,7 @@ def ask_flat(
     index = faiss.IndexFlatIP(DIMENSION)
 
     def added() -> Iterator[NDArray[np.float32]]:
-        for block in watched(drawn.blocks(), len(drawn.landmarks)):
+        for block in watch_rows(drawn.blocks(), len(drawn.landmarks), "rows"):
             index.add(block)
             yield block
 

@@ -20,6 +20,7 @@ from index.evaluation.defaults import PRECISION_TARGET
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
 
 if TYPE_CHECKING:
+    from index.building.embedded import Tally
     from index.gallery.manifest import GalleryManifest
     from index.gallery.store import Store
 
@@ -52,16 +53,18 @@ def build(
         ranking: Ranking.
     """
     from index.building.build import build
+    from index.building.embedded import Tally
     from index.building.extras import Extras
     from photographs import open_data
 
     photographs = open_data(data)
     ranking.check()
     with embedding.open() as embedder:
-        extras = Extras(ranking.resolve(embedder), ranking.embed_distractors(embedder, embedding))
+        distractors = ranking.embed_distractors(embedder, embedding.pipeline(store))
+        extras = Extras(ranking.resolve(embedder), distractors)
         recipe = replace(making.recipe(embedding, thumbnails), extras=extras)
-        galleries = _store(store)
-        return _describe(galleries, build(galleries, embedder, photographs, recipe))
+        galleries, tally = _store(store), Tally()
+        return _describe(galleries, build(galleries, embedder, photographs, recipe, tally), tally)
 
 
 @app.command
@@ -86,11 +89,13 @@ def rebuild(
             the gallery has them; for others every picture is read).
         hash: Read every file: find pictures that changed and kept their size and time.
     """
+    from index.building.embedded import Tally
     from index.building.rebuild import rebuild
 
-    galleries, choice = _store(store), embedding.choice(embedding.embedder)
+    galleries, choice, tally = _store(store), embedding.choice(embedding.embedder), Tally()
     recipe = making.recipe(embedding, thumbnails)
-    return _describe(galleries, rebuild(galleries, choice, recipe, data=data, by_content=hash))
+    manifest = rebuild(galleries, choice, recipe, data=data, by_content=hash, tally=tally)
+    return _describe(galleries, manifest, tally)
 
 
 @app.command
@@ -109,11 +114,13 @@ def add(
         embedding: Embedder.
         making: Recipe.
     """
+    from index.building.embedded import Tally
     from index.maintenance.add import add
     from photographs import open_data
 
-    galleries, choice = _store(store), embedding.choice(embedding.embedder)
-    return _describe(galleries, add(galleries, choice, open_data(data), making.recipe(embedding)))
+    galleries, choice, tally = _store(store), embedding.choice(embedding.embedder), Tally()
+    manifest = add(galleries, choice, open_data(data), making.recipe(embedding), tally)
+    return _describe(galleries, manifest, tally)
 
 
 @app.command
@@ -229,12 +236,13 @@ def predict(
 
     queries = list_pictures(pictures)
     with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
-        written = predict(gallery, embedder, queries, out, embedding.pipeline())
+        written = predict(gallery, embedder, queries, out, embedding.pipeline(store))
         return {
             "submission": str(written.path),
             "report": str(written.report),
             "queries": written.queries,
             "unreadable": written.unreadable,
+            "embedded": written.embedded,
             "build_id": gallery.build_id,
         }
 
@@ -261,7 +269,8 @@ def evaluate(
 
     photographs = open_data(data)
     with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
-        evaluation, answered = evaluate(gallery, embedder, photographs, embedding.pipeline())
+        options = embedding.pipeline(store)
+        evaluation, answered = evaluate(gallery, embedder, photographs, options)
         if report is not None:
             write_report(report, gallery, evaluation, answered)
     return asdict(evaluation)
@@ -285,19 +294,22 @@ def calibrate(
         data: Photographs with labeled queries, in a layout that build reads.
         precision_target: Share of the answers above the threshold that shall be right.
     """
+    from index.building.embedded import Tally
     from index.evaluation.calibrate import calibrate
     from photographs import open_data
 
-    photographs = open_data(data)
+    photographs, tally = open_data(data), Tally()
     with embedding.open() as embedder:
         manifest = calibrate(
             _store(store),
             embedder,
             photographs,
-            embedding.pipeline(),
+            embedding.pipeline(store),
             precision_target=precision_target,
+            tally=tally,
         )
-    return manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
+    fitted = manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
+    return {**fitted, **asdict(tally)}
 
 
 def _store(directory: Path) -> Store:
@@ -306,11 +318,12 @@ def _store(directory: Path) -> Store:
     return Store(directory)
 
 
-def _describe(store: Store, manifest: GalleryManifest) -> Result:
+def _describe(store: Store, manifest: GalleryManifest, tally: Tally | None = None) -> Result:
     shown = {"build_id", "kind", "rows", "removed", "landmarks", "dimension"}
     shown |= {"recall", "thumbnail_side", "unreadable"}
     return {
         **manifest.model_dump(mode="json", include=shown),
+        **(asdict(tally) if tally else {}),
         "list": manifest.list.name,
         "embedder": manifest.embedder.digest,
         "gallery": str(store.directory(manifest.build_id)),

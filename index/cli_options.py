@@ -79,11 +79,16 @@ class Embedding(Running):
         )
         return closing(gallery)
 
-    def pipeline(self) -> PipelineOptions:
-        """Return the options of the functions that embed pictures."""
-        from index.building.pipeline import PipelineOptions
+    def pipeline(self, store: Path | None = None) -> PipelineOptions:
+        """Return the options of the functions that embed pictures.
 
-        return PipelineOptions(self.batch_size, self.threads)
+        Vectors of queries and distractors are kept in ``store``, if it is given.
+        """
+        from index.building.pipeline import PipelineOptions
+        from index.building.vector_cache import CACHE
+
+        cache = None if store is None else store / CACHE
+        return PipelineOptions(self.batch_size, self.threads, cache)
 
 
 @Parameter(name="*")
@@ -190,7 +195,7 @@ class RankingOptions:
         return advised_ranking(embedder.manifest).model_copy(update=given)
 
     def embed_distractors(
-        self, embedder: Embedder, embedding: Embedding
+        self, embedder: Embedder, options: PipelineOptions
     ) -> DistractorSet | Literal["gallery"] | None:
         """Embed the distractors, if there are pictures of them."""
         from index.building.extras import DistractorSet
@@ -200,4 +205,4 @@ class RankingOptions:
             return None
         if self.distractors == OWN:
             return OWN
-        return DistractorSet.embed(Path(self.distractors), embedder, embedding.pipeline())
+        return DistractorSet.embed(Path(self.distractors), embedder, options)

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,6 +65,63 @@ def record(path: Path) -> FileRecord:
             whole.update(block)
             blocks.append(sha256_bytes(block))
     return FileRecord(bytes=size, sha256=f"sha256:{whole.hexdigest()}", blocks=tuple(blocks))
+
+
+class RecordedFile:
+    """A new file that is described while it is written, so that it need not be read for that.
+
+    A binary file for writers that neither seek nor read.
+
+    Attributes:
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._whole, self._block = hashlib.sha256(), hashlib.sha256()
+        self._blocks: list[str] = []
+        self._bytes = 0
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes."""
+        view = memoryview(data)
+        view = view.cast("B") if view.nbytes else view[:0]
+        self._file.write(view)
+        self._whole.update(view)
+        written = len(view)
+        while len(view):
+            space = BLOCK_BYTES - self._bytes % BLOCK_BYTES
+            part, view = view[:space], view[space:]
+            self._block.update(part)
+            self._bytes += len(part)
+            if len(part) == space:
+                self._blocks.append(f"sha256:{self._block.hexdigest()}")
+                self._block = hashlib.sha256()
+        return written
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; an error in doing so is raised, like those of :meth:`write`."""
+        self.closed = True
+        self._file.close()
+
+    def record(self) -> FileRecord:
+        """Return what :func:`record` finds in the closed file."""
+        last = [f"sha256:{self._block.hexdigest()}"] if self._bytes % BLOCK_BYTES else []
+        blocks = (*self._blocks, *last) if self._bytes >= LARGE_BYTES else None
+        return FileRecord(
+            bytes=self._bytes, sha256=f"sha256:{self._whole.hexdigest()}", blocks=blocks
+        )
 
 
 def check(path: Path, expected: FileRecord, *, deep: bool) -> None:

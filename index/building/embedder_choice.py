@@ -38,12 +38,7 @@ class LazyEmbedder:
     @classmethod
     def of(cls, embedder: Embedder) -> LazyEmbedder:
         """Wrap an open embedder, which stays open."""
-        reference = EmbedderReference(
-            name=embedder.manifest.name,
-            digest=embedder.digest,
-            runtime=embedder.runtime,
-            precision=embedder.precision,
-        )
+        reference = EmbedderReference.of(embedder)
         ranking = advised_ranking(embedder.manifest)
         return cls(reference, embedder.dimension, ranking, lambda: nullcontext(embedder))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,12 +21,9 @@ from embedder.artifacts.files import FileRecord, record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import EmbedderManifest
-from index.building.pipeline import (
-    DEFAULT_OPTIONS,
-    EmbeddedBatch,
-    PipelineOptions,
-    embed_paths,
-)
+from index.building.embedded import EmbeddedBatch
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
+from index.building.query_vectors import embed_paths
 from index.gallery.distractors import (
     DISTRACTORS,
     MOST_LANDMARKS,
@@ -37,7 +33,8 @@ from index.gallery.distractors import (
     write_array,
 )
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import DistractorReference, GalleryManifest, write_manifest
+from index.gallery.manifest import DistractorReference, GalleryManifest
+from index.progress import watch_rows
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
 from photographs import list_pictures
@@ -141,23 +138,21 @@ class Extras:
         return cls(manifest.ranking, distractors, manifest.calibration, record_before)
 
 
-def add_extras(staged: Path, manifest: GalleryManifest, extras: Extras) -> GalleryManifest:
-    """Add extras to a staged gallery whose vectors and catalog are written.
+def add_extras(gallery: Gallery, extras: Extras) -> GalleryManifest:
+    """Add extras to a staged gallery.
 
     Returns:
-        The manifest that was written: ``manifest`` with the extras and their files.
+        Its manifest with the extras and their files; it is not written.
     """
+    manifest = gallery.manifest
     update: dict[str, object] = {"ranking": extras.ranking, "calibration": extras.calibration}
     if extras.distractors is not None:
-        write_manifest(staged, manifest)
         count = extras.ranking.gallery_distractors
-        update["distractors"] = _write_distractors(staged, extras.distractors, count)
-        files = {name: record(staged / name) for name in (DISTRACTORS, PENALTIES)}
+        update["distractors"] = _write_distractors(gallery, extras.distractors, count)
+        files = {name: record(gallery.directory / name) for name in (DISTRACTORS, PENALTIES)}
         update["files"] = {**manifest.files, **files}
         update["calibration"] = _valid_calibration(extras, files[DISTRACTORS])
-    manifest = GalleryManifest.model_validate({**dict(manifest), **update})
-    write_manifest(staged, manifest)
-    return manifest
+    return GalleryManifest.model_validate({**dict(manifest), **update})
 
 
 def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration | None:
@@ -173,12 +168,11 @@ def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration |
 
 
 def _write_distractors(
-    staged: Path, chosen: DistractorSet | Literal["gallery"], count: int
+    gallery: Gallery, chosen: DistractorSet | Literal["gallery"], count: int
 ) -> DistractorReference:
-    with closing(Gallery.open_directory(staged, embedder_digest=None)) as gallery:
-        if not isinstance(chosen, DistractorSet):
-            chosen = DistractorSet.of_landmarks(gallery)
-        costs = penalties(gallery.blocks(), chosen.vectors, count)
-    write_array(staged / DISTRACTORS, chosen.vectors)
-    write_array(staged / PENALTIES, costs)
+    if not isinstance(chosen, DistractorSet):
+        chosen = DistractorSet.of_landmarks(gallery)
+    blocks = watch_rows(gallery.blocks(), gallery.manifest.rows, "penalties")
+    write_array(gallery.directory / DISTRACTORS, chosen.vectors)
+    write_array(gallery.directory / PENALTIES, penalties(blocks, chosen.vectors, count))
     return chosen.reference

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -18,19 +17,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
-from embedder.picture_files import open_file
+from embedder.picture_files import find_file, open_file
 from embedder.thumbnail import make_thumbnail
 from index.building.defaults import BATCH_PICTURES
+from index.building.embedded import EmbeddedBatch, ReadPicture
+from photographs import PhotographList
 
 READ, DECODE, NETWORK, WRITE = "reading", "decoding", "network", "writing"
+
+BLOCK_PICTURES = 4096
+"""Pictures that are looked for, or written, at a time."""
 
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""
@@ -43,68 +46,21 @@ class PipelineOptions:
     Attributes:
         batch_pictures: Pictures per batch of the network.
         readers: Threads that read and decode; 0 for one per core.
+        cache: Database of vectors of pictures that are no rows of a gallery, see
+            :mod:`index.building.query_vectors`; ``None`` computes them every time.
     """
 
     batch_pictures: int = BATCH_PICTURES
     readers: int = 0
+    cache: Path | None = None
 
 
 DEFAULT_OPTIONS = PipelineOptions()
 
+_Item = TypeVar("_Item")
+
 KnownVectors = Callable[[bytes], NDArray[np.float32] | None]
 """Looks up the vector of a content that was embedded before, by its SHA-256."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPicture:
-    """A picture file as it was read.
-
-    Attributes:
-        sha256: Digest of its content, 32 bytes; of its beginning where it exceeds the limit of
-            bytes; zeros where it could not be opened.
-        bytes: Its size; -1 where it is missing.
-        mtime_ns: Modification time in nanoseconds since 1970; -1 where it is missing.
-        fault: Why it cannot be used, in words; empty where it can.
-    """
-
-    sha256: bytes
-    bytes: int
-    mtime_ns: int
-    fault: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether the picture was decoded and has a vector."""
-        return not self.fault
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedBatch:
-    """One batch of embeddings.
-
-    Attributes:
-        pictures: ``b`` pictures, in the order of the files.
-        vectors: ``(b, d)`` unit rows; zeros for an unusable picture.
-        thumbnails: A small JPEG of each; ``None`` where none was asked for or can be made.
-    """
-
-    pictures: Sequence[ReadPicture]
-    vectors: NDArray[np.float32]
-    thumbnails: Sequence[bytes | None]
-
-    @classmethod
-    def join(cls, batches: Iterable[EmbeddedBatch]) -> EmbeddedBatch:
-        """Concatenate batches, at least one."""
-        batches = list(batches)
-        return cls(
-            [picture for batch in batches for picture in batch.pictures],
-            np.concatenate([batch.vectors for batch in batches]),
-            [thumbnail for batch in batches for thumbnail in batch.thumbnails],
-        )
-
-    def usable(self) -> list[int]:
-        """Return the places of the usable pictures, ascending."""
-        return [place for place, picture in enumerate(self.pictures) if picture.usable]
 
 
 class StageTimes:
@@ -185,23 +141,9 @@ def embed_files(
             yield reader.embed(decoded)
 
 
-def embed_paths(
-    paths: Sequence[Path],
-    embedder: Embedder,
-    what: str,
-    options: PipelineOptions = DEFAULT_OPTIONS,
-) -> Iterator[EmbeddedBatch]:
-    """Embed files in batches, in order, with a progress bar on stderr that is titled ``what``."""
-    with progress_bar(len(paths), what=what) as bar:
-        batches = cut(paths, options.batch_pictures)
-        for batch in embed_files(batches, embedder, readers=options.readers):
-            yield batch
-            bar.update(len(batch.pictures))
-
-
-def cut(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    """Cut files into batches of ``size``; the last one may be shorter."""
-    return (paths[start : start + size] for start in range(0, len(paths), size))
+def cut(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    """Cut files, or whatever, into batches of ``size``; the last one may be shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def reader_count(readers: int) -> int:
@@ -209,13 +151,23 @@ def reader_count(readers: int) -> int:
     return readers or os.cpu_count() or 1
 
 
-def progress_bar(total: int, *, done: int = 0, what: str) -> tqdm[NoReturn]:
-    """Return a progress bar of pictures on stderr; rarely redrawn where that is no terminal."""
-    seconds = 0.2 if sys.stderr.isatty() else 30.0
-    bar: tqdm[NoReturn] = tqdm(
-        total=total, initial=done, desc=what, unit="picture", file=sys.stderr, mininterval=seconds
-    )
-    return bar
+def find_files(
+    photographs: PhotographList, readers: int = 0
+) -> Iterator[tuple[list[str], NDArray[np.int64]]]:
+    """Look for the files of photographs, block by block, with ``readers`` threads.
+
+    Yields:
+        ``b`` paths; and ``(b, 2)``, what :func:`embedder.picture_files.find_file` returns for each.
+    """
+
+    def find(begin: int) -> tuple[list[str], NDArray[np.int64]]:
+        paths = photographs[begin : begin + BLOCK_PICTURES].paths().to_pylist()
+        return paths, np.array([find_file(Path(path)) for path in paths], np.int64).reshape(-1, 2)
+
+    begins = range(0, len(photographs), BLOCK_PICTURES)
+    with ThreadPoolExecutor(reader_count(readers), "finder") as pool:
+        for first in range(0, len(begins), _AHEAD):  # all at once would hold all paths
+            yield from pool.map(find, begins[first : first + _AHEAD])
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +199,7 @@ class _Reader:
             # build must not take the file for unchanged.
             return _Decoded(ReadPicture(bytes(32), -1, -1, error.strerror or "it cannot be read"))
         picture = ReadPicture(digest, file.size, file.mtime_ns)
-        vector = None if self.known is None else self.known(digest)
+        vector = self._find(digest)
         try:
             with self.times.busy(DECODE):
                 prepared = self.embedder.prepare(data) if vector is None else None
@@ -257,13 +209,20 @@ class _Reader:
         return _Decoded(picture, prepared, vector, thumbnail)
 
     def embed(self, batch: Sequence[_Decoded]) -> EmbeddedBatch:
-        """Compute the vectors that are not known."""
+        """Compute the vectors that are not known.
+
+        Those that were not known when they were decoded are looked up again: what the network
+        gets does not depend on how far ahead the threads were, which may change a last digit.
+        """
         pictures = [decoded.picture for decoded in batch]
         vectors = np.zeros((len(batch), self.embedder.dimension), np.float32)
+        inputs: dict[int, Prepared] = {}
         for place, decoded in enumerate(batch):
-            if decoded.vector is not None:
-                vectors[place] = decoded.vector
-        inputs = {place: d.prepared for place, d in enumerate(batch) if d.prepared is not None}
+            vector, prepared = decoded.vector, decoded.prepared
+            if prepared is not None and (vector := self._find(decoded.picture.sha256)) is None:
+                inputs[place] = prepared
+            if vector is not None:
+                vectors[place] = vector
         if inputs:
             with self.times.busy(NETWORK):
                 vectors[list(inputs)] = self.embedder.embed(list(inputs.values()))
@@ -271,4 +230,8 @@ class _Reader:
             if not (np.isfinite(vectors[place]).all() and vectors[place].any()):
                 fault = "the embedder has no vector for it"
                 pictures[place], vectors[place] = replace(pictures[place], fault=fault), 0.0
-        return EmbeddedBatch(pictures, vectors, [decoded.thumbnail for decoded in batch])
+        embedded = sum(pictures[place].usable for place in inputs)
+        return EmbeddedBatch(pictures, vectors, [d.thumbnail for d in batch], embedded)
+
+    def _find(self, sha256: bytes) -> NDArray[np.float32] | None:
+        return None if self.known is None else self.known(sha256)

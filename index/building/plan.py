@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedder.picture_files import find_file, open_file
-from index.building.pipeline import ReadPicture, cut, progress_bar, reader_count
+from embedder.picture_files import open_file
+from index.building.pipeline import BLOCK_PICTURES, cut, find_files, reader_count
 from index.building.sources import Sources
 from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
+from index.progress import progress_bar
 from photographs import PhotographList
 
 _NEW = -1
-_BLOCK_PICTURES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,21 @@ class RowPlan:
         gallery: The published gallery, made by the same embedder; ``None`` where nothing of it
             is used.
         rows: ``(n,)`` int64, the row of each photograph in ``gallery``; -1 where it is embedded.
-        pictures: The file of each photograph that has a row, as it is now; else ``None``.
+        times: ``(n,)`` int64, the modification time of each that has a row, as it is now.
         unreadable: Unreadable pictures that are known already and not among ``sources``.
     """
 
     sources: Sources
     gallery: Gallery | None
     rows: NDArray[np.int64]
-    pictures: Sequence[ReadPicture | None]
+    times: NDArray[np.int64]
     unreadable: Sequence[ReportLine] = ()
 
     @classmethod
     def read_all(cls, sources: Sources, gallery: Gallery | None = None) -> RowPlan:
         """Plan to read every picture; those with a content that ``gallery`` has keep its vector."""
-        return cls(sources, gallery, np.full(len(sources), _NEW), [None] * len(sources))
+        rows = np.full(len(sources), _NEW, np.int64)
+        return cls(sources, gallery, rows, rows)
 
     def new(self) -> PhotographList:
         """Return the photographs without a row, in order."""
@@ -78,39 +80,46 @@ def plan_changes(
         readers: Threads that read; 0 for one per core.
     """
     catalog, photographs = gallery.catalog, sources.photographs
-    row_of = {picture_id: row for row, picture_id in enumerate(catalog.column("picture_id"))}
-    contents, sizes, times = (catalog.column(name) for name in ("sha256", "bytes", "mtime_ns"))
-    rows = np.full(len(sources), _NEW)
-    pictures: list[ReadPicture | None] = [None] * len(sources)
-    to_hash = []
-    for place, photograph in enumerate(photographs):
-        if (row := row_of.get(photograph.id)) is None:
-            continue
-        size, time = sizes[row], times[row]
-        if sources.origins[place] not in trusted:
-            size, time = find_file(photograph.path)
-        if size != sizes[row]:
-            continue
-        rows[place], pictures[place] = row, ReadPicture(contents[row], size, time)
-        if by_content or time != times[row]:
-            to_hash.append(place)
-    hashes = _hash_files([photographs[place].path for place in to_hash], reader_count(readers))
-    for place, sha256 in zip(to_hash, hashes, strict=True):
-        if sha256 != contents[rows[place]]:
-            rows[place], pictures[place] = _NEW, None
-    return RowPlan(sources, gallery, rows, pictures)
+    found = pc.index_in(photographs.ids, value_set=catalog.column("picture_id"))
+    rows = pc.fill_null(found, _NEW).to_numpy(zero_copy_only=False).astype(np.int64)
+    sizes, times = (catalog.numbers(name)[rows] for name in ("bytes", "mtime_ns"))
+    look = np.flatnonzero((rows != _NEW) & ~np.isin(sources.origins, list(trusted)))
+    now = _states(photographs.take(look), readers)
+    rows[look[now[:, 0] != sizes[look]]] = _NEW
+    recorded = times.copy()
+    times[look] = now[:, 1]
+    doubtful = rows != _NEW if by_content else (rows != _NEW) & (times != recorded)
+    to_hash = np.flatnonzero(doubtful)
+    contents = catalog.column("sha256").take(rows[to_hash]).to_pylist()
+    hashes = _hash_files(photographs.take(to_hash), reader_count(readers))
+    for place, content, sha256 in zip(to_hash.tolist(), contents, hashes, strict=True):
+        if sha256 != content:
+            rows[place] = _NEW
+    return RowPlan(sources, gallery, rows, times)
 
 
-def _hash_files(paths: Sequence[Path], readers: int) -> Iterator[bytes]:
+def _states(photographs: PhotographList, readers: int) -> NDArray[np.int64]:
+    """Return size and modification time of each file, ``(n, 2)``."""
+    states = np.empty((len(photographs), 2), np.int64)
+    begin = 0
+    with progress_bar(len(photographs), what="look for changes") as bar:
+        for paths, found in find_files(photographs, readers):
+            states[begin : begin + len(paths)] = found
+            begin += len(paths)
+            bar.update(len(paths))
+    return states
+
+
+def _hash_files(photographs: PhotographList, readers: int) -> Iterator[bytes]:
     """Yield the SHA-256 of each file; no bytes for one that cannot be read."""
-    if not paths:
+    if not photographs:
         return
     with (
         ThreadPoolExecutor(readers, "reader") as pool,
-        progress_bar(len(paths), what="compare") as bar,
+        progress_bar(len(photographs), what="compare") as bar,
     ):
-        for block in cut(paths, _BLOCK_PICTURES):
-            yield from pool.map(_hash_file, block)
+        for block in cut(photographs, BLOCK_PICTURES):
+            yield from pool.map(_hash_file, [photograph.path for photograph in block])
             bar.update(len(block))
 
 

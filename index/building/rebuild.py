@@ -10,9 +10,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from embedder.artifacts.files import check_files
+from embedder.artifacts.files import check_blocks
 from embedder.errors import CatalogError
 from index.building.build import write_gallery
+from index.building.embedded import Tally
 from index.building.embedder_choice import EmbedderChoice, LazyEmbedder
 from index.building.extras import Extras
 from index.building.plan import RowPlan, plan_changes
@@ -21,6 +22,7 @@ from index.building.sources import Source, merge_sources, read_source
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
+from index.progress import progress_bar
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO
 from photographs import open_data
@@ -35,6 +37,7 @@ def rebuild(
     *,
     data: Sequence[Path] = (),
     by_content: bool = False,
+    tally: Tally | None = None,
 ) -> GalleryManifest:
     """Build the published gallery anew from its sources, embedding only what has changed.
 
@@ -50,6 +53,7 @@ def rebuild(
         recipe: Options; a list that is named there replaces that of the gallery's first source.
         data: Data folders of the gallery's sources, in their order, if they have moved.
         by_content: Read every file, to find changes that kept size and modification time.
+        tally: Is told how many pictures were embedded.
 
     Raises:
         NoGalleryError: Nothing is published.
@@ -76,14 +80,29 @@ def rebuild(
         else:
             readers = recipe.pipeline.readers
             plan = plan_changes(gallery, sources, by_content=by_content, readers=readers)
-        return write_gallery(store, plan, lazy, recipe)
+        return write_gallery(store, plan, lazy, recipe, tally)
 
 
 def open_trusted(store: Store) -> Gallery:
     """Open the published gallery and check every byte of it before rows are taken over."""
     gallery = Gallery.open(store.path, embedder_digest=None)
-    check_files(gallery.directory, gallery.manifest.files, deep=True)
+    check_every_byte(gallery)
     return gallery
+
+
+def check_every_byte(gallery: Gallery) -> None:
+    """Read all files of a gallery, with a progress bar.
+
+    Raises:
+        ArtifactError: One is missing or was altered.
+    """
+    files = gallery.manifest.files
+    total = sum(expected.bytes for expected in files.values())
+    with progress_bar(total, what="read", unit="B") as bar:
+        for name, expected in files.items():
+            before = bar.n
+            for done in check_blocks(gallery.directory / name, expected):
+                bar.update(before + done - bar.n)
 
 
 def _read_sources(

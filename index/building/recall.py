@@ -7,15 +7,14 @@ independent of the search that is measured.
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import GalleryError
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest, Recall, write_manifest
+from index.gallery.manifest import GalleryManifest, Recall
+from index.progress import watch_rows
 from index.search.neighbors import Neighbors
 
 LADDER = (500, 1000, 2000, 4000, 8000, 16000)
@@ -32,8 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def measure_recall(
-    directory: Path,
-    manifest: GalleryManifest,
+    gallery: Gallery,
     *,
     min_recall: float | None = None,
     ladder: Sequence[int] = LADDER,
@@ -44,27 +42,26 @@ def measure_recall(
     until landmarks agree with the exact ones and similarities come close.
 
     Args:
-        directory: The gallery, none of whose rows is removed yet.
-        manifest: Its manifest; written again with the result.
+        gallery: None of its rows is removed yet.
         min_recall: Lowest recall@1 that is accepted, in [0, 1].
         ladder: Numbers of candidates to try, ascending.
 
     Returns:
-        The manifest with its ``k_factor`` and ``recall``; without where there is a single row,
+        Its manifest with ``k_factor`` and ``recall``; without where there is a single row,
         which has no other to be compared with.
 
     Raises:
         GalleryError: The recall is lower than ``min_recall``.
-        ArtifactError: The gallery does not open.
     """
+    manifest = gallery.manifest
     if manifest.rows < 2:
         return manifest
     if manifest.kind == "exact":
         recall = EXACT
     else:
-        manifest, recall = _choose_k_factor(directory, manifest, ladder)
+        k_factor, recall = _choose_k_factor(gallery, ladder)
+        manifest = manifest.model_copy(update={"k_factor": k_factor})
     manifest = manifest.model_copy(update={"recall": recall})
-    write_manifest(directory, manifest)
     _log.info("%s: %s", manifest.factory, recall.model_dump_json())
     if min_recall is not None and recall.recall_at_1 < min_recall:
         found = f"recall@1 of {manifest.factory} is {recall.recall_at_1:.4f}"
@@ -73,23 +70,19 @@ def measure_recall(
     return manifest
 
 
-def _choose_k_factor(
-    directory: Path, manifest: GalleryManifest, ladder: Sequence[int]
-) -> tuple[GalleryManifest, Recall]:
-    """Return the manifest with the first number of candidates that is enough, and its recall."""
-    rng, count = np.random.default_rng(0), min(_QUERIES, manifest.rows)
-    held_out = np.sort(rng.choice(manifest.rows, count, replace=False)).astype(np.int64)
-    truth: Neighbors | None = None
+def _choose_k_factor(gallery: Gallery, ladder: Sequence[int]) -> tuple[int, Recall]:
+    """Return the first number of candidates that is enough, and its recall."""
+    rows = gallery.manifest.rows
+    rng, count = np.random.default_rng(0), min(_QUERIES, rows)
+    held_out = np.sort(rng.choice(rows, count, replace=False)).astype(np.int64)
+    blocks = watch_rows(gallery.blocks(), rows, "measure recall")
+    truth = exact_answers(blocks, gallery.vectors(held_out), excluded=held_out)
     for k_factor in ladder:
-        manifest = manifest.model_copy(update={"k_factor": k_factor})
-        write_manifest(directory, manifest)
-        with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
-            vectors = gallery.vectors(held_out)
-            truth = truth or exact_answers(gallery.blocks(), vectors, excluded=held_out)
-            recall = compare(held_out_answers(gallery, held_out), truth, gallery.catalog.landmarks)
+        gallery.refine(k_factor)
+        recall = compare(held_out_answers(gallery, held_out), truth, gallery.catalog.landmarks)
         if recall.class_agreement >= _CLASS_AGREEMENT and recall.worst_cosine_gap <= _COSINE_GAP:
             break
-    return manifest, recall
+    return k_factor, recall
 
 
 def exact_answers(

@@ -1,13 +1,12 @@
 """Pictures that cannot be read: counted, listed in a report, and refused if they are too many."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from embedder.errors import TooManyUnreadableError
-from index.building.pipeline import ReadPicture
 from photographs import Photograph, write_csv
 
 REPORT = "unreadable.csv"
@@ -23,7 +22,7 @@ class ReportLine(NamedTuple):
 
 
 class UnreadablePictures:
-    """The unreadable pictures of a build, collected shard by shard.
+    """The unreadable pictures of a build, collected as they are found.
 
     Args:
         total: Pictures of the whole build.
@@ -39,19 +38,14 @@ class UnreadablePictures:
         """Count those found so far."""
         return len(self._found)
 
-    def add(
-        self, number: int, photographs: Sequence[Photograph], pictures: Sequence[ReadPicture]
-    ) -> None:
-        """Count the unreadable pictures of a shard.
+    def add(self, place: int, photograph: Photograph, fault: str) -> None:
+        """Count the unreadable picture at a place of the list.
 
         Raises:
             TooManyUnreadableError: There are now more than allowed; the report lists those
                 found so far.
         """
-        for photograph, picture in zip(photographs, pictures, strict=True):
-            if not picture.usable:
-                line = ReportLine(photograph.id, str(photograph.path), picture.fault)
-                self._found.append((number, line))
+        self._found.append((place, ReportLine(photograph.id, str(photograph.path), fault)))
         if len(self) / self._total > self._limit:
             raise TooManyUnreadableError(len(self), self._total, self._limit, self.write())
 
@@ -61,6 +55,7 @@ class UnreadablePictures:
 
     def write(self) -> Path:
         """Write the report of a build that stops, and return its path."""
+        self._report.parent.mkdir(exist_ok=True)
         write_report(self._report, self.lines())
         return self._report
 

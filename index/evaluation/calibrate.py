@@ -7,16 +7,18 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
-from index.building.pipeline import DEFAULT_OPTIONS, EmbeddedBatch, PipelineOptions
+from index.building.embedded import EmbeddedBatch, Tally
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.publish import republish
 from index.evaluation.defaults import PRECISION_TARGET
-from index.evaluation.queries import embed_queries
+from index.evaluation.queries import answer_in_blocks, embed_queries
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.recognize import recognize_by
@@ -60,6 +62,7 @@ def calibrate(
     options: PipelineOptions = DEFAULT_OPTIONS,
     *,
     precision_target: float = PRECISION_TARGET,
+    tally: Tally | None = None,
 ) -> GalleryManifest:
     """Calibrate the published gallery by labeled queries and publish the result.
 
@@ -73,6 +76,7 @@ def calibrate(
         data: Holds the queries, some of which show no landmark.
         options: Batch size and threads.
         precision_target: Share of correct answers above the threshold, in (0, 1).
+        tally: Is told how many queries were embedded.
 
     Raises:
         StoreBusyError: Another process writes to the store.
@@ -93,6 +97,9 @@ def calibrate(
         closing(Gallery.open(store.path, embedder_digest=embedder.digest)) as gallery,
     ):
         batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
+        if tally is not None:
+            tally.embedded = batch.embedded
+            tally.known = len(batch.usable()) - batch.embedded
         places = _not_in_gallery(gallery, batch)
         if len(places) < _FEWEST:
             reason = f"it has {len(places)} usable queries; {_FEWEST} are needed"
@@ -127,7 +134,8 @@ def label_answers(
     The penalty of the query is kept apart from the score.
     """
     ranking = gallery.manifest.ranking
-    answers = recognize_by(ranking.model_copy(update={"query_penalty": 0.0}), gallery, vectors)
+    plain = ranking.model_copy(update={"query_penalty": 0.0})
+    answers = answer_in_blocks(partial(recognize_by, plain, gallery), vectors)
     penalties = np.zeros(len(vectors), np.float32)
     if gallery.distractors is not None:
         penalties = gallery.distractors.of_queries(vectors, ranking.query_distractors)

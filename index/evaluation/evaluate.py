@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
-from index.building.pipeline import DEFAULT_OPTIONS, EmbeddedBatch, PipelineOptions
+from index.building.embedded import EmbeddedBatch
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.evaluation import metrics
 from index.evaluation.queries import (
     AnsweredQueries,
@@ -110,6 +111,7 @@ class Evaluation(Scores):
         known: Those that show a landmark.
         unknown: Those that show none.
         unreadable: Those that could not be read, and so have no answer.
+        embedded: Those that the network has embedded now; the vectors of others were kept.
         same_content: Those whose file is, byte for byte, one of the gallery.
         near_duplicates: Others that are nearly a picture of the gallery; see
             :data:`index.evaluation.queries.NEAR_DUPLICATE_COSINE`.
@@ -126,6 +128,7 @@ class Evaluation(Scores):
     known: int
     unknown: int
     unreadable: int
+    embedded: int
     same_content: int
     near_duplicates: int
     ladder: tuple[RankingMetrics, ...]
@@ -176,6 +179,7 @@ def evaluate(
         known=sum(map(bool, truths.values())),
         unknown=sum(not landmarks for landmarks in truths.values()),
         unreadable=len(queries) - len(readable),
+        embedded=batch.embedded,
         same_content=same,
         near_duplicates=near,
         ladder=(

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from embedder.errors import CatalogError
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.unreadable import ReportLine, write_report
 from index.evaluation.metrics import Prediction
-from index.evaluation.queries import embed_queries, to_prediction
+from index.evaluation.queries import answer_in_blocks, embed_queries, to_prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import recognize
 from photographs import Photograph, write_csv
@@ -35,12 +36,15 @@ class Submission:
         report: The CSV file that lists the unreadable queries.
         queries: Number of queries.
         unreadable: Number of them that are unreadable.
+        embedded: Number of them that the network has embedded now; the vectors of others were
+            kept.
     """
 
     path: Path
     report: Path
     queries: int
     unreadable: int
+    embedded: int
 
 
 def predict(
@@ -67,23 +71,22 @@ def predict(
     if out.is_dir():
         raise CatalogError(out, "it is a folder; name a file for the answers")
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows, faults = [], []
-    answered = (
-        pair
-        for batch in embed_queries(gallery, embedder, queries, options)
-        for pair in zip(batch.pictures, recognize(gallery, batch.vectors), strict=True)
-    )
-    for query, (picture, answer) in zip(queries, answered, strict=True):
-        given = to_prediction(gallery, query.id, answer) if picture.usable else None
-        rows.append((query.id, format_answer(given)))
-        if not picture.usable:
-            faults.append(ReportLine(query.id, str(query.path), picture.fault))
+    rows, faults, embedded = list[tuple[str, str]](), [], 0
+    for batch in embed_queries(gallery, embedder, queries, options):
+        answers = answer_in_blocks(partial(recognize, gallery), batch.vectors)
+        embedded += batch.embedded
+        for picture, answer in zip(batch.pictures, answers, strict=True):
+            query = queries[len(rows)]
+            given = to_prediction(gallery, query.id, answer) if picture.usable else None
+            rows.append((query.id, format_answer(given)))
+            if not picture.usable:
+                faults.append(ReportLine(query.id, str(query.path), picture.fault))
     report = out.with_name(f"{out.stem}.unreadable.csv")
     write_report(report, faults)
     write_csv(out, ("id", "landmarks"), rows, errors="surrogateescape")
     if faults:
         _log.warning("%d queries cannot be read; %s lists them", len(faults), report)
-    return Submission(out, report, len(queries), len(faults))
+    return Submission(out, report, len(queries), len(faults), embedded)
 
 
 def format_answer(prediction: Prediction | None) -> str:

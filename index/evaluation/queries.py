@@ -11,13 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
-from index.building.pipeline import (
-    DEFAULT_OPTIONS,
-    EmbeddedBatch,
-    PipelineOptions,
-    ReadPicture,
-    embed_paths,
-)
+from index.building.embedded import EmbeddedBatch, ReadPicture
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
+from index.building.query_vectors import embed_paths
 from index.evaluation.metrics import Prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition
@@ -58,7 +54,7 @@ def embed_queries(
     queries: Sequence[Photograph] | Sequence[Query],
     options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> Iterator[EmbeddedBatch]:
-    """Embed queries batch by batch, in order, with a progress bar on stderr.
+    """Embed queries block by block, in order, with a progress bar on stderr.
 
     A warning is logged if the gallery was embedded by another runtime or in another precision.
     """

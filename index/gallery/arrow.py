@@ -1,25 +1,25 @@
-"""Arrow files of a gallery and of its builds: written with a version, mapped when they are read."""
+"""Arrow files of a gallery: written with a version, mapped when they are read."""
 
 from pathlib import Path
 
 import pyarrow as pa
 
 from embedder.artifacts.documents import VERSION, check_version
+from embedder.artifacts.files import RecordedFile
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
 
 def new_arrow(
-    path: Path | pa.NativeFile, schema: pa.Schema, *, version: int = 1
+    file: RecordedFile, schema: pa.Schema, *, version: int = 1
 ) -> pa.ipc.RecordBatchFileWriter:
-    """Open an Arrow file, or an output stream of Arrow, for writing.
+    """Open an Arrow file for writing.
 
     The version of its layout stands in the metadata of its schema.
 
     Raises:
         OSError: The file cannot be written.
     """
-    sink = str(path) if isinstance(path, Path) else path
-    return pa.ipc.new_file(sink, schema.with_metadata({VERSION: str(version)}))
+    return pa.ipc.new_file(file, schema.with_metadata({VERSION: str(version)}))
 
 
 def map_arrow(path: Path, *schemas: pa.Schema) -> pa.ipc.RecordBatchFileReader:

@@ -15,13 +15,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError
 from index.gallery.arrow import map_table, new_arrow
 from photographs import landmark_order, search_form
@@ -43,6 +44,9 @@ ROWS = _schema(
     mtime_ns=pa.int64(),
     source=pa.int16(),
 )
+BLOCK = pa.schema([ROWS.field(0), pa.field("landmark_id", pa.string()), *list(ROWS)[2:]])
+"""What a catalog is written from: :data:`ROWS` with the id of the landmark for its code."""
+
 NAMES = _schema(landmark_id=pa.string(), name=pa.string())
 NAMES_2 = NAMES.append(pa.field("search_form", pa.string(), nullable=False)).append(
     pa.field("link", pa.string())
@@ -51,6 +55,8 @@ NAMES_2 = NAMES.append(pa.field("search_form", pa.string(), nullable=False)).app
 about the landmark, or null."""
 
 _BATCH_ROWS = 1 << 16
+_PREFIX_BYTES = 8
+_SIDES: Final = ("left", "right")
 _NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -88,6 +94,7 @@ class Catalog:
         self._rows = rows
         self._names = names
         self._by_id: NDArray[np.uint32] | None = None
+        self._by_content: tuple[NDArray[np.uint64], NDArray[np.uint32]] | None = None
         self._sorting = threading.Lock()
         self.landmarks: NDArray[np.int32] = rows["landmark"].to_numpy()
 
@@ -150,10 +157,14 @@ class Catalog:
         values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
         return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
 
-    def column(self, name: str) -> list[Any]:
-        """Return one column of :data:`ROWS`, row by row."""
-        values: list[Any] = self._rows[name].to_pylist()
-        return values
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of :data:`ROWS`, mapped."""
+        return self._rows[name]
+
+    def numbers(self, name: str) -> NDArray[np.int64]:
+        """Return a column of numbers."""
+        column: NDArray[np.int64] = self._rows[name].to_numpy()
+        return column
 
     def row_of_picture(self, picture_id: str) -> int | None:
         """Return the row of a picture, or ``None`` where the gallery has none of this id.
@@ -175,6 +186,27 @@ class Catalog:
         row: int = pc.index(self._rows["picture_id"], picture_id).as_py()
         return None if row < 0 else row
 
+    def row_of_content(self, sha256: bytes) -> int | None:
+        """Return a row of a file with this SHA-256, or ``None``. Thread-safe.
+
+        The first call sorts the rows by the first bytes of theirs and keeps that, 12 bytes a
+        row; later calls bisect it.
+        """
+        first, rows = self._order_of_contents()
+        wanted = int.from_bytes(sha256[:_PREFIX_BYTES], "big")
+        begin, end = (int(np.searchsorted(first, np.uint64(wanted), side)) for side in _SIDES)
+        column = self._rows["sha256"]
+        found = (row for row in rows[begin:end].tolist() if column[row].as_py() == sha256)
+        return next(found, None)
+
+    def _order_of_contents(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+        with self._sorting:
+            if self._by_content is None:
+                first = np.concatenate([_prefixes(chunk) for chunk in self._rows["sha256"].chunks])
+                rows = np.argsort(first, kind="stable").astype(np.uint32)
+                self._by_content = first[rows], rows
+            return self._by_content
+
     def _order_of_ids(self) -> NDArray[np.uint32]:
         with self._sorting:
             if self._by_id is None:
@@ -189,11 +221,30 @@ class Catalog:
         found: list[int | None] = pc.if_else(same, rows, None).to_pylist()
         return found
 
+    def pictures_of_ids(self, picture_ids: Collection[str]) -> set[str]:
+        """Return those of the ids that a picture of the gallery has."""
+        wanted = pa.array(list(picture_ids), pa.string())
+        return set(wanted.filter(pc.is_in(wanted, value_set=self._rows["picture_id"])).to_pylist())
+
+    def has_pictures(self, picture_ids: Collection[str]) -> NDArray[np.bool_]:
+        """Tell of each row, ``(rows,)``, whether its picture is among ``picture_ids``."""
+        wanted = pa.array(sorted(picture_ids), pa.string())
+        found: NDArray[np.bool_] = pc.is_in(self._rows["picture_id"], value_set=wanted).to_numpy()
+        return found
+
     def rows_of_content(self, contents: Collection[bytes]) -> NDArray[np.int64]:
         """Find the rows, ascending, of files whose SHA-256 is among ``contents``, 32 bytes each."""
         wanted = pa.array(sorted(contents), pa.binary(32))
         same = pc.is_in(self._rows["sha256"], value_set=wanted)
         return np.flatnonzero(same.to_numpy(zero_copy_only=False))
+
+
+def _prefixes(contents: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
+    """Return the first bytes of each digest, as numbers of the same order."""
+    width, begin = contents.type.byte_width, contents.offset
+    data = np.frombuffer(contents.buffers()[1], np.uint8)
+    digests = data[begin * width : (begin + len(contents)) * width].reshape(-1, width)
+    return np.ascontiguousarray(digests[:, :_PREFIX_BYTES]).view(">u8").ravel().astype(np.uint64)
 
 
 def _name_table(ids: list[str], names: list[str], links: Mapping[str, str]) -> pa.Table:
@@ -203,12 +254,15 @@ def _name_table(ids: list[str], names: list[str], links: Mapping[str, str]) -> p
 
 
 class CatalogWriter:
-    """Writes a catalog row by row, in order; landmarks get their codes as they come.
+    """Writes a catalog block by block, in order; landmarks get their codes as they come.
 
     Args:
         directory: Where the two files are written.
         names: Of the landmarks, by id; one without a name gets its id.
         links: Addresses of pages about landmarks, likewise; one may have none.
+
+    Attributes:
+        records: Of the two files, by name, once they are written.
     """
 
     def __init__(
@@ -220,8 +274,10 @@ class CatalogWriter:
         self._landmark_ids: list[str] = []
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
-        self._last: tuple[Any, str] | None = None
-        self._writer = new_arrow(directory / CATALOG, ROWS)
+        self._last_picture = ""
+        self._file = RecordedFile(directory / CATALOG)
+        self._writer = new_arrow(self._file, ROWS)
+        self.records: dict[str, FileRecord] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -230,23 +286,31 @@ class CatalogWriter:
         try:
             if kind is None:
                 self._flush()
-                ids = self._landmark_ids
-                names = [self._names.get(landmark_id, landmark_id) for landmark_id in ids]
-                with new_arrow(self._directory / LANDMARKS, NAMES_2, version=2) as writer:
-                    writer.write_table(_name_table(ids, names, self._links))
+                self.records[LANDMARKS] = self._write_landmarks()
         finally:
             self._writer.close()
+            self._file.close()
+        self.records[CATALOG] = self._file.record()
 
     def add(self, rows: Sequence[CatalogRow]) -> None:
-        """Append ``rows``; ``ValueError`` if they do not ascend by landmark, then picture id."""
-        codes = [self._code(row) for row in rows]
-        columns = [
-            codes if field.name == "landmark" else [getattr(row, field.name) for row in rows]
-            for field in ROWS
-        ]
-        arrays = [pa.array(column, f.type) for column, f in zip(columns, ROWS, strict=True)]
-        self._waiting.append(pa.record_batch(arrays, schema=ROWS))
-        self._waiting_rows += len(rows)
+        """Append ``rows`` as :meth:`add_block` does."""
+        columns = {name: [getattr(row, name) for row in rows] for name in BLOCK.names}
+        self.add_block(pa.record_batch(columns, schema=BLOCK))
+
+    def add_block(self, block: pa.RecordBatch) -> None:
+        """Append a block of :data:`BLOCK`.
+
+        Raises:
+            ValueError: Its rows do not ascend by landmark, then picture id.
+        """
+        if not len(block):
+            return
+        codes = self._code(block["picture_id"], block["landmark_id"])
+        columns = {name: block[name] for name in ROWS.names if name != "landmark"}
+        self._waiting.append(
+            pa.record_batch({**columns, "landmark": pa.array(codes, pa.int32())}).select(ROWS.names)
+        )
+        self._waiting_rows += len(block)
         if self._waiting_rows >= _BATCH_ROWS:
             self._flush()
 
@@ -255,16 +319,39 @@ class CatalogWriter:
         """How many landmarks there are so far."""
         return len(self._landmark_ids)
 
-    def _code(self, row: CatalogRow) -> int:
-        place = (landmark_order(row.landmark_id), row.picture_id)
-        if self._last is not None and place <= self._last:
-            raise ValueError(f"picture {row.picture_id} is out of order")
-        if self._last is None or place[0] != self._last[0]:
-            self._landmark_ids.append(row.landmark_id)
-        self._last = place
-        return len(self._landmark_ids) - 1
+    def _code(self, pictures: pa.StringArray, landmarks: pa.StringArray) -> NDArray[np.int32]:
+        """Return the landmark code of each row, after comparing it with the row before."""
+        before = self._landmark_ids[-1] if self._landmark_ids else None
+        last = pa.concat_arrays([pa.array([before], pa.string()), landmarks[:-1]])
+        begins = pc.fill_null(pc.not_equal(landmarks, last), True).to_numpy(zero_copy_only=False)  # noqa: FBT003 (Arrow's own)
+        last = pa.concat_arrays([pa.array([self._last_picture], pa.string()), pictures[:-1]])
+        ascends = pc.greater(pictures, last).to_numpy(zero_copy_only=False)
+        if not (begins | ascends).all():
+            row = int(np.flatnonzero(~(begins | ascends))[0])
+            raise ValueError(f"picture {pictures[row]} is out of order")
+        codes = np.cumsum(begins) + len(self._landmark_ids) - 1
+        for row in np.flatnonzero(begins).tolist():
+            self._begin_landmark(landmarks[row].as_py(), pictures[row].as_py())
+        self._last_picture = pictures[-1].as_py()
+        return codes.astype(np.int32)
+
+    def _begin_landmark(self, landmark_id: str, picture_id: str) -> None:
+        if self._landmark_ids:
+            last = landmark_order(self._landmark_ids[-1])
+            if landmark_order(landmark_id) <= last:
+                raise ValueError(f"picture {picture_id} is out of order")
+        self._landmark_ids.append(landmark_id)
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting).combine_chunks())
+            table = pa.Table.from_batches(self._waiting).combine_chunks()
+            self._writer.write_table(table.cast(ROWS))
         self._waiting, self._waiting_rows = [], 0
+
+    def _write_landmarks(self) -> FileRecord:
+        ids = self._landmark_ids
+        names = [self._names.get(landmark_id, landmark_id) for landmark_id in ids]
+        file = RecordedFile(self._directory / LANDMARKS)
+        with file, new_arrow(file, NAMES_2, version=2) as writer:
+            writer.write_table(_name_table(ids, names, self._links))
+        return file.record()

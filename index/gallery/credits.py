@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError
 from index.gallery.arrow import map_table, new_arrow
 from index.gallery.catalog import Catalog
@@ -55,10 +56,13 @@ class Credits:
         return credit if any(credit) else None
 
 
-def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> None:
+def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> dict[str, FileRecord]:
     """Write the credits of a gallery whose catalog is written, if there are any.
 
     ``sources`` has the credits of each source, in their order; perhaps of other pictures too.
+
+    Returns:
+        The record of the file by its name; nothing where there are no credits.
 
     Raises:
         CatalogError: A source is faulty.
@@ -69,12 +73,14 @@ def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> None:
     ]
     table = pa.Table.from_batches(blocks, _FOUND)
     if not len(table):
-        return
+        return {}
     places = np.full(len(catalog), -1)
     places[table["row"].to_numpy()] = np.arange(len(table))
     aligned = table.drop_columns("row").take(pa.array(places, mask=places < 0)).combine_chunks()
-    with new_arrow(directory / CREDITS, _SCHEMA) as writer:
+    file = RecordedFile(directory / CREDITS)
+    with file, new_arrow(file, _SCHEMA) as writer:
         writer.write_table(aligned.cast(_SCHEMA))
+    return {CREDITS: file.record()}
 
 
 def _find(

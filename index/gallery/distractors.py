@@ -24,6 +24,9 @@ PENALTIES = "penalties.npy"
 OWN: Final = "gallery"
 """Given in place of a folder: the centers of the gallery's own landmarks."""
 
+_COSINES = 1 << 24
+"""Cosines that are compared at once: 64 MB."""
+
 MOST_LANDMARKS = 1000
 """A gallery of more landmarks uses the centers of so many, drawn at random."""
 
@@ -61,14 +64,28 @@ class Distractors:
 
     def of_queries(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         """Return the penalty C, of strength 1, of each query: the mean of ``count`` cosines."""
-        return mean_of_largest(queries @ self.vectors.T, count)
+        return mean_cosines(queries, self.vectors, count)
 
 
 def penalties(
     blocks: Iterable[NDArray[np.float32]], distractors: NDArray[np.float32], count: int
 ) -> NDArray[np.float32]:
     """Return the penalty B, of strength 1, of each row of a gallery given in ``(b, d)`` blocks."""
-    return np.concatenate([mean_of_largest(block @ distractors.T, count) for block in blocks])
+    return np.concatenate([mean_cosines(block, distractors, count) for block in blocks])
+
+
+def mean_cosines(
+    vectors: NDArray[np.float32], distractors: NDArray[np.float32], count: int
+) -> NDArray[np.float32]:
+    """Return the mean of the ``count`` largest cosines of each vector to the distractors.
+
+    At most :data:`_COSINES` of them are in memory at a time.
+    """
+    means, size = np.empty(len(vectors), np.float32), max(1, _COSINES // len(distractors))
+    for begin in range(0, len(vectors), size):
+        part = slice(begin, begin + size)
+        means[part] = mean_of_largest(vectors[part] @ distractors.T, count)
+    return means
 
 
 def write_array(path: Path, array: NDArray[np.float32]) -> None:

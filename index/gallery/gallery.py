@@ -117,6 +117,21 @@ class Gallery:
                 found=manifest.embedder.digest,
             )
         check_files(directory, manifest.files, deep=False)
+        return cls.of_files(directory, manifest, threads=threads, device=device)
+
+    @classmethod
+    def of_files(
+        cls,
+        directory: Path,
+        manifest: GalleryManifest,
+        *,
+        threads: int = 0,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> Gallery:
+        """Open files by a manifest that perhaps is not written yet; no digest is compared.
+
+        Arguments and errors are else those of :meth:`open_directory`.
+        """
         engine = open_vectors(
             directory / VECTORS,
             copied_bytes=_copied_bytes(manifest, device),
@@ -255,11 +270,19 @@ class Gallery:
         While they may, a search prefetches all its candidates at once: faster if they come from
         disk, a little slower if not, with the same result.
         """
+        if (engine := self._refined()) is not None:
+            engine.prefetches = expected
+
+    def refine(self, candidates: int) -> None:
+        """Set how many candidates a search refines at least, instead of what the manifest says."""
+        if (engine := self._refined()) is not None:
+            engine.k_factor = candidates
+
+    def _refined(self) -> RefinedEngine | None:
         engine = self._open_engine()
         if isinstance(engine, LiveRows):
             engine = engine.engine
-        if isinstance(engine, RefinedEngine):
-            engine.prefetches = expected
+        return engine if isinstance(engine, RefinedEngine) else None
 
     def close(self) -> None:
         """Release the mapped vectors; the gallery cannot be searched afterwards."""

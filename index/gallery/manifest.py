@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from embedder.artifacts.documents import FrozenModel, read_document, validate, write_document
 from embedder.artifacts.files import FileRecord
+from embedder.embedder import Embedder
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO, resolve
@@ -33,6 +34,16 @@ class EmbedderReference(FrozenModel):
     digest: str = Field(pattern=_DIGEST)
     runtime: str
     precision: str
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> Self:
+        """Refer to an open embedder."""
+        return cls(
+            name=embedder.manifest.name,
+            digest=embedder.digest,
+            runtime=embedder.runtime,
+            precision=embedder.precision,
+        )
 
 
 class ListReference(FrozenModel):

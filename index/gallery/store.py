@@ -8,7 +8,9 @@
       builds/<build id>/   a complete gallery: it is renamed to this when it is
       builds/.new-*/       one being written; the next writer deletes what a killed one left
       builds/.old-*/       one being deleted; likewise
-      work/<key>/          journals of unfinished builds
+      vectors.sqlite       vectors of queries and distractors, which commands do not embed again
+      work/unfinished/     vectors of an unfinished build; deleted when it is published
+      work/.old-*/         the same, being deleted
 
 A ``CURRENT`` of a build id alone has version 1, so that any release follows it; a later version
 begins with its number. The store knows nothing of what is in a gallery.
@@ -44,6 +46,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.work = path / "work"
+        self.unfinished = self.work / "unfinished"
         self._builds = path / "builds"
         self._current = path / "CURRENT"
 
@@ -107,8 +110,9 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreBusyError(self.path) from error
-        for build in (*self._builds.glob(f"{_NEW}*"), *self._builds.glob(f"{_OLD}*")):
-            shutil.rmtree(build)
+        left = (*self._builds.glob(f"{_NEW}*"), *self._builds.glob(f"{_OLD}*"))
+        for directory in (*left, *self.work.glob(f"{_OLD}*")):
+            shutil.rmtree(directory)
         for pointer in self.path.glob(f".{self._current.name}.*"):
             pointer.unlink()
 
@@ -165,6 +169,15 @@ class Store:
 
         It is renamed first, so that a half-deleted build is never taken for a build.
         """
-        doomed = self._builds / f"{_OLD}{build_id}"
-        (self._builds / build_id).rename(doomed)
-        shutil.rmtree(doomed)
+        _delete(self._builds / build_id)
+
+    def discard(self, work: Path) -> None:
+        """Delete a folder of ``work/``, as :meth:`delete` does a build, if it is there."""
+        if work.is_dir():
+            _delete(work)
+
+
+def _delete(directory: Path) -> None:
+    doomed = directory.with_name(f"{_OLD}{directory.name}")
+    directory.rename(doomed)
+    shutil.rmtree(doomed)

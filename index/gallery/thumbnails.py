@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 
+from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError
 from index.gallery.arrow import map_arrow, new_arrow
 
@@ -53,9 +54,36 @@ class Thumbnails:
         return data
 
 
-def write_thumbnails(directory: Path, thumbnails: Iterable[bytes | None]) -> None:
-    """Write the thumbnails of a gallery, one for each row, with few of them in memory."""
-    left = iter(thumbnails)
-    with new_arrow(directory / THUMBNAILS, _SCHEMA) as writer:
-        while batch := list(islice(left, _BATCH_ROWS)):
-            writer.write_batch(pa.record_batch([pa.array(batch, pa.binary())], schema=_SCHEMA))
+class ThumbnailWriter:
+    """Writes the thumbnails of a gallery, row after row, with few of them in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = RecordedFile(directory / THUMBNAILS)
+        self._writer = new_arrow(self._file, _SCHEMA)
+        self._waiting: list[bytes | None] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self._waiting:
+                self._write(self._waiting)
+        finally:
+            self._writer.close()
+            self._file.close()
+
+    def add(self, thumbnails: Iterable[bytes | None]) -> None:
+        """Append thumbnails; ``None`` for a row that has none."""
+        for thumbnail in thumbnails:
+            self._waiting.append(thumbnail)
+            if len(self._waiting) == _BATCH_ROWS:
+                self._write(self._waiting)
+                self._waiting = []
+
+    def record(self) -> FileRecord:
+        """Return the record of the file, once it is written."""
+        return self._file.record()
+
+    def _write(self, batch: list[bytes | None]) -> None:
+        self._writer.write_batch(pa.record_batch([pa.array(batch, pa.binary())], schema=_SCHEMA))

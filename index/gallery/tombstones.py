@@ -49,19 +49,17 @@ class Tombstones:
     ) -> Tombstones:
         """Return these and more, with the rows of a catalog that they cover."""
         more = Tombstones(self.pictures.union(pictures), self.landmarks.union(landmarks))
-        codes = catalog.landmarks.tolist()
-        ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
-        pairs = enumerate(zip(catalog.column("picture_id"), codes, strict=True))
-        rows = [row for row, (picture, code) in pairs if more.covers(picture, ids[code])]
-        return replace(more, rows=np.array(rows, np.int64))
+        codes = list(catalog.landmarks_of_ids(more.landmarks).values())
+        covered = np.isin(catalog.landmarks, codes) | catalog.has_pictures(more.pictures)
+        return replace(more, rows=np.flatnonzero(covered).astype(np.int64))
 
     def without(self, photographs: Iterable[Photograph] = ()) -> Tombstones:
         """Return the ids that remain when ``photographs`` are added again; no rows."""
-        photographs = list(photographs)
-        return Tombstones(
-            self.pictures.difference(photograph.id for photograph in photographs),
-            self.landmarks.difference(photograph.landmark_id or "" for photograph in photographs),
-        )
+        pictures, landmarks = set(self.pictures), set(self.landmarks)
+        for photograph in photographs if self else ():
+            pictures.discard(photograph.id)
+            landmarks.discard(photograph.landmark_id or "")
+        return Tombstones(frozenset(pictures), frozenset(landmarks))
 
 
 def write_tombstones(directory: Path, tombstones: Tombstones) -> None:

@@ -1,14 +1,17 @@
 """Add a folder of photographs to the published gallery, embedding only what is new."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from embedder.errors import ArtifactMismatchError
 from index.building.build import write_gallery
+from index.building.embedded import Tally
 from index.building.embedder_choice import EmbedderChoice
 from index.building.plan import plan_changes
 from index.building.rebuild import open_trusted
@@ -19,7 +22,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.tombstones import Tombstones
-from photographs import Credit, Photograph, PhotographList, PhotographSet
+from photographs import Credit, PhotographList, PhotographSet
 
 
 def add(
@@ -27,6 +30,7 @@ def add(
     embedder: EmbedderChoice,
     data: PhotographSet,
     recipe: BuildRecipe | None = None,
+    tally: Tally | None = None,
 ) -> GalleryManifest:
     """Add the photographs of a data folder to the published gallery.
 
@@ -39,6 +43,7 @@ def add(
         embedder: The one that made the gallery.
         data: The photographs, of landmarks of the gallery or of others.
         recipe: Options, and which list of the folder; thumbnails stay as the gallery has them.
+        tally: Is told how many pictures were embedded.
 
     Raises:
         NoGalleryError: Nothing is published.
@@ -70,7 +75,7 @@ def add(
         trusted = set(range(len(members))) - {place}
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
         plan = replace(plan, unreadable=_known_unreadable(gallery, new, tombstones))
-        return write_gallery(store, plan, lazy, recipe)
+        return write_gallery(store, plan, lazy, recipe, tally)
 
 
 def _stored_sources(gallery: Gallery) -> list[Source]:
@@ -79,36 +84,30 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
     ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
     names = {ids[n]: name for n in range(len(ids)) if (name := catalog.name(n)) != ids[n]}
     links = {ids[n]: link for n in range(len(ids)) if (link := catalog.link(n))}
-    references = gallery.manifest.sources
-    roots = [Path(reference.data) for reference in references]
-    photographs = defaultdict[int, list[Photograph]](list)
-    columns = (catalog.column(name) for name in ("picture_id", "path", "source"))
-    for code, picture, path, source in zip(catalog.landmarks.tolist(), *columns, strict=True):
-        photographs[source].append(Photograph(picture, roots[source] / path, ids[code]))
-    return [
-        Source(
-            reference,
-            root,
-            PhotographList.of(photographs[place]),
-            names,
-            links,
-            partial(_stored_credits, gallery, place),
-        )
-        for place, (reference, root) in enumerate(zip(references, roots, strict=True))
-    ]
+    pictures, files = (catalog.column(name).combine_chunks() for name in ("picture_id", "path"))
+    origins = catalog.numbers("source")
+    sources = []
+    for place, reference in enumerate(gallery.manifest.sources):
+        root = Path(reference.data)
+        stored = PhotographList(pictures, ids, catalog.landmarks, root, files)
+        own = stored.where(origins == place)
+        credits_of = partial(_stored_credits, gallery, place)
+        sources.append(Source(reference, root, own, names, links, credits_of))
+    return sources
 
 
 def _stored_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit]]:
     """Yield the credits that a gallery has of the pictures of one of its sources."""
     if gallery.credits is None:
         return
-    ids, sources = (gallery.catalog.column(name) for name in ("picture_id", "source"))
-    for row, picture in enumerate(ids):
-        if sources[row] == source and (credit := gallery.credits[row]) is not None:
-            yield picture, credit
+    for row in np.flatnonzero(gallery.catalog.numbers("source") == source).tolist():
+        if (credit := gallery.credits[row]) is not None:
+            yield gallery.catalog.picture_id(row), credit
 
 
 def _known_unreadable(gallery: Gallery, new: Source, tombstones: Tombstones) -> list[ReportLine]:
     """Return the report of the gallery without pictures that are added or removed."""
-    listed = {photograph.id for photograph in new.photographs} | tombstones.pictures
-    return [line for line in read_report(gallery.directory / REPORT) if line.id not in listed]
+    lines = read_report(gallery.directory / REPORT)
+    added = new.photographs.contains(pa.array([line.id for line in lines], pa.string()))
+    pairs = zip(lines, added.tolist(), strict=True)
+    return [line for line, again in pairs if not again and line.id not in tombstones.pictures]

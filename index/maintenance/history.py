@@ -1,6 +1,5 @@
 """The builds of a store: list them, roll back to one, delete old ones."""
 
-import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactError, GalleryError
+from index.building.vector_cache import CACHE, keep_embedders
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
@@ -46,10 +46,18 @@ class StoredBuild:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Ids of deleted builds, names of deleted journals, and ids of the builds that are left."""
+    """What was deleted from a store.
+
+    Attributes:
+        builds: Ids of deleted builds.
+        unfinished: Names of deleted folders of abandoned work.
+        vectors: Deleted vectors of queries, of embedders that no build has.
+        kept: Ids of the builds that are left.
+    """
 
     builds: list[str]
     unfinished: list[str]
+    vectors: int
     kept: list[str]
 
 
@@ -92,7 +100,7 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
 
 
 def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOURS) -> Cleaned:
-    """Delete old builds and the journals of abandoned builds.
+    """Delete old builds, the work of abandoned ones, and vectors of queries that fit to none.
 
     Incomplete files of a killed writer are deleted too. A service that has a deleted build open
     keeps it until it opens another.
@@ -100,7 +108,7 @@ def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOU
     Args:
         store: The store.
         keep: Number of newest builds that stay, at least 1; the published one stays anyway.
-        idle_hours: A journal that was written to within so many hours stays.
+        idle_hours: An unfinished build that was written to within so many hours stays.
 
     Raises:
         StoreBusyError: Another process writes to the store.
@@ -115,8 +123,11 @@ def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOU
         latest = time.time() - 3600 * idle_hours
         unfinished = [path for path in sorted(store.work.iterdir()) if _last_written(path) < latest]
         for path in unfinished:
-            shutil.rmtree(path)
-        return Cleaned(old, [path.name for path in unfinished], kept)
+            store.discard(path)
+        manifests = (build.manifest for build in list_builds(store))
+        digests = {manifest.embedder.digest for manifest in manifests if manifest is not None}
+        vectors = keep_embedders(store.path / CACHE, digests)
+        return Cleaned(old, [path.name for path in unfinished], vectors, kept)
 
 
 def _last_written(path: Path) -> float:

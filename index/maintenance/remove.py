@@ -50,8 +50,8 @@ def remove(
 def _require_ids(gallery: Gallery, pictures: set[str], landmarks: set[str]) -> None:
     catalog = gallery.catalog
     missing = {
-        "picture": pictures.difference(catalog.column("picture_id")) if pictures else set(),
-        "landmark": landmarks.difference(map(catalog.landmark_id, range(catalog.landmark_count))),
+        "picture": pictures - catalog.pictures_of_ids(pictures),
+        "landmark": landmarks - catalog.landmarks_of_ids(landmarks).keys(),
     }
     for what, ids in missing.items():
         if ids:

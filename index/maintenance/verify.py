@@ -1,19 +1,18 @@
 """Verify a build: every byte, every count, and a sample of its vectors."""
 
 import logging
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from embedder.artifacts.files import check_blocks
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError
-from index.building.pipeline import EmbeddedBatch, embed_paths
+from index.building.embedded import EmbeddedBatch
+from index.building.query_vectors import embed_paths
+from index.building.rebuild import check_every_byte
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
 from index.maintenance.defaults import SAMPLE_PICTURES
@@ -78,7 +77,7 @@ def verify(
     """
     digest = None if embedder is None else embedder.digest
     with closing(Gallery.open(store.path, embedder_digest=digest, build=build_id)) as gallery:
-        _check_every_byte(gallery)
+        check_every_byte(gallery)
         cosines, changed = np.empty(0, np.float32), 0
         if embedder is not None:
             cosines, changed = _embed_again(gallery, embedder, _draw(gallery, sample))
@@ -93,16 +92,6 @@ def verify(
             worst_cosine=float(cosines.min()) if len(cosines) else None,
             changed=changed,
         )
-
-
-def _check_every_byte(gallery: Gallery) -> None:
-    files = gallery.manifest.files
-    total = sum(expected.bytes for expected in files.values())
-    with tqdm(total=total, desc="read", unit="B", unit_scale=True, file=sys.stderr) as bar:
-        for name, expected in files.items():
-            before = bar.n
-            for done in check_blocks(gallery.directory / name, expected):
-                bar.update(before + done - bar.n)
 
 
 def _draw(gallery: Gallery, sample: int) -> NDArray[np.int64]:

@@ -7,9 +7,9 @@ codes before these.
 
 import contextlib
 import logging
+import struct
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, GalleryError
-from index.search.kinds import EXACT, Kind
+from index.progress import progress_bar
+from index.search.kinds import EXACT, FP16_BYTES, Kind
 from index.search.neighbors import Engine, Found, Neighbors, find_nearest, take
 from index.search.paging import prefetch, read_ahead, use_huge_pages
 
@@ -27,7 +29,7 @@ _MIN_REFINED = 4
 
 _K_FACTOR = 1000  # for a manifest without one
 _GPU_K_FACTOR, _GPU_MAX_CANDIDATES = 64, 2048  # FAISS's GPU search returns no more rows
-_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 16, 256
+_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 15, 256
 _TRAINING_ROWS = 1 << 17
 
 _MAX_PREFETCHED = 1 << 13
@@ -43,46 +45,76 @@ and no faster for many.
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The number of rows written, and their kind."""
-
-    rows: int
-    kind: Kind
-
-
 def write_vectors(
     path: Path,
-    dimension: int,
     blocks: Iterable[NDArray[np.float32]],
-    choose: Callable[[int], Kind] = lambda rows: EXACT,
-) -> Written:
-    """Write the vectors of a gallery.
+    *,
+    rows: int,
+    dimension: int,
+    kind: Kind = EXACT,
+) -> FileRecord:
+    """Write the vectors of a gallery, of which a few blocks are in memory at a time.
+
+    For a kind with candidates, a file of the vectors alone lies beside ``path`` until its codes
+    are made; the codes are in memory.
 
     Args:
         path: The file.
-        dimension: Length of a vector.
         blocks: ``(m, dimension)`` unit rows each, in the order of the catalog.
-        choose: Gives the kind for the total number of rows.
+        rows: How many there are together.
+        dimension: Length of a vector.
+        kind: What is written.
+
+    Returns:
+        The record of the file.
 
     Raises:
-        ValueError: A block is not finite.
+        ValueError: A block is not finite, or there are more or fewer rows.
         GalleryError: FAISS cannot make this kind of these vectors.
     """
-    vectors: Any = faiss.IndexScalarQuantizer(
+    if not kind.candidates:
+        return _write_exact(path, blocks, rows, dimension)
+    alone = path.with_name(f".{path.name}.fp16")
+    try:
+        _write_exact(alone, blocks, rows, dimension)
+        exact: Any = faiss.read_index(str(alone), faiss.IO_FLAG_MMAP_IFC)
+        refined: Any = faiss.IndexRefine(_train_candidates(kind, exact), exact)
+        with RecordedFile(path) as file:  # our own file: FAISS's ignores errors on closing
+            writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
+            faiss.write_index(refined, writer)
+        return file.record()
+    finally:
+        alone.unlink(missing_ok=True)
+
+
+def _write_exact(
+    path: Path, blocks: Iterable[NDArray[np.float32]], rows: int, dimension: int
+) -> FileRecord:
+    written = 0
+    with RecordedFile(path) as file:
+        file.write(_exact_header(rows, dimension))
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise ValueError("a vector is not finite")
+            file.write(np.ascontiguousarray(block, "<f2").data)
+            written += len(block)
+    if written != rows:
+        raise ValueError(f"{written} vectors were given for {rows} rows")
+    return file.record()
+
+
+def _exact_header(rows: int, dimension: int) -> bytes:
+    """Return what FAISS writes before ``rows`` fp16 vectors.
+
+    It is what it writes for none, but for two numbers: the rows, 8 bytes after the name of the
+    format and the dimension, and the bytes of all vectors, at the end.
+    """
+    empty: Any = faiss.IndexScalarQuantizer(
         dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise ValueError("a vector is not finite")
-        vectors.add(np.ascontiguousarray(block, np.float32))
-    written = Written(int(vectors.ntotal), choose(int(vectors.ntotal)))
-    if written.kind.candidates:
-        vectors = faiss.IndexRefine(_train_candidates(written.kind, vectors), vectors)
-    with path.open("wb") as file:  # our own file: FAISS's ignores errors on closing
-        writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
-        faiss.write_index(vectors, writer)
-    return written
+    written = faiss.serialize_index(empty).tobytes()
+    counts = (struct.pack("<q", number) for number in (rows, rows * dimension * FP16_BYTES))
+    return written[:8] + next(counts) + written[16:-8] + next(counts)
 
 
 def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAISS has no types)
@@ -91,8 +123,11 @@ def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAIS
     sample = np.random.default_rng(0).choice(rows, min(rows, _TRAINING_ROWS), replace=False)
     try:
         index = faiss.index_factory(vectors.d, kind.candidates, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors.reconstruct_batch(np.sort(sample)))
-        _copy_rows(vectors, index, 0, rows)
+        with progress_bar(rows, what=f"train and write {kind.candidates}") as bar:
+            index.train(vectors.reconstruct_batch(np.sort(sample)))
+            for block in _row_blocks(0, rows):
+                index.add(vectors.reconstruct_batch(block))
+                bar.update(len(block))
         if kind.parameters:
             space: Any = faiss.ParameterSpace()
             space.set_index_parameters(index, kind.parameters)
@@ -104,9 +139,9 @@ def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAIS
     return index
 
 
-def _copy_rows(vectors: Engine, index: Any, first: int, last: int) -> None:  # noqa: ANN401 (as above)
+def _row_blocks(first: int, last: int) -> Iterator[NDArray[np.int64]]:
     for start in range(first, last, _BLOCK_ROWS):
-        index.add(vectors.reconstruct_batch(np.arange(start, min(start + _BLOCK_ROWS, last))))
+        yield np.arange(start, min(start + _BLOCK_ROWS, last))
 
 
 def nearest(gallery: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> Neighbors:
@@ -195,6 +230,7 @@ class RefinedEngine:
 
     Attributes:
         exact: The refining index.
+        k_factor: How many candidates there are at least.
         prefetches: Whether candidates are prefetched, for vectors that may still lie on disk: a
             little slower for vectors in memory, with the same result. On a CPU only.
     """
@@ -209,14 +245,14 @@ class RefinedEngine:
         lock: contextlib.AbstractContextManager[Any] | None = None,
     ) -> None:
         self.ntotal, self.d = exact.ntotal, exact.d
-        self._index, self.exact, self._k_factor = index, exact, k_factor
+        self._index, self.exact, self.k_factor = index, exact, k_factor
         self._max_candidates = exact.ntotal // 4 if max_candidates is None else max_candidates
         self._lock = lock or contextlib.nullcontext()
         self.prefetches = False
 
     def search(self, x: NDArray[np.float32], k: int) -> Found:
         """Find the ``k`` nearest of the candidates of each query."""
-        candidates = max(self._k_factor, _MIN_REFINED * k)
+        candidates = max(self.k_factor, _MIN_REFINED * k)
         if candidates > self._max_candidates:
             return self.exact.search(x, k)
         if self.prefetches and len(x) * candidates <= _MAX_PREFETCHED:
@@ -349,7 +385,8 @@ def _on_faiss_gpu(gpu: int, exact: Engine, first: int, last: int) -> Any:  # noq
     options = faiss.GpuIndexFlatConfig()
     options.device, options.useFloat16 = gpu, True
     vectors = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), exact.d, options)
-    _copy_rows(exact, vectors, first, last)
+    for block in _row_blocks(first, last):
+        vectors.add(exact.reconstruct_batch(block))
     return vectors
 
 

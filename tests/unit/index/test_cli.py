@@ -61,6 +61,8 @@ def test_build_predict_and_evaluate_run_as_scripted(
     assert results[1]["queries"] == len(out.read_text().splitlines()) - 1 == 4
     assert results[2]["top1"] == 1.0
     assert {result["build_id"] for result in results} == {results[0]["build_id"]}
+    assert [result["embedded"] for result in results] == [12, 4, 0]
+    assert results[0]["known"] == 0
 
 
 def test_errors_are_a_sentence_and_an_exit_code(

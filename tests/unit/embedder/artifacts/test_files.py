@@ -134,3 +134,19 @@ def test_a_large_file_of_another_size_is_refused_at_once(blocks: Path) -> None:
     blocks.unlink()
     with pytest.raises(ArtifactMissingError):
         next(digest.check_blocks(blocks, expected))
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 8, 9, 20, 23])
+def test_a_file_is_described_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Whatever its size and the pieces it is written in, as if it were read afterwards."""
+    monkeypatch.setattr(digest, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(digest, "LARGE_BYTES", 8)
+    data = bytes(range(size))
+    with digest.RecordedFile(tmp_path / "file") as file:
+        pieces = (data[:3], b"", memoryview(data[3:4]), data[4:])
+        assert [file.write(piece) for piece in pieces] == [len(piece) for piece in pieces]
+    assert file.closed
+    assert (tmp_path / "file").read_bytes() == data
+    assert file.record() == digest.record(tmp_path / "file")

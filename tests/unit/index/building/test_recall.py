@@ -13,6 +13,7 @@ from index.building.build import build
 from index.building.recall import LADDER, compare, exact_answers, held_out_answers, measure_recall
 from index.building.recipe import BuildRecipe
 from index.gallery.gallery import Gallery
+from index.gallery.manifest import write_manifest
 from index.gallery.store import Store
 from index.search.neighbors import Neighbors
 from photographs import open_data
@@ -26,7 +27,8 @@ def test_a_build_is_proved_against_exact_answers(tmp_path: Path, asked: str) -> 
     rows = landmark_rows()
     rows[500] = rows[100]  # a picture that is there twice finds the other
     gallery = made(tmp_path, rows, asked)
-    manifest = measure_recall(gallery.directory, gallery.manifest)
+    manifest = measure_recall(gallery)
+    write_manifest(gallery.directory, manifest)
     assert manifest.recall is not None
     assert manifest.recall.queries == (1000 if asked == "fastscan" else 0)
     assert manifest.recall.class_agreement == 1.0
@@ -78,12 +80,12 @@ def test_the_floor_and_the_recall_are_named(tmp_path: Path) -> None:
     """The user reads what was asked for and what was found."""
     gallery = made(tmp_path, random_rows(ROWS, 64), "PQ2x4fs")
     with pytest.raises(GalleryError, match=r"recall@1 of PQ2x4fs.* is 0\.\d+, below .* 0\.999"):
-        measure_recall(gallery.directory, gallery.manifest, min_recall=0.999, ladder=(40, 60))
-    assert Gallery.open_directory(gallery.directory, embedder_digest=None).manifest.k_factor == 60
+        measure_recall(gallery, min_recall=0.999, ladder=(40, 60))
+    assert measure_recall(gallery, ladder=(40, 60)).k_factor == 60
 
 
 def test_a_gallery_of_one_row_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     """It is published unmeasured."""
     directory = publish(tmp_path, random_rows(1))
     gallery = Gallery.open_directory(directory, embedder_digest=None)
-    assert measure_recall(directory, gallery.manifest).recall is None
+    assert measure_recall(gallery).recall is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.build import build
+from index.building.pipeline import PipelineOptions
 from index.evaluation.evaluate import evaluate
 from index.evaluation.metrics import Prediction, auroc, gap, top1_accuracy
 from index.evaluation.predict import predict
@@ -57,6 +59,21 @@ def test_metrics_are_those_of_the_submission(
 def _parse(words: str) -> tuple[str, float]:
     landmark, confidence = words.split()
     return landmark, float(confidence)
+
+
+def test_a_second_evaluation_embeds_nothing(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """Its figures are the same to the last digit."""
+    options = PipelineOptions(cache=tmp_path / "vectors.sqlite")
+    first, _ = evaluate(gallery, embedder, open_data(gldv2), options)
+    second, _ = evaluate(gallery, embedder, open_data(gldv2), options)
+    assert (first.embedded, second.embedded) == (4, 0)
+    assert replace(second, embedded=4) == first
+    written = predict(
+        gallery, embedder, list_pictures(gldv2 / "test.csv"), tmp_path / "o.csv", options
+    )
+    assert written.embedded == 0
 
 
 def test_unreadable_queries_abstain(gallery: Gallery, embedder: Embedder, gldv2: Path) -> None:

@@ -39,7 +39,7 @@ def catalog(tmp_path: Path) -> Catalog:
 def test_rows_come_back_as_they_were_written(catalog: Catalog) -> None:
     """Every column survives the file."""
     assert [catalog.row(number) for number in range(len(catalog))] == ROWS
-    assert catalog.column("picture_id") == [row.picture_id for row in ROWS]
+    assert catalog.column("picture_id").to_pylist() == [row.picture_id for row in ROWS]
 
 
 def test_codes_follow_the_order_of_landmarks(catalog: Catalog) -> None:

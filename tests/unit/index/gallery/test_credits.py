@@ -46,7 +46,7 @@ def told(store: Store) -> dict[str, Credit]:
     """Return the credits of the published gallery by picture, as far as there are any."""
     gallery = Gallery.open(store.path, embedder_digest=None)
     assert gallery.credits is not None
-    ids = gallery.catalog.column("picture_id")
+    ids = gallery.catalog.column("picture_id").to_pylist()
     found = {name: gallery.credits[row] for row, name in enumerate(ids)}
     return {name: credit for name, credit in found.items() if credit is not None}
 

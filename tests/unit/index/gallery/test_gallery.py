@@ -46,7 +46,8 @@ def publish(path: Path, rows: NDArray[np.float32], /, **changes: object) -> Path
     store = Store(path)
     build_id = store.new_build_id()
     with store.writing(), store.staging(build_id) as staged:
-        write_vectors(staged / VECTORS, rows.shape[1], [rows[:5], rows[5:]])
+        blocks, dimension = [rows[:5], rows[5:]], rows.shape[1]
+        write_vectors(staged / VECTORS, blocks, rows=len(rows), dimension=dimension)
         with CatalogWriter(staged, {}) as catalog:
             catalog.add(
                 [
@@ -317,4 +318,4 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
 def test_vectors_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     """One NaN would make every similarity with its row meaningless."""
     with pytest.raises(ValueError, match="not finite"):
-        write_vectors(tmp_path / "x", 24, [random_rows(3) * np.nan])
+        write_vectors(tmp_path / "x", [random_rows(3) * np.nan], rows=3, dimension=24)

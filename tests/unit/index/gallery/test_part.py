@@ -53,7 +53,7 @@ class World:
         self.live = np.ones(len(rows), bool)
         self.live[REMOVED] = False
         directory = publish(path, rows)
-        write_vectors(directory / VECTORS, DIMENSION, [rows], lambda _: kind)
+        write_vectors(directory / VECTORS, [rows], rows=len(rows), dimension=DIMENSION, kind=kind)
         with CatalogWriter(directory, {}) as catalog:
             catalog.add(
                 [

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 from embedder.thumbnail import make_thumbnail
@@ -20,7 +21,7 @@ from index.building.recipe import BuildRecipe
 from index.building.writer import GalleryWriter
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
-from index.gallery.thumbnails import THUMBNAILS, Thumbnails, write_thumbnails
+from index.gallery.thumbnails import THUMBNAILS, Thumbnails, ThumbnailWriter
 from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify
@@ -62,7 +63,10 @@ def test_every_picture_has_its_own(store: Store) -> None:
     """No side is longer than asked for, and an id that is not held has none."""
     assert demand_own(store) == 12
     gallery = Gallery.open(store.path, embedder_digest=None)
-    assert len({gallery.thumbnail(name) for name in gallery.catalog.column("picture_id")}) == 12
+    assert (
+        len({gallery.thumbnail(name) for name in gallery.catalog.column("picture_id").to_pylist()})
+        == 12
+    )
     for name in (
         "",
         "landmark-0",
@@ -183,7 +187,9 @@ def test_an_altered_thumbnail_is_found(store: Store) -> None:
 def test_many_rows_are_found_and_none_beyond_them(tmp_path: Path) -> None:
     """Across the pieces of the file, the last of which is short; a row may have none."""
     rows = [None if row % 7 == 0 else f"{row}".encode() for row in range(2500)]
-    write_thumbnails(tmp_path, iter(rows))
+    with ThumbnailWriter(tmp_path) as writer:
+        writer.add(iter(rows))
+    assert writer.record() == record(tmp_path / THUMBNAILS)
     thumbnails = Thumbnails.open(tmp_path, rows=2500)
     assert [thumbnails[row] for row in range(2500)] == rows
     with pytest.raises(IndexError):
@@ -193,7 +199,8 @@ def test_many_rows_are_found_and_none_beyond_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [0, 1024, 2048])
 def test_thumbnails_of_another_gallery_are_refused(tmp_path: Path, rows: int) -> None:
     """One row short would show every picture in the place of another."""
-    write_thumbnails(tmp_path, [b"x"] * rows)
+    with ThumbnailWriter(tmp_path) as writer:
+        writer.add([b"x"] * rows)
     Thumbnails.open(tmp_path, rows=rows)
     with pytest.raises(ArtifactDamagedError, match=f"{rows} thumbnails for {rows + 1} rows"):
         Thumbnails.open(tmp_path, rows=rows + 1)

@@ -54,10 +54,10 @@ def test_added_pictures_take_their_places(
     build(Store(tmp_path / "full"), embedder, open_data(together))
     stores = (store.path, tmp_path / "full")
     ours, theirs = (Gallery.open(path, embedder_digest=None) for path in stores)
-    assert ours.catalog.column("picture_id") == theirs.catalog.column("picture_id")
+    assert ours.catalog.column("picture_id").equals(theirs.catalog.column("picture_id"))
     files = [gallery.directory / VECTORS for gallery in (ours, theirs)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    row = ours.catalog.column("picture_id").index("landmark-0/new")
+    row = ours.catalog.column("picture_id").to_pylist().index("landmark-0/new")
     assert ours.catalog.row(row).source == 1
     assert (more / ours.catalog.row(row).path).is_file()
     assert add(store, choice, open_data(more)).build_id == manifest.build_id

@@ -23,7 +23,7 @@ from tests.factories import view_bytes
 def ids(store: Store) -> list[str]:
     """Return the picture ids of the published gallery that were not removed."""
     gallery = Gallery.open(store.path, embedder_digest=None)
-    found = gallery.catalog.column("picture_id")
+    found = gallery.catalog.column("picture_id").to_pylist()
     gone = set[int]()
     if (gallery.directory / TOMBSTONES).exists():
         gone = set(np.load(gallery.directory / TOMBSTONES)["rows"].tolist())

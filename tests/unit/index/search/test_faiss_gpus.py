@@ -62,7 +62,7 @@ def written(folder: Path) -> tuple[Path, NDArray[np.float32]]:
     """Write vectors; return their file and the rows as it holds them."""
     rows = random_rows(ROWS)
     path = folder / "vectors.faiss"
-    write_vectors(path, rows.shape[1], [rows])
+    write_vectors(path, [rows], rows=len(rows), dimension=rows.shape[1])
     return path, rows
 
 
@@ -145,7 +145,7 @@ def test_many_neighbors_are_compared_on_the_cpu(
 ) -> None:
     """FAISS's GPU search returns no more than 2,048 rows."""
     rows, path = random_rows(600), tmp_path / "vectors.faiss"
-    write_vectors(path, rows.shape[1], [rows])
+    write_vectors(path, [rows], rows=len(rows), dimension=rows.shape[1])
     Machine(1, room=600).install(monkeypatch)
     engine = opened(path)
     monkeypatch.setattr(engine, "_refine", None)  # what would ask the GPU

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from embedder.errors import ArtifactDamagedError, GalleryError
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import GalleryManifest, write_manifest
 from index.gallery.tombstones import TOMBSTONES, Tombstones, write_tombstones
-from index.search.faiss_search import write_vectors
+from index.search.faiss_search import open_vectors, write_vectors
 from index.search.kinds import Kind, fastscan, resolve
 from index.search.neighbors import Neighbors
 from tests.unit.index.gallery.test_gallery import publish, random_rows
@@ -37,7 +38,8 @@ def made(path: Path, rows: NDArray[np.float32], asked: str, k_factor: int = 100)
     kind = resolve(asked, len(rows), dimension=rows.shape[1])
     facts = {"kind": kind.name, "factory": kind.factory, "k_factor": k_factor}
     directory = publish(path, rows, **facts)
-    write_vectors(directory / VECTORS, rows.shape[1], [rows], lambda _: kind)
+    n, dimension = rows.shape
+    write_vectors(directory / VECTORS, [rows], rows=n, dimension=dimension, kind=kind)
     restate(directory, **facts)
     return Gallery.open_directory(directory, embedder_digest=None)
 
@@ -251,10 +253,50 @@ def test_another_refinement_is_refused() -> None:
 def test_what_faiss_cannot_make_is_refused_in_words(tmp_path: Path, asked: str) -> None:
     """Unknown names, codes that do not divide, settings that do not fit."""
     kind = resolve(asked, 3000, dimension=DIMENSION)
+    rows = landmark_rows()
     with pytest.raises(GalleryError, match="FAISS cannot make a gallery"):
-        write_vectors(tmp_path / VECTORS, DIMENSION, [landmark_rows()], lambda _: kind)
+        write_vectors(tmp_path / VECTORS, [rows], rows=len(rows), dimension=DIMENSION, kind=kind)
 
 
 def test_kinds_are_values() -> None:
     """A kind spelled with its refinement is the same kind."""
     assert resolve("PQ8x4fs,Refine(SQfp16)", 1, dimension=32) == Kind("factory", "PQ8x4fs")
+
+
+@pytest.mark.parametrize("asked", ["exact", "PQ8x4fs", "IVF4,PQ8x4fs;nprobe=2"])
+@pytest.mark.parametrize("cut", [0, 1, 1999])
+def test_the_file_is_that_of_faiss(tmp_path: Path, asked: str, cut: int) -> None:
+    """Written in blocks, beside the codes, it is byte for byte what FAISS writes at once."""
+    rows = landmark_rows()[:2000].astype(np.float16).astype(np.float32)
+    count, dimension = rows.shape
+    kind = resolve(asked, count, dimension=dimension)
+    path = tmp_path / VECTORS
+    made = write_vectors(path, [rows[:cut], rows[cut:]], rows=count, dimension=dimension, kind=kind)
+    assert made == record(path)
+    assert [file.name for file in tmp_path.iterdir()] == [VECTORS]
+    index = faiss.IndexScalarQuantizer(
+        dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    index.add(rows)
+    if asked != "exact":
+        opened = faiss.read_index(str(path))
+        assert np.array_equal(opened.reconstruct_n(0, count), index.reconstruct_n(0, count))
+        index = faiss.IndexRefine(faiss.downcast_index(opened.base_index), index)
+    assert path.read_bytes() == faiss.serialize_index(index).tobytes()
+
+
+def test_every_number_of_fp16_comes_back(tmp_path: Path) -> None:
+    """What a rebuild takes over from a gallery is what was written, to the bit."""
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    rows = numbers[np.isfinite(numbers)].reshape(-1, 8).astype(np.float32)
+    write_vectors(tmp_path / VECTORS, [rows], rows=len(rows), dimension=8)
+    engine = open_vectors(tmp_path / VECTORS, copied_bytes=0, k_factor=None)
+    assert engine.reconstruct_batch(np.arange(len(rows))).tobytes() == rows.tobytes()
+
+
+@pytest.mark.parametrize("rows", [1999, 2001])
+def test_another_number_of_rows_is_refused(tmp_path: Path, rows: int) -> None:
+    """The header would say so many."""
+    given = landmark_rows()[:2000]
+    with pytest.raises(ValueError, match=f"2000 vectors were given for {rows} rows"):
+        write_vectors(tmp_path / VECTORS, [given], rows=rows, dimension=given.shape[1])

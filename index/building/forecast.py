@@ -1,0 +1,68 @@
+"""What a build is about to do, and whether the disk can hold it; said before it starts."""
+
+import logging
+import shutil
+
+import numpy as np
+
+from embedder.errors import GalleryError
+from index.building.embedder_choice import LazyEmbedder
+from index.building.plan import RowPlan
+from index.building.recipe import BuildRecipe
+from index.gallery.store import Store
+from index.search.kinds import FP16_BYTES
+
+_ROW_BYTES = 400
+"""Of a picture beside its vector: in the catalog and in the cache of unfinished builds."""
+
+_THUMBNAIL_BYTES = 0.35
+"""For each pixel of the square that a thumbnail fits into."""
+
+_CACHED_BYTES = 4.6
+"""For each number of a vector in the cache: four bytes, and what SQLite leaves empty."""
+
+_log = logging.getLogger(__name__)
+
+
+def foresee(
+    store: Store, plan: RowPlan, embedder: LazyEmbedder, recipe: BuildRecipe, missing: int
+) -> None:
+    """Say how many pictures a build has, how many it has to embed, and the disk it needs.
+
+    Args:
+        store: Where it is built.
+        plan: Its rows.
+        embedder: What will embed.
+        recipe: Options.
+        missing: How many pictures have to be read.
+
+    Raises:
+        GalleryError: The disk has no room for it.
+    """
+    total, needed = len(plan.sources), _needed_bytes(plan, embedder, recipe, missing)
+    free = shutil.disk_usage(store.path).free
+    disk = f"{_gigabytes(needed)} GB of disk, of which {_gigabytes(free)} GB are free"
+    landmarks = len(np.unique(plan.sources.photographs.labels))
+    if missing:
+        _log.info(
+            "%d pictures of %d landmarks; %d are known and %d will be embedded; it needs up to %s",
+            *(total, landmarks, total - missing, missing, disk),
+        )
+    if needed > free:
+        raise GalleryError(f"{store.path} has no room for the gallery, which needs {disk}")
+
+
+def _needed_bytes(
+    plan: RowPlan, embedder: LazyEmbedder, recipe: BuildRecipe, missing: int
+) -> float:
+    """Bound what is written: the cache, and while codes are made two files of vectors."""
+    total, dimension = len(plan.sources), embedder.dimension
+    thumbnail = _THUMBNAIL_BYTES * (recipe.thumbnail_side or 0) ** 2
+    cached = missing * (_CACHED_BYTES * dimension + _ROW_BYTES + thumbnail)
+    if plan.is_unchanged():
+        return total * _ROW_BYTES
+    return cached + total * (2.2 * FP16_BYTES * dimension + _ROW_BYTES + thumbnail)
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / 1e9:.1f}"
