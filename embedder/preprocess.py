@@ -230,11 +230,17 @@ def to_array(image: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
 def normalize(square: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
     """Normalize an RGB picture that has its final size: the second half of :func:`to_array`."""
     pixels = np.asarray(square)
-    mean, std = (np.asarray(v, np.float32) for v in (preprocess.mean, preprocess.std))
+    scale, offset = normalization(preprocess)
     output = np.empty((3, preprocess.side, preprocess.side), np.float32)
-    np.multiply(pixels.transpose(2, 0, 1), (1 / (255 * std))[:, None, None], out=output)
-    output -= (mean / std)[:, None, None]
+    np.multiply(pixels.transpose(2, 0, 1), scale[:, None, None], out=output)
+    output -= offset[:, None, None]
     return output
+
+
+def normalization(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what a pixel in [0, 255] is multiplied by, then reduced by: ``(3,)`` each, R, G, B."""
+    mean, std = (np.asarray(v, np.float32) for v in (preprocess.mean, preprocess.std))
+    return 1 / (255 * std), mean / std
 
 
 def to_square(image: Image.Image, preprocess: Preprocess) -> Image.Image:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from embedder.artifacts.arrays import write_npz
+from embedder.manifest import Preprocess
+from trainer.data.normalize import Normalize
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.heads import make_head
@@ -59,12 +61,13 @@ def gradients(
     loss_head = make_head(recipe, embedder.dimension, COUNTS)
     if processes.size() > 1:
         synchronize_norms(embedder, torch.device("cpu"))
-    pictures = torch.randn(NUMBER, 3, SIDE, SIDE)
+    pictures = torch.randint(256, (NUMBER, SIDE, SIDE, 3), dtype=torch.uint8)
     labels = torch.randint(len(COUNTS), (NUMBER,))
     own = list(processes.share(range(NUMBER)))
     of_each = processes.gather(labels[own])
     torch.manual_seed(5 + processes.rank())  # what they have to share comes from the seed
-    step = GradientStep(embedder, loss_head, bf16=False, compiled=False)
+    normalize = Normalize(Preprocess(side=SIDE), torch.device("cpu"))
+    step = GradientStep(embedder, loss_head, normalize, bf16=False, compiled=False)
     loss = step.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
     found = {"loss": loss}
     for module in (embedder, loss_head):

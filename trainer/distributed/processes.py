@@ -56,6 +56,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) if dist.is_initialized() else 0)
 
 
+def cores() -> int:
+    """Return how many cores each process of this machine may use, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join the processes that ``torchrun`` started; without it, do nothing.
@@ -111,8 +116,13 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
     Their lengths may be zero; joined in the order of the processes they are the whole.
     """
-    first, last = (len(items) * number // size() for number in (rank(), rank() + 1))
-    return items[first:last]
+    return items[share_slice(len(items))]
+
+
+def share_slice(total: int) -> slice:
+    """Return where this process's share of so many items lies; see :func:`share`."""
+    first, last = (total * number // size() for number in (rank(), rank() + 1))
+    return slice(first, last)
 
 
 def gather(item: T) -> list[T]:
@@ -125,6 +135,23 @@ def gather(item: T) -> list[T]:
     items: list[Any] = [None] * size()
     dist.all_gather_object(items, item)
     return items
+
+
+def gather_tensors(rows: Tensor) -> Tensor:
+    """Join tensors of the CPU along their first dimension, in the order of the processes.
+
+    Their other dimensions are equal; of an empty one they do not matter.
+    """
+    if size() == 1:
+        return rows
+    shapes = gather(tuple(rows.shape))
+    longest = max(shapes, key=lambda shape: shape[0])
+    padded = rows.new_zeros(longest)
+    if len(rows):
+        padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in shapes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: shape[0]] for part, shape in zip(parts, shapes, strict=True)])
 
 
 def from_first(item: T) -> T:

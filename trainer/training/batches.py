@@ -8,7 +8,7 @@ from torch import Tensor
 
 from embedder.artifacts.files import write_atomic
 from embedder.errors import TrainingError
-from trainer.data.loading import AugmentedPictures, Batch, epoch_batches, load_batches
+from trainer.data.loading import AugmentedPictures, Batch, BatchLoader
 from trainer.distributed import processes
 from trainer.model import run_folder
 from trainer.model.checkpoint import Progress
@@ -41,16 +41,36 @@ class SharedBatch:
         return sum(map(len, self.labels))
 
 
-def load_epoch(context: RunContext, progress: Progress) -> tuple[Iterator[Batch], int]:
-    """Load this process's share of an epoch's batches still to come; also count its steps."""
-    recipe, training_set = context.recipe, context.training_sets[progress.stage]
-    stage, key = recipe.stages[progress.stage], (recipe.seed, progress.stage, progress.epoch)
-    photographs, labels = training_set.photographs, training_set.labels
-    preprocess = recipe.embed.model_copy(update={"side": stage.side})
-    pictures = AugmentedPictures(photographs, labels, preprocess, recipe.augment, key)
-    batches = epoch_batches(len(photographs), stage.batch_size, key)
-    shares = [processes.share(batch) for batch in batches[progress.step :]]
-    return load_batches(pictures, shares, workers=recipe.data.workers), len(batches)
+class EpochLoader:
+    """Loads this process's share of the batches of a run, one epoch after another."""
+
+    def __init__(self, context: RunContext) -> None:
+        recipe = context.recipe
+        self._stages = [
+            AugmentedPictures(
+                training_set.photographs,
+                training_set.labels,
+                recipe.embed.model_copy(update={"side": stage.side}),
+                recipe.augment,
+                (recipe.seed, number),
+            )
+            for number, (stage, training_set) in enumerate(
+                zip(recipe.stages, context.training_sets, strict=True)
+            )
+        ]
+        self._batch_sizes = [stage.batch_size for stage in recipe.stages]
+        self._loader = BatchLoader(self._stages, workers=recipe.data.workers)
+
+    def load(self, progress: Progress) -> tuple[Iterator[Batch], int]:
+        """Load the batches of an epoch that are still to come; also count its steps."""
+        number, epoch = progress.stage, progress.epoch
+        batches = self._stages[number].batches(epoch, self._batch_sizes[number])
+        shares = batches[progress.step :, processes.share_slice(batches.shape[1])]
+        return self._loader.load(number, epoch, shares), len(batches)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._loader.close()
 
 
 def share_batch(batch: Batch, *, save_due: bool) -> SharedBatch:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from embedder.errors import TrainingError
+from trainer.data.normalize import Normalize
 from trainer.distributed import processes
 from trainer.heads import Head
 from trainer.model import checkpoint
@@ -83,7 +84,11 @@ class TrainingState:
         if self._gradient_step is None:
             gc.collect()  # DDP of the previous one would go on averaging gradients
             self._gradient_step = GradientStep(
-                self.network, self.head, bf16=self._bf16, compiled=self._recipe.compile
+                self.network,
+                self.head,
+                Normalize(self._recipe.embed, next(self.network.parameters()).device),
+                bf16=self._bf16,
+                compiled=self._recipe.compile,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradient_step.compute_gradients(pictures, labels, parts=parts, seed=seed)

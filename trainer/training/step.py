@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from embedder.errors import TrainingError
+from trainer.data.normalize import Normalize
 from trainer.distributed import processes
 from trainer.heads import Head
 from trainer.model.network import EmbeddingNetwork
@@ -25,14 +26,22 @@ class GradientStep:
     Args:
         network: What is frozen in it has to stay so as long as this object is used.
         head: The same in every process.
+        normalize: What turns pixels into the network's input, on its device.
         bf16: Compute the network in bfloat16.
         compiled: Compile the network.
     """
 
     def __init__(
-        self, network: EmbeddingNetwork, head: Head, *, bf16: bool, compiled: bool
+        self,
+        network: EmbeddingNetwork,
+        head: Head,
+        normalize: Normalize,
+        *,
+        bf16: bool,
+        compiled: bool,
     ) -> None:
         self._head = head
+        self._normalize = normalize
         self._bf16 = bf16
         self._device = next(network.parameters()).device
         self._embed: nn.Module = _UnscaledEmbeddings(network, compiled=compiled)
@@ -49,7 +58,7 @@ class GradientStep:
         """Add the gradients of a batch to those of the parameters, and return the mean loss.
 
         Args:
-            pictures: ``(n, 3, side, side)``, those of this process.
+            pictures: ``(n, side, side, 3)`` uint8, those of this process.
             labels: Landmark numbers of each process's pictures, the same list in every process.
             parts: So many parts go through the network one after another, to save memory; fewer
                 where there are too few pictures.
@@ -73,9 +82,9 @@ class GradientStep:
         return torch.stack(losses).sum()
 
     def _mean_loss(self, pictures: Tensor, labels: Sequence[Tensor], seed: int) -> Tensor:
-        here = pictures.to(self._device, non_blocking=True, memory_format=torch.channels_last)
+        normalized = self._normalize(pictures)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            embeddings = self._embed(here)
+            embeddings = self._embed(normalized)
         rows = processes.gather_rows(embeddings, [len(of_process) for of_process in labels])
         with processes.shared_rng(seed):
             loss: Tensor = self._head(rows, self._joined(labels))

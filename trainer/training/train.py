@@ -17,10 +17,10 @@ from tqdm import tqdm
 from photographs import Photograph
 from trainer.distributed import processes
 from trainer.model import run_folder
-from trainer.recipe import Recipe, StageRecipe
+from trainer.recipe import Recipe
 from trainer.recipe.stage import rate_factor
 from trainer.training.allocator import out_of_memory_advice
-from trainer.training.batches import load_epoch, note_unreadable, share_batch
+from trainer.training.batches import EpochLoader, note_unreadable, share_batch
 from trainer.training.data_wait import DataWait, describe_wait
 from trainer.training.finalize import finalize
 from trainer.training.model_selection import validate_and_keep_best
@@ -67,11 +67,12 @@ def train(
     state = start_or_resume(context, weights, resume=resume)
     events = recipe.log == "tensorboard" and processes.is_first()
     folder = out / run_folder.TENSORBOARD if events else None
-    with closing(Scalars(folder, step=state.updates + 1)) as scalars:
+    scalars_of_run = closing(Scalars(folder, step=state.updates + 1))
+    with scalars_of_run as scalars, closing(EpochLoader(context)) as loader:
         while (number := state.progress.stage) < len(recipe.stages):
             stage, started = recipe.stages[number], time.monotonic()
             with out_of_memory_advice(number, stage, context.last):
-                metrics = _train_epoch(context, state, stage, scalars)
+                metrics = _train_epoch(context, state, loader, scalars)
                 metrics |= validate_and_keep_best(context, state)
             metrics["seconds"] = round(time.monotonic() - started, 1)
             _record_epoch(state, metrics, scalars)
@@ -81,11 +82,12 @@ def train(
 
 
 def _train_epoch(
-    context: RunContext, state: TrainingState, stage: StageRecipe, scalars: Scalars
+    context: RunContext, state: TrainingState, loader: EpochLoader, scalars: Scalars
 ) -> dict[str, Any]:
     """Train one epoch from the step that ``state`` has reached; measure mean loss and seconds."""
     progress, data_wait = state.progress, DataWait(context.device)
-    batches, steps = load_epoch(context, progress)
+    stage = context.recipe.stages[progress.stage]
+    batches, steps = loader.load(progress)
     state.freeze_backbone(frozen=progress.epoch < stage.frozen_epochs)
     loss_total = torch.tensor(progress.loss_total, device=context.device)
     saved_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from PIL import Image
 
 from embedder.manifest import Preprocess
+from embedder.preprocess import normalize
 from photographs import Photograph, open_data
 from tests.factories import photographs, picture, write_tar
 from trainer.data.augment import augment
-from trainer.data.loading import AugmentedPictures, epoch_batches, load_batches
+from trainer.data.loading import AugmentedPictures, BatchLoader, epoch_batches
+from trainer.data.normalize import Normalize
 from trainer.recipe import AugmentRecipe
 
 LIVELY = AugmentRecipe(
@@ -30,11 +33,11 @@ LIVELY = AugmentRecipe(
 
 def test_an_epoch_sees_every_picture_at_most_once() -> None:
     """Batches are whole, disjoint and differ between epochs."""
-    batches = epoch_batches(103, 10, (0, 0, 0))
+    batches = epoch_batches(103, 10, (0, 0, 0)).tolist()
     seen = [position for batch in batches for position in batch]
     assert len(batches) == 10
     assert len(set(seen)) == len(seen) == 100
-    assert epoch_batches(103, 10, (0, 0, 1)) != batches
+    assert epoch_batches(103, 10, (0, 0, 1)).tolist() != batches
     assert [sorted(batch) for batch in epoch_batches(3, 10, (0, 0, 0))] == [[0, 1, 2]]
 
 
@@ -77,20 +80,70 @@ def test_each_part_of_the_variation_does_something() -> None:
         assert not np.array_equal(np.asarray(varied), plain), name
 
 
+@pytest.fixture
+def stages(tmp_path: Path) -> list[AugmentedPictures]:
+    """Give two stages of the same photographs, at two sides."""
+    everything = open_data(photographs(tmp_path)).gallery()
+    labels = np.arange(len(everything))
+    return [
+        AugmentedPictures(everything, labels, Preprocess(side=side), LIVELY, (0, number))
+        for number, side in enumerate((16, 24))
+    ]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_batches_are_the_same_whoever_makes_them(tmp_path: Path, workers: int) -> None:
+def test_batches_are_the_same_whoever_makes_them(
+    stages: list[AugmentedPictures], workers: int
+) -> None:
     """Worker processes and the training process make equal batches, from any start."""
-    everything = open_data(photographs(tmp_path)).gallery()
-    labels = list(range(len(everything)))
-    pictures = AugmentedPictures(everything, labels, Preprocess(side=16), LIVELY, (0, 0, 0))
-    order = epoch_batches(len(everything), 8, (0, 0, 0))
-    expected = [pictures.collate([pictures[i] for i in batch]) for batch in order]
-    made = list(load_batches(pictures, order[1:], workers=workers))
-    assert len(made) == len(order) - 1
-    for ours, theirs in zip(made, expected[1:], strict=True):
-        assert torch.equal(ours.pictures, theirs.pictures)
-        assert torch.equal(ours.labels, theirs.labels)
+    loader = BatchLoader(stages, workers=workers)
+    seen = []
+    for stage, epoch in ((0, 0), (0, 1), (1, 0)):
+        order = stages[stage].batches(epoch, 8)
+        expected = [stages[stage].load(epoch, batch) for batch in order]
+        made = list(loader.load(stage, epoch, order[1:]))
+        assert len(made) == len(order) - 1 > 0
+        for ours, theirs in zip(made, expected[1:], strict=True):
+            assert torch.equal(ours.pictures, theirs.pictures)
+            assert torch.equal(ours.labels, theirs.labels)
+        seen.append(expected[0].pictures)
+    assert not torch.equal(seen[0], seen[1])
+    loader.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_live_over_epochs_that_are_left_early(stages: list[AugmentedPictures]) -> None:
+    """The same processes make the next epoch; nothing of the epoch before it is left over."""
+    loader = BatchLoader(stages, workers=2)
+    order = stages[0].batches(0, 2)
+    first = next(loader.load(0, 0, order))
+    workers = {child.pid for child in multiprocessing.active_children()}
+    assert torch.equal(first.pictures, stages[0].load(0, order[0]).pictures)
+    (batch,) = loader.load(1, 0, order[:1])
+    assert torch.equal(batch.pictures, stages[1].load(0, order[0]).pictures)
+    assert {child.pid for child in multiprocessing.active_children()} == workers
+    assert len(workers) == 2
+    loader.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess(side=40),
+        Preprocess(side=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        Preprocess(side=40, mean=(0.1, 0.7, 0.3), std=(0.123, 0.9, 0.31)),
+    ],
+)
+def test_pictures_are_normalized_as_an_embedder_does(preprocess: Preprocess) -> None:
+    """Every value that a pixel can have becomes the same number, to the bit."""
+    pixels = np.random.default_rng(0).permutation(np.arange(2 * 40 * 40 * 3) % 256)
+    pixels = pixels.reshape(2, 40, 40, 3).astype(np.uint8)
+    found = Normalize(preprocess, torch.device("cpu"))(torch.from_numpy(pixels))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected = np.stack([normalize(Image.fromarray(square), preprocess) for square in pixels])
+    assert np.array_equal(found.numpy(), expected)
 
 
 def test_batches_are_the_same_from_files_and_from_shards(tmp_path: Path) -> None:
@@ -126,17 +179,21 @@ def test_unreadable_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     everything = open_data(photographs(tmp_path, landmarks=2, views=3)).gallery()
     everything[1].path.write_bytes(b"not a picture")
     everything[4].path.unlink()
-    pictures = AugmentedPictures(everything, [0] * 6, Preprocess(side=16), LIVELY, (0, 0, 0))
-    batch = pictures.collate([pictures[i] for i in range(6)])
+    zeros = np.zeros(6, np.int64)
+    pictures = AugmentedPictures(everything, zeros, Preprocess(side=16), LIVELY, (0, 0))
+    batch = pictures.load(0, np.arange(6))
     assert batch.unreadable == [everything[1].id, everything[4].id]
-    assert batch.pictures.shape == (4, 3, 16, 16)
+    assert batch.pictures.shape == (4, 16, 16, 3)
+    assert torch.equal(batch.pictures[1], pictures.load(0, np.array([2])).pictures[0])
 
 
 def test_a_batch_without_readable_pictures_is_empty(tmp_path: Path) -> None:
     """Nothing readable gives an empty batch of the right shape."""
     lost = [Photograph("a", tmp_path / "none.jpg", "1")]
-    pictures = AugmentedPictures(lost, [0], Preprocess(side=16), LIVELY, (0, 0, 0))
-    assert pictures.collate([pictures[0]]).pictures.shape == (0, 3, 16, 16)
+    zeros = np.zeros(1, np.int64)
+    pictures = AugmentedPictures(lost, zeros, Preprocess(side=16), LIVELY, (0, 0))
+    assert pictures.load(0, np.arange(1)).pictures.shape == (0, 16, 16, 3)
+    assert pictures.load(0, np.arange(0)).pictures.shape == (0, 16, 16, 3)
 
 
 def test_cutout_blanks_its_share() -> None:

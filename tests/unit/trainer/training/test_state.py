@@ -28,7 +28,8 @@ def test_the_average_follows_its_formula_from_a_low_decay(ema: float, tmp_path: 
     assert state.averaged is not network
     for t in (1, 2, 3):
         before = {name: x.clone() for name, x in state.averaged.state_dict().items()}
-        state.step(torch.randn(4, 3, 32, 32), [torch.tensor([0, 1, 0, 1])], parts=1, seed=0)
+        pictures = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8)
+        state.step(pictures, [torch.tensor([0, 1, 0, 1])], parts=1, seed=0)
         decay = min(ema, (1 + t) / (10 + t))
         after, current = state.averaged.state_dict(), network.state_dict()
         assert len(after) > 100
