@@ -240,7 +240,7 @@ def normalize(square: Image.Image, preprocess: Preprocess) -> NDArray[np.float32
 def normalization(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what a pixel in [0, 255] is multiplied by, then reduced by: ``(3,)`` each, R, G, B."""
     mean, std = (np.asarray(v, np.float32) for v in (preprocess.mean, preprocess.std))
-    return 1 / (255 * std), mean / std
+    return (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
 
 
 def to_square(image: Image.Image, preprocess: Preprocess) -> Image.Image:

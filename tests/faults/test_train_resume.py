@@ -54,6 +54,11 @@ def folders(directory: Path) -> list[str]:
     return []
 
 
+def scored_by_steps(directory: Path) -> list[str]:
+    """Draw photographs in folders; the best network may be one in the middle of an epoch."""
+    return [*folders(directory), "--set", "validation.unit=steps", "--set", "validation.every=2"]
+
+
 def lists(directory: Path) -> list[str]:
     """Draw photographs with a list of all and one of the clean; the first stage learns from all."""
     clean = []
@@ -71,7 +76,7 @@ def lists(directory: Path) -> list[str]:
     return ["--set", "stages.0.list=train.csv"]
 
 
-@pytest.mark.parametrize("draw", [folders, lists])
+@pytest.mark.parametrize("draw", [folders, scored_by_steps, lists])
 def test_a_killed_run_ends_with_the_same_weights(
     tmp_path: Path, draw: Callable[[Path], list[str]]
 ) -> None:

@@ -65,7 +65,7 @@ def embed_photographs(
     total = share.stop - share.start
     places, rows = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
     hidden = not (progress and processes.is_first())
-    with tqdm(total=total, desc=progress, unit="picture", disable=hidden) as bar:
+    with tqdm(total=total, desc=progress, unit="picture", leave=False, disable=hidden) as bar:
         for read, pixels in _batches(photographs[share], preprocess, batch_size):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 vectors = network(to_input(pixels))

@@ -62,7 +62,7 @@ def _body(recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None) 
     yield table(ladder.rungs)
     yield "<h2>By the number of training pictures of a landmark</h2>"
     yield table(_size_ranges(ladder.class_sizes))
-    known = [query for query in ladder.queries if query.landmark_id]
+    known = [query for query in ladder.queries if query.landmark_ids]
     wrong, distractors = _wrong_answers(ladder)
     yield f"<h2>Confusions</h2><p>{len(wrong)} of {len(known)} queries.</p>"
     if wrong:
@@ -77,15 +77,24 @@ def _body(recipe: Recipe, report: Mapping[str, Any], ladder: RuleLadder | None) 
 def _charts(recipe: Recipe, epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Draw the metrics of each epoch, and the planned learning rates."""
     starts = [0, *itertools.accumulate(stage.last_epoch for stage in recipe.stages)][:-1]
-    ended = [starts[entry["stage"]] + entry["epoch"] + 1 for entry in epochs]
     breaks = starts[1:]
-    for name, title in (("loss", "Loss"), ("validation_gap", "Validation GAP")):
-        values = [(end, entry[name]) for end, entry in zip(ended, epochs, strict=True)]
-        yield line_chart(title, values, breaks=breaks, from_zero=name == "loss")
+    entries = [(starts[entry["stage"]], entry) for entry in epochs]
+    losses = [(start + entry["epoch"] + 1, entry["loss"]) for start, entry in entries]
+    yield line_chart("Loss", losses, breaks=breaks, from_zero=True)
+    scores = [score for start, entry in entries for score in _scores(start, entry)]
+    yield line_chart("Validation GAP", scores, breaks=breaks)
     stages = list(zip(starts, recipe.stages, strict=True))
     for title, rate in (("Learning rate, backbone", "lr"), ("Learning rate, head", "head_lr")):
         planned = [point for start, stage in stages for point in _rates(start, stage, rate)]
         yield line_chart(title, planned, breaks=breaks, from_zero=True)
+
+
+def _scores(start: int, epoch: Mapping[str, Any]) -> Iterator[Point]:
+    """Yield the scores within an epoch of a stage and that at its end, if there are any."""
+    for scores in epoch.get("validations", ()):
+        yield start + scores["epochs"], scores["validation_gap"]
+    if "validation_gap" in epoch:
+        yield start + epoch["epoch"] + 1, epoch["validation_gap"]
 
 
 def _rates(start: int, stage: StageRecipe, rate: str) -> Iterator[Point]:
@@ -106,16 +115,16 @@ def _size_ranges(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _wrong_answers(ladder: RuleLadder) -> tuple[list[int], list[int]]:
     """Find wrong answers, highest confidence first: to landmarks' queries, and to distractors."""
-    answers, truths = ladder.answers, [query.landmark_id for query in ladder.queries]
+    answers, truths = ladder.answers, [query.landmark_ids for query in ladder.queries]
     order = sorted(range(len(answers)), key=lambda n: -answers[n].confidence)
-    wrong = [n for n in order if truths[n] not in {None, answers[n].landmark_id}]
-    return wrong, [n for n in order if truths[n] is None]
+    wrong = [n for n in order if truths[n] and answers[n].landmark_id not in truths[n]]
+    return wrong, [n for n in order if not truths[n]]
 
 
 def _pairs(ladder: RuleLadder, wrong: Sequence[int]) -> list[dict[str, object]]:
     """Count which landmark was confused with which."""
     counted = Counter(
-        (str(ladder.queries[place].landmark_id), ladder.answers[place].landmark_id)
+        (" ".join(ladder.queries[place].landmark_ids), ladder.answers[place].landmark_id)
         for place in wrong
     )
     return [
@@ -126,8 +135,9 @@ def _pairs(ladder: RuleLadder, wrong: Sequence[int]) -> list[dict[str, object]]:
 
 def _mistake(ladder: RuleLadder, place: int) -> str:
     query, answer = ladder.queries[place], ladder.answers[place]
+    truth = " ".join(query.landmark_ids) or "no landmark"
     caption = (
-        f"<b>{text(query.landmark_id or 'no landmark')}</b><br>answer: {text(answer.landmark_id)}, "
+        f"<b>{text(truth)}</b><br>answer: {text(answer.landmark_id)}, "
         f"{answer.confidence:.3f}<br><span class=soft>{text(query.id)}</span>"
     )
     cells = [figure(query.path, caption)]
@@ -138,5 +148,5 @@ def _mistake(ladder: RuleLadder, place: int) -> str:
             f"{text(str(known.landmark_id))}<br>{similarity:.3f} "
             f"<span class=soft>{text(known.id)}</span>"
         )
-        cells.append(figure(known.path, neighbor, right=known.landmark_id == query.landmark_id))
+        cells.append(figure(known.path, neighbor, right=known.landmark_id in query.landmark_ids))
     return side_by_side(cells[: 1 + _NEIGHBORS])

@@ -20,9 +20,10 @@ from index.evaluation.metrics import Prediction, group_by_size, top1_accuracy
 from index.ranking.ranking import Ranking, mean_of_largest, rank
 from index.search.faiss_search import nearest
 from index.search.neighbors import Neighbors
-from photographs import Photograph, landmark_order
+from photographs import Photograph, Query, landmark_order
 from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.validate import measure_answers
+from trainer.evaluation.validation_set import ValidationSet
 from trainer.heads import Head
 from trainer.model.inference_module import ViewEmbeddings, Whitening, combine_views, learn_whitening
 from trainer.model.network import EmbeddingNetwork
@@ -62,7 +63,7 @@ class RuleLadder:
 
     Attributes:
         gallery: The pictures that were searched.
-        queries: The readable ones; distractors have no landmark.
+        queries: The readable ones; distractors show no landmark.
         neighbors: Of each query, as they will be served.
         answers: By the nearest picture.
         rungs: The metrics of each rule.
@@ -70,7 +71,7 @@ class RuleLadder:
     """
 
     gallery: Sequence[Photograph]
-    queries: Sequence[Photograph]
+    queries: Sequence[Query]
     neighbors: Neighbors
     answers: Sequence[Prediction]
     rungs: list[dict[str, Any]]
@@ -78,19 +79,14 @@ class RuleLadder:
 
 
 def measure_rules(
-    candidate: Candidate,
-    gallery: Sequence[Photograph],
-    queries: Sequence[Photograph],
-    distractors: Sequence[Photograph] = (),
+    candidate: Candidate, pictures: ValidationSet
 ) -> tuple[RuleLadder | None, Whitening | None]:
     """Measure a network by every rule, and learn its whitening if its recipe asks for one.
 
     Args:
         candidate: The network.
-        gallery: Training pictures; the whitening is learned from them too.
-        queries: Validation pictures.
-        distractors: Pictures of no landmark. Every second one is a query, to which any answer is
-            wrong; the others are those that penalties are measured with.
+        pictures: Of the gallery the whitening is learned, too. Every second distractor is a query;
+            the others are those that penalties are measured with.
 
     Returns:
         The ladder, None without readable queries; and the whitening.
@@ -98,29 +94,29 @@ def measure_rules(
     Raises:
         TrainingError: The pictures are too few to learn a whitening.
     """
-    recipe = candidate.recipe
-    if not queries and not recipe.embed_whiten:
+    recipe, distractors = candidate.recipe, pictures.distractors
+    if not pictures.queries and not recipe.embed_whiten:
         return None, None
     views = ViewEmbeddings(candidate.network, recipe.embed_views).eval()
     embed = partial(embed_photographs, views, preprocess=recipe.embed, bf16=candidate.bf16)
-    searched, gallery_views = embed(gallery)
+    searched, gallery_views = embed(pictures.gallery, progress="gallery")
     whitening = None
     if recipe.embed_whiten:
         whitening = learn_whitening(_finish(gallery_views, None), recipe.embed_whiten)
-    unknown = [replace(photograph, landmark_id=None) for photograph in distractors[1::2]]
-    queries = [*queries, *unknown]
-    readable, query_views = embed(queries)
-    if not searched or not any(query.landmark_id for query in readable):
+    unknown = distractors[1::2]
+    queries = [*pictures.queries, *unknown]
+    readable, query_views = embed(queries, progress="queries")
+    if not searched or not any(query.landmark_ids for query in readable):
         return None, whitening
     vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
     names, landmarks = _number_landmarks(searched)
     search = _Search(names, landmarks, readable, gallery_views, query_views, whitening, vote)
     neighbors = search.find_neighbors()
     answers = {"head": _answer_by_head(candidate, queries), **search.answer_by_rules(neighbors)}
-    measured, reference_views = embed(distractors[::2])
+    measured, reference_views = embed(distractors[::2], progress="distractors")
     if unknown and measured:
         answers |= search.answer_with_penalties(reference_views)
-    truths = {_name(query): [query.landmark_id] if query.landmark_id else [] for query in queries}
+    truths = {_name(query): query.landmark_ids for query in queries}
     ladder = RuleLadder(
         gallery=searched,
         queries=readable,
@@ -148,7 +144,7 @@ class _Search:
 
     names: Sequence[str]
     landmarks: NDArray[np.int64]
-    queries: Sequence[Photograph]
+    queries: Sequence[Query]
     gallery_views: NDArray[np.float32]
     query_views: NDArray[np.float32]
     whitening: Whitening | None
@@ -235,9 +231,9 @@ def _number_landmarks(photographs: Sequence[Photograph]) -> tuple[list[str], NDA
     return names, np.array([codes[str(photograph.landmark_id)] for photograph in photographs])
 
 
-def _name(query: Photograph) -> str:
+def _name(query: Query) -> str:
     """Name a query; a distractor is not taken for a picture of the same id."""
-    return query.id if query.landmark_id else f"distractor {query.id}"
+    return query.id if query.landmark_ids else f"distractor {query.id}"
 
 
 def _finish(views: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
@@ -245,7 +241,7 @@ def _finish(views: NDArray[np.float32], whitening: Whitening | None) -> NDArray[
     return rows
 
 
-def _answer_by_head(candidate: Candidate, queries: Sequence[Photograph]) -> list[Prediction]:
+def _answer_by_head(candidate: Candidate, queries: Sequence[Query]) -> list[Prediction]:
     answered, best = embed_photographs(
         _HeadAnswers(candidate).eval(), queries, candidate.recipe.embed, bf16=candidate.bf16
     )

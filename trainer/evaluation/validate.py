@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from torch import nn
 from embedder.manifest import Preprocess
 from index.evaluation.metrics import Prediction, auroc, gap
 from index.search.faiss_search import nearest
-from photographs import Photograph
 from trainer.evaluation.embed import embed_photographs
+from trainer.evaluation.validation_set import ValidationSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,41 +30,34 @@ class Metrics:
 
 
 def top1_metrics(
-    network: nn.Module,
-    gallery: Sequence[Photograph],
-    queries: Sequence[Photograph],
-    preprocess: Preprocess,
-    *,
-    distractors: Sequence[Photograph] = (),
-    bf16: bool,
+    network: nn.Module, pictures: ValidationSet, preprocess: Preprocess, *, bf16: bool
 ) -> Metrics:
     """Score answers to queries, each given by the nearest picture of the gallery.
 
     Args:
         network: In evaluation mode.
-        gallery: The pictures that are searched.
-        queries: Pictures of the same landmarks, not in the gallery.
+        pictures: Gallery and queries, none of which is in both.
         preprocess: How all are prepared.
-        distractors: Pictures of no landmark: queries too, to which any answer is wrong.
         bf16: Compute in bfloat16.
 
     Returns:
         The metrics of all answers together; a picture that cannot be read has none.
     """
-    if not queries:
+    if not pictures.queries:
         return Metrics(-1.0, None)
-    searched, rows = embed_photographs(network, gallery, preprocess, bf16=bf16)
-    known, vectors = embed_photographs(network, queries, preprocess, bf16=bf16)
+    embed = partial(embed_photographs, network, preprocess=preprocess, bf16=bf16)
+    searched, rows = embed(pictures.gallery, progress="gallery")
+    known, vectors = embed(pictures.queries, progress="queries")
     if not searched or not known:
         return Metrics(-1.0, None)
     landmarks = [str(photograph.landmark_id) for photograph in searched]
-    truths = {query.id: [str(query.landmark_id)] for query in queries}
+    truths = {query.id: query.landmark_ids for query in pictures.queries}
     answers = _answer([query.id for query in known], landmarks, rows, vectors)
-    unknown, vectors = embed_photographs(network, distractors, preprocess, bf16=bf16)
+    unknown, vectors = embed(pictures.distractors, progress="distractors")
     if unknown:
         names = [f"distractor {number}" for number in range(len(unknown))]
         answers += _answer(names, landmarks, rows, vectors)
-        truths |= {name: [] for name in names}
+        truths |= dict.fromkeys(names, ())
     return measure_answers(answers, truths)
 
 

@@ -113,7 +113,8 @@ def _reports(run: Path) -> dict[str, bytes]:
     found = {path.name: path.read_bytes() for path in sorted(run.glob("report.*"))}
     if run_folder.REPORT in found:
         report = run_folder.read_report(run)
-        for part in (report, *report["epochs"]):
+        validations = [one for epoch in report["epochs"] for one in epoch.get("validations", ())]
+        for part in (report, *report["epochs"], *validations):
             for name in [name for name in part if name.startswith("seconds")]:
                 del part[name]
         found[run_folder.REPORT] = (json.dumps(report, indent=2) + "\n").encode()

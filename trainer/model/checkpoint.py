@@ -7,7 +7,7 @@ tensor stands as JSON in the header, with the version of the format.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ class Progress:
         epoch: Number of the current epoch in the stage.
         step: Steps done in the epoch.
         loss_total: Sum of their losses.
-        best_score: Best validation GAP so far; negative before the first validation.
+        best_score: Best validation GAP so far; negative before the first validation, and again
+            when a stage validates at another side.
+        validations: Scores within the epoch so far, each with its ``step``.
     """
 
     stage: int = 0
@@ -44,6 +46,7 @@ class Progress:
     step: int = 0
     loss_total: float = 0.0
     best_score: float = -1.0
+    validations: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

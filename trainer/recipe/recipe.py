@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from embedder.artifacts.documents import FrozenModel
 from embedder.manifest import Preprocess
 from index.ranking.ranking import Ranking
-from trainer.recipe.data import AugmentRecipe, DataRecipe
+from trainer.recipe.data import AugmentRecipe, DataRecipe, ValidationRecipe
 from trainer.recipe.fields import Fraction, FractionBelowOne, Name
 from trainer.recipe.head import HeadRecipe
 from trainer.recipe.network import NetworkRecipe
@@ -89,6 +89,7 @@ class Recipe(EmbedderRecipe):
         log: ``tensorboard`` writes losses, rates and scores to ``tensorboard/`` in the run.
         save_seconds: Longest time between two checkpoints; one is also written after each epoch.
         data: The photographs.
+        validation: When the network is scored, and on how many of them.
         augment: Random changes to training pictures.
         head: The loss.
         optimizer: The optimizer.
@@ -103,6 +104,7 @@ class Recipe(EmbedderRecipe):
     log: Literal["nothing", "tensorboard"] = "nothing"
     save_seconds: Annotated[float, Field(ge=0, le=60)] = 45.0
     data: DataRecipe = DataRecipe()
+    validation: ValidationRecipe = ValidationRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     head: Annotated[HeadRecipe, Field(discriminator="kind")]
     optimizer: OptimizerRecipe = OptimizerRecipe()
@@ -119,6 +121,13 @@ class Recipe(EmbedderRecipe):
         ]
         return tuple(self.model_copy(update=own) for own in changes)
 
+    def validation_preprocess(self, stage: int) -> Preprocess:
+        """Return how pictures are prepared to score the network in a stage."""
+        side = self.stages[stage].side
+        if side == self.stages[-1].side:
+            return self.embed
+        return self.embed.model_copy(update={"side": side})
+
     def outcome(self) -> str:
         """Write what decides the outcome as YAML; the rest may change when a run is resumed.
 
@@ -134,6 +143,8 @@ class Recipe(EmbedderRecipe):
             del content["networks"]
         if not self.network.frozen:
             del content["network"]["frozen"]
+        if self.validation == ValidationRecipe():
+            del content["validation"]
         for stage in content["stages"]:
             del stage["accumulate"]
         return yaml.safe_dump(content, sort_keys=False)

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -44,6 +45,13 @@ class DataWait:
             self._total += time.monotonic() - started
             started = time.monotonic()
         self._add_gaps(wait=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave work between two batches out that is not the step's, such as a validation."""
+        started = time.monotonic()
+        yield
+        self._total -= time.monotonic() - started
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of loading and of computing, from the process that waited longest."""

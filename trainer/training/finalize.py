@@ -1,23 +1,31 @@
 """What a run ends with: the best network is measured as it will be served, and reported."""
 
-from collections import Counter
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from photographs.prepare.split import first_of_each
+from photographs import Photograph, Query
 from trainer.distributed import processes
 from trainer.evaluation.report import write_report
 from trainer.evaluation.rule_ladder import Candidate, measure_rules
 from trainer.evaluation.validate import top1_metrics
+from trainer.evaluation.validation_set import Bounds, ValidationSet, choose_validation_set
 from trainer.heads import make_head
 from trainer.model import run_folder
 from trainer.model.inference_module import InferenceModule, save_whitening
+from trainer.training.model_selection import kept_scores
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
 SMALL_GALLERY = 20_000
 """Up to so many training pictures all become the gallery that the best network is measured on."""
+
+MOST_SEARCHED, MOST_ASKED = 100_000, 20_000
+"""The largest gallery, and the most queries: a few times what is scored while it is trained."""
+
+_log = logging.getLogger(__name__)
 
 
 def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
@@ -30,23 +38,37 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
         TrainingError: The pictures are too few for the whitening that the recipe asks for.
     """
     best, recipe, report = _load_best(context), context.recipe, _describe(context, state)
-    gallery = context.train
-    if len(gallery) > SMALL_GALLERY:
-        gallery = first_of_each(gallery, recipe.data.gallery_per_landmark)
-    ladder, whitening = measure_rules(best, gallery, context.validation, context.distractors)
+    measured = _choose(context, context.validation, context.distractors)
+    report["measured_on"] = measured.sizes
+    _log.info("measuring the best network on %s", measured.sizes)
+    ladder, whitening = measure_rules(best, measured)
     if ladder:
         report |= {"ladder": ladder.rungs, "class_sizes": ladder.class_sizes}
     if context.test:
         module = InferenceModule(best.network, recipe.embed_views, whitening)
         module = module.to(context.device).eval()
-        metrics = top1_metrics(module, gallery, context.test, recipe.embed, bf16=context.bf16)
-        report |= {"tested": len(context.test), "test_gap": metrics.gap}
+        tested = _choose(context, context.test, ())
+        metrics = top1_metrics(module, tested, recipe.embed, bf16=context.bf16)
+        report |= {"tested": len(tested.queries), "test_gap": metrics.gap}
     if processes.is_first():
         if whitening:
             save_whitening(context.out / run_folder.WHITENING, whitening)
         write_report(context.out / run_folder.REPORT_PAGE, recipe, report, ladder)
         run_folder.write_report(context.out, report)
     return report
+
+
+def _choose(
+    context: RunContext,
+    queries: Sequence[Photograph] | Sequence[Query],
+    distractors: Sequence[Photograph],
+) -> ValidationSet:
+    """Choose what the best network is measured on: all pictures, up to a bound."""
+    few = len(context.train) <= SMALL_GALLERY
+    per_landmark = SMALL_GALLERY if few else context.recipe.data.gallery_per_landmark
+    bounds = Bounds(per_landmark, MOST_SEARCHED, MOST_ASKED)
+    seed = context.recipe.seed
+    return choose_validation_set(context.train, queries, distractors, bounds, seed=seed)
 
 
 def _load_best(context: RunContext) -> Candidate:
@@ -60,7 +82,7 @@ def _load_best(context: RunContext) -> Candidate:
         best.network.to(context.device),
         head.to(context.device),
         best.landmarks,
-        Counter(str(landmark) for _, landmark in context.train.labeled_ids()),
+        dict(zip(context.train.landmarks, context.train.counts().tolist(), strict=True)),
         context.bf16,
     )
 
@@ -85,14 +107,14 @@ def _describe(context: RunContext, state: TrainingState) -> dict[str, Any]:
             }
             for stage, training_set in zip(recipe.stages, context.training_sets, strict=True)
         ],
-        "validation_gap": state.progress.best_score,
+        "validation_gap": kept_scores(state.history)["validation_gap"],
+        "scored_on": context.scored.sizes,
         "seconds": round(sum(epoch["seconds"] for epoch in state.history), 1),
         "epochs": state.history,
     }
-    if context.distractors:
-        kept = [epoch for epoch in state.history if epoch["kept"]][-1]
+    if context.scored.distractors:
         report |= {
-            "distractors": len(context.distractors),
-            "validation_auroc": kept.get("validation_auroc"),
+            "distractors": len(context.scored.distractors),
+            "validation_auroc": kept_scores(state.history).get("validation_auroc"),
         }
     return report

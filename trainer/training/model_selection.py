@@ -1,47 +1,85 @@
-"""Model selection: score the network of each epoch on validation pictures, keep the best."""
+"""Model selection: score the network on validation pictures now and then, keep the best."""
 
+import logging
 import math
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from photographs.prepare.split import first_of_each
 from trainer.distributed import processes
 from trainer.evaluation.validate import top1_metrics
 from trainer.model import checkpoint, run_folder
 from trainer.model.bf16_rounding import with_rounded_weights
+from trainer.model.checkpoint import Progress
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState
 
+_log = logging.getLogger(__name__)
 
-def validate_and_keep_best(context: RunContext, state: TrainingState) -> dict[str, Any]:
-    """Score the network of an epoch, and save it if it is the best so far.
+
+def is_due_in_epoch(context: RunContext, progress: Progress, steps: int) -> bool:
+    """Tell whether the network is to be scored after this step, not the last of its epoch."""
+    recipe = context.recipe.validation
+    return recipe.unit == "steps" and not progress.step % recipe.every and progress.step < steps
+
+
+def validate_step(context: RunContext, state: TrainingState, steps: int) -> None:
+    """Score the network within an epoch of so many steps; the scores stay in its progress."""
+    done = state.progress
+    scores = _validate_and_keep_best(context, state)
+    _log.info("step %d of %d%s", done.step, steps, describe_scores(scores))
+    epochs = round(done.epoch + done.step / steps, 4)
+    done.validations.append({"step": done.step, "epochs": epochs, **scores})
+
+
+def validate_epoch(context: RunContext, state: TrainingState) -> dict[str, Any]:
+    """Score the network at the end of an epoch, where it is due.
+
+    Returns:
+        What the epoch's history holds: scores, if any; and ``validations`` within the epoch.
+    """
+    done, recipe = state.progress, context.recipe.validation
+    within: dict[str, Any] = {"validations": done.validations} if done.validations else {}
+    last = context.recipe.stages[done.stage].last_epoch
+    if recipe.unit == "epochs" and done.epoch + 1 < last and (done.epoch + 1) % recipe.every:
+        return within
+    return within | _validate_and_keep_best(context, state)
+
+
+def kept_scores(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the scores of the kept network: ``validation_gap``, perhaps ``validation_auroc``."""
+    every = (scores for epoch in history for scores in (*epoch.get("validations", ()), epoch))
+    kept: Mapping[str, Any] = [scores for scores in every if scores.get("kept")][-1]
+    return kept
+
+
+def _validate_and_keep_best(context: RunContext, state: TrainingState) -> dict[str, Any]:
+    """Score the network, and save it if it is the best so far.
 
     What is scored and saved has its weights rounded for bfloat16, as it will be exported.
 
     Returns:
-        ``validation_gap``; whether the network was ``kept`` as the best; with distractors also
-        ``validation_auroc``.
+        ``validation_gap``; whether the network was ``kept`` as the best; ``seconds_validating``;
+        with distractors also ``validation_auroc``.
     """
+    started = time.monotonic()
     rounded, progress = with_rounded_weights(state.averaged), state.progress
-    metrics = processes.from_first(
-        top1_metrics(
-            rounded,
-            first_of_each(context.train, context.recipe.data.gallery_per_landmark),
-            context.validation,
-            context.recipe.embed,
-            distractors=context.distractors,
-            bf16=context.bf16,
-        )
-    )
+    pictures, preprocess = context.scored, context.recipe.validation_preprocess(progress.stage)
+    metrics = processes.from_first(top1_metrics(rounded, pictures, preprocess, bf16=context.bf16))
     best = progress.best_score
-    kept = metrics.gap >= best - _standard_error(best, len(context.validation))
+    kept = metrics.gap >= best - _standard_error(best, len(pictures.queries))
     if kept:
         progress.best_score = max(metrics.gap, best)
         if processes.is_first():
             parts = {"network": rounded.state_dict(), "head": state.head.state_dict()}
             facts = {"recipe": context.digest, "landmarks": list(state.landmarks)}
             checkpoint.save(context.out / run_folder.BEST, checkpoint.join_parts(parts), facts)
-    auroc = {} if metrics.auroc is None else {"validation_auroc": metrics.auroc}
-    return {"validation_gap": metrics.gap, "kept": kept, **auroc}
+    scores = {
+        "validation_gap": metrics.gap,
+        "kept": kept,
+        "seconds_validating": round(time.monotonic() - started, 1),
+    }
+    return scores if metrics.auroc is None else {**scores, "validation_auroc": metrics.auroc}
 
 
 def _standard_error(score: float, queries: int) -> float:
@@ -55,3 +93,13 @@ def _standard_error(score: float, queries: int) -> float:
     0.03
     """
     return math.sqrt(max(0.0, score * (1 - score)) / max(queries, 1))
+
+
+def describe_scores(scores: Mapping[str, Any]) -> str:
+    """Say what was scored, if anything, to stand behind other words.
+
+    >>> describe_scores({"validation_gap": 0.5, "validation_auroc": 0.75})
+    ', validation GAP 0.5000, AUROC 0.7500'
+    """
+    names = (("validation_gap", "validation GAP"), ("validation_auroc", "AUROC"))
+    return "".join(f", {name} {scores[key]:.4f}" for key, name in names if key in scores)

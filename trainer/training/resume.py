@@ -59,12 +59,15 @@ def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) 
 def finish_epoch(context: RunContext, state: TrainingState, stage: StageRecipe) -> None:
     """Go on to the next epoch; at the end of a stage, to the training set of the next one."""
     done = state.progress
-    number, epoch, best_score = done.stage, done.epoch + 1, done.best_score
+    number, epoch = done.stage, done.epoch + 1
     if epoch < stage.last_epoch:
-        state.progress = Progress(number, epoch, best_score=best_score)
+        state.progress = Progress(number, epoch, best_score=done.best_score)
         return
-    state.progress = Progress(number + 1, best_score=best_score)
+    state.progress = Progress(number + 1, best_score=done.best_score)
     if number + 1 < len(context.training_sets):
+        scored, following = (context.recipe.validation_preprocess(n) for n in (number, number + 1))
+        if scored != following:  # scores at two sides cannot be compared: the later network wins
+            state.progress.best_score = Progress.best_score
         _adapt_head(context, state, context.training_sets[number + 1])
 
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import sha256_file
-from embedder.errors import DeviceError, TrainingError
+from embedder.errors import CatalogError, DeviceError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, PhotographList, list_pictures
+from photographs import Photograph, PhotographList, Query, list_pictures, open_data
 from photographs.prepare.split import (
     CountsRecipe,
     FoldsRecipe,
@@ -25,8 +26,10 @@ from photographs.prepare.split import (
     stratified_split,
 )
 from trainer.distributed import processes
+from trainer.evaluation.validation_set import Bounds, ValidationSet, choose_validation_set
 from trainer.model import run_folder
 from trainer.recipe import Recipe
+from trainer.recipe.data import QueriesRecipe
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +70,11 @@ class RunContext:
     Attributes:
         recipe: The run's.
         training_sets: One of each stage.
-        train: Training photographs of the run's own list; the gallery in validation.
-        validation: Photographs to choose the best network by.
+        train: Training photographs of the run's own list.
+        validation: Photographs or queries to choose the best network by.
         test: Photographs that are measured once, when the run ends.
         distractors: Photographs of no landmark, queries in validation too.
+        scored: What the network is scored on while it is trained.
         out: The run's folder.
         device: Where the network is.
         bf16: Whether it computes in bfloat16.
@@ -80,9 +84,10 @@ class RunContext:
     recipe: Recipe
     training_sets: tuple[TrainingSet, ...]
     train: PhotographList
-    validation: PhotographList
+    validation: PhotographList | list[Query]
     test: PhotographList
     distractors: PhotographList
+    scored: ValidationSet
     out: Path
     device: torch.device
     bf16: bool
@@ -112,12 +117,12 @@ def set_up_run(
 
     Raises:
         TrainingError: There are too few photographs.
-        CatalogError: The distractors are not there.
+        CatalogError: The distractors or the queries are not there.
         DeviceError: bfloat16 was asked for and the processor has none.
     """
     own = _labeled(photographs, recipe)
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
-    train, validation, test = _split(own, recipe)
+    train, kept_back, test = _split(own, recipe)
     withheld = own.where(~train.contains(own.ids))
     sets: dict[str | None, TrainingSet] = {None: TrainingSet.of(train)}
     for name, listed in named.items():
@@ -126,7 +131,12 @@ def set_up_run(
     distractors = PhotographList.of(())
     if recipe.data.distractors:
         distractors = list_pictures(recipe.data.distractors)
-    everything = (own, *named.values(), distractors)
+    queries = _labeled_queries(recipe)
+    validation = kept_back if queries is None else queries
+    everything = chain(
+        *(listed.labeled_ids() for listed in (own, *named.values(), distractors)),
+        ((query.id, " ".join(query.landmark_ids)) for query in queries or ()),
+    )
     context = RunContext(
         recipe=recipe,
         training_sets=tuple(sets[stage.list] for stage in recipe.stages),
@@ -134,16 +144,22 @@ def set_up_run(
         validation=validation,
         test=test,
         distractors=distractors,
+        scored=choose_validation_set(
+            train, validation, distractors, _bounds(recipe), seed=recipe.seed
+        ),
         out=out,
         device=device,
         bf16=_use_bf16(recipe, device),
         digest=_digest_inputs(recipe, everything, weights),
     )
     _log.info(
-        "%d training pictures of %d landmarks, %d validation pictures; %s in %s; processes: %d",
+        "%d training pictures of %d landmarks, %d validation pictures, of which %d are asked for "
+        "in a gallery of %d; %s in %s; processes: %d",
         len(train),
         len(sets[None].landmarks),
         len(validation),
+        len(context.scored.queries) + len(context.scored.distractors),
+        len(context.scored.gallery),
         device.type,
         "bf16" if context.bf16 else "f32",
         processes.size(),
@@ -172,7 +188,29 @@ def _split(
         return counts_split(photographs, validation, seed=seed)
     if isinstance(validation, FoldsRecipe):
         return *folds_split(photographs, validation, seed=seed), photographs[:0]
+    if isinstance(validation, QueriesRecipe):
+        return photographs, photographs[:0], photographs[:0]
     return *stratified_split(photographs, validation, seed=seed), photographs[:0]
+
+
+def _labeled_queries(recipe: Recipe) -> list[Query] | None:
+    """Read the queries to validate on; None if the recipe splits the photographs.
+
+    Raises:
+        CatalogError: There are none, or they are faulty.
+    """
+    if not isinstance(recipe.data.validation, QueriesRecipe):
+        return None
+    folder = recipe.data.validation.data
+    queries = open_data(folder).queries()
+    if not any(query.landmark_ids for query in queries):
+        raise CatalogError(folder, "it holds no labeled query that shows a landmark")
+    return queries
+
+
+def _bounds(recipe: Recipe) -> Bounds:
+    bounds = recipe.validation
+    return Bounds(recipe.data.gallery_per_landmark, bounds.gallery, bounds.queries)
 
 
 def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
@@ -182,11 +220,12 @@ def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
     return able and recipe.precision != "f32"
 
 
-def _digest_inputs(recipe: Recipe, lists: Iterable[PhotographList], weights: Path | None) -> str:
+def _digest_inputs(
+    recipe: Recipe, pictures: Iterable[tuple[str, str | None]], weights: Path | None
+) -> str:
     """Compute the digest of everything that decides the outcome of a run."""
     weights_digest = sha256_file(weights) if weights and weights.is_file() else ""
     digest = hashlib.sha256(f"{recipe.outcome()}\n{weights_digest}".encode())
-    for listed in lists:
-        for picture_id, landmark in listed.labeled_ids():
-            digest.update(f"\n{picture_id} {landmark}".encode())
+    for picture_id, landmark in pictures:
+        digest.update(f"\n{picture_id} {landmark}".encode())
     return f"sha256:{digest.hexdigest()}"

@@ -23,7 +23,12 @@ from trainer.training.allocator import out_of_memory_advice
 from trainer.training.batches import EpochLoader, note_unreadable, share_batch
 from trainer.training.data_wait import DataWait, describe_wait
 from trainer.training.finalize import finalize
-from trainer.training.model_selection import validate_and_keep_best
+from trainer.training.model_selection import (
+    describe_scores,
+    is_due_in_epoch,
+    validate_epoch,
+    validate_step,
+)
 from trainer.training.resume import finish_epoch, finished_report, start_or_resume
 from trainer.training.run_setup import RunContext, set_up_run
 from trainer.training.scalars import Scalars
@@ -73,7 +78,7 @@ def train(
             stage, started = recipe.stages[number], time.monotonic()
             with out_of_memory_advice(number, stage, context.last):
                 metrics = _train_epoch(context, state, loader, scalars)
-                metrics |= validate_and_keep_best(context, state)
+                metrics |= validate_epoch(context, state)
             metrics["seconds"] = round(time.monotonic() - started, 1)
             _record_epoch(state, metrics, scalars)
             finish_epoch(context, state, stage)
@@ -111,6 +116,10 @@ def _train_epoch(
                 loss_total += loss
                 scalars.step(state.updates, loss, rate=stage.lr * factor)
             progress.step += 1
+            if is_due_in_epoch(context, progress, steps):
+                progress.loss_total = state.require_finite(loss_total, context.last)
+                with data_wait.paused():
+                    validate_step(context, state, steps)
             if shared.save_due:
                 progress.loss_total = state.require_finite(loss_total, context.last)
                 bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
@@ -124,13 +133,13 @@ def _train_epoch(
 def _record_epoch(state: TrainingState, metrics: dict[str, Any], scalars: Scalars) -> None:
     """Log the metrics of an epoch, and add them to the history and the event files."""
     _log.info(
-        "loss %.4f, validation GAP %.4f%s, %.0f s; %s",
+        "loss %.4f%s, %.0f s; %s",
         metrics["loss"],
-        metrics["validation_gap"],
-        f", AUROC {metrics['validation_auroc']:.4f}" if "validation_auroc" in metrics else "",
+        describe_scores(metrics),
         metrics["seconds"],
         describe_wait(metrics["seconds_loading"], metrics["seconds_computing"]),
     )
     progress = state.progress
     state.history.append({"stage": progress.stage, "epoch": progress.epoch, **metrics})
-    scalars.epoch(state.updates, metrics)
+    numbers = {name: value for name, value in metrics.items() if name != "validations"}
+    scalars.epoch(state.updates, numbers)

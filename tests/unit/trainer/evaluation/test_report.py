@@ -21,13 +21,14 @@ from index.evaluation.metrics import Prediction, auroc, gap
 from index.ranking.ranking import Ranking, rank
 from index.search.faiss_search import nearest
 from index.search.neighbors import Neighbors
-from photographs import Photograph, open_data
+from photographs import Photograph, Query, open_data
 from photographs.prepare.split import stratified_split
 from tests.factories import photographs, picture, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.report import write_report
 from trainer.evaluation.rule_ladder import Candidate, RuleLadder, measure_rules
+from trainer.evaluation.validation_set import ValidationSet, as_query
 from trainer.export.export import export
 from trainer.heads import make_head
 from trainer.model import checkpoint
@@ -169,7 +170,9 @@ def test_distractors_are_queries_and_penalties(tmp_path: Path) -> None:
     strange = mixtures(tmp_path / "strange", 40, 8)
     sizes = dict.fromkeys(landmarks, 6)
     candidate = Candidate(recipe, network, head, landmarks, sizes, bf16=False)
-    ladder, whitening = measure_rules(candidate, gallery, queries, strange)
+    unknown_pictures = [Query(p.id, p.path, ()) for p in strange]
+    asked_pictures = ValidationSet(gallery, list(map(as_query, queries)), unknown_pictures)
+    ladder, whitening = measure_rules(candidate, asked_pictures)
     assert whitening is None
     assert ladder is not None
     assert len(ladder.queries) == len(queries) + 4
@@ -209,7 +212,8 @@ def test_the_rung_of_the_vote_is_the_vote_of_the_recipe(tmp_path: Path) -> None:
         recipe = load_recipe(path).model_copy(update={"ranking": ranking})
         head = make_head(recipe.head, 16, np.ones(len(landmarks), np.int64))
         candidate = Candidate(recipe, network, head, landmarks, sizes, bf16=False)
-        ladder, _ = measure_rules(candidate, gallery, queries)
+        pictures = ValidationSet(gallery, list(map(as_query, queries)))
+        ladder, _ = measure_rules(candidate, pictures)
         assert ladder is not None
         told = ranking if ranking.rule == "vote" else Ranking(rule="vote")
         _, rows = embed_photographs(network, gallery, recipe.embed, bf16=False)
@@ -245,7 +249,7 @@ def mistaken(folder: Path) -> RuleLadder:
     asked = [known[0], Photograph("<i>9", paths[1], None)]
     neighbors = Neighbors(np.array([[2, 1], [1, 0]]), np.full((2, 2), 0.5, np.float32))
     answers = [Prediction(known[0].id, "<b>2", 0.75), Prediction("9", "<b>1", 0.5)]
-    return RuleLadder(known, asked, neighbors, answers, [{"<b>rule": 0.5}], [])
+    return RuleLadder(known, list(map(as_query, asked)), neighbors, answers, [{"<b>rule": 0.5}], [])
 
 
 def test_mistakes_are_shown_with_their_pictures(tmp_path: Path, recipe: Recipe) -> None:

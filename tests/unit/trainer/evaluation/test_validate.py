@@ -13,6 +13,7 @@ from photographs import Photograph
 from tests.factories import view_bytes
 from tests.recipes import tiny_recipe
 from trainer.evaluation.validate import Metrics, top1_metrics
+from trainer.evaluation.validation_set import ValidationSet, as_query
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import load_recipe
 
@@ -43,7 +44,8 @@ def measured(
 ) -> Metrics:
     """Ask for second views of the landmarks whose first views are the gallery."""
     gallery, queries = (views(folder, range(LANDMARKS), view) for view in (0, 1))
-    return top1_metrics(network, gallery, queries, PREPROCESS, distractors=distractors, bf16=False)
+    pictures = ValidationSet(gallery, *(list(map(as_query, p)) for p in (queries, distractors)))
+    return top1_metrics(network, pictures, PREPROCESS, bf16=False)
 
 
 def test_without_distractors_there_is_only_a_gap(network: EmbeddingNetwork, tmp_path: Path) -> None:
@@ -81,4 +83,5 @@ def test_distractors_that_cannot_be_read_are_none(
 def test_nothing_to_ask_has_no_gap(network: EmbeddingNetwork, tmp_path: Path) -> None:
     """A run that keeps nothing back goes on without a score."""
     gallery = views(tmp_path, range(2), 0)
-    assert top1_metrics(network, gallery, [], PREPROCESS, bf16=False) == Metrics(-1.0, None)
+    pictures = ValidationSet(gallery, [])
+    assert top1_metrics(network, pictures, PREPROCESS, bf16=False) == Metrics(-1.0, None)

@@ -1,0 +1,106 @@
+"""Which pictures a network is scored on: a share of those there are, bounded and always the same.
+
+With a million pictures of a hundred thousand landmarks, scoring on all of them would take longer
+than training on them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photographs import Photograph, PhotographList, Query
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Queries, and the gallery that is searched for them.
+
+    Attributes:
+        gallery: Training pictures.
+        queries: Pictures of landmarks.
+        distractors: Queries of no landmark, to which any answer is wrong.
+    """
+
+    gallery: Sequence[Photograph]
+    queries: Sequence[Query]
+    distractors: Sequence[Query] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of pictures of each part."""
+        names = ("gallery", "queries", "distractors")
+        return {name: len(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The largest validation set.
+
+    Attributes:
+        per_landmark: Gallery pictures of each landmark.
+        gallery: Pictures of the gallery.
+        queries: Queries, and distractors apart from them.
+    """
+
+    per_landmark: int
+    gallery: int
+    queries: int
+
+
+def choose_validation_set(
+    train: PhotographList,
+    queries: Sequence[Photograph] | Sequence[Query],
+    distractors: Sequence[Photograph],
+    bounds: Bounds,
+    *,
+    seed: int,
+) -> ValidationSet:
+    """Choose pictures within bounds: queries at random, and a gallery that can answer them.
+
+    The gallery has the first pictures of every landmark. Where these are too many, landmarks of
+    queries come before others, and a landmark's first picture before any second one.
+
+    Args:
+        train: Training pictures.
+        queries: Pictures to ask with; those of no landmark are distractors.
+        distractors: More pictures of no landmark.
+        bounds: How many are chosen.
+        seed: Which ones.
+    """
+    asked = [as_query(picture) for picture in queries]
+    strange = [query for query in asked if not query.landmark_ids]
+    strange += [Query(picture.id, picture.path, ()) for picture in distractors]
+    known = _draw([query for query in asked if query.landmark_ids], bounds.queries, seed)
+    shown = {landmark for query in known for landmark in query.landmark_ids}
+    places = _choose_gallery(train, shown, bounds)
+    return ValidationSet(train.take(places), known, _draw(strange, bounds.queries, seed))
+
+
+def as_query(picture: Photograph | Query) -> Query:
+    """Ask with a photograph: its landmark is the truth."""
+    if isinstance(picture, Query):
+        return picture
+    shown = () if picture.landmark_id is None else (picture.landmark_id,)
+    return Query(picture.id, picture.path, shown)
+
+
+def _draw(queries: list[Query], limit: int, seed: int) -> list[Query]:
+    """Draw queries at random, or take all if they are few; in the order given."""
+    chosen = np.random.default_rng(seed).permutation(len(queries))[:limit]
+    return [queries[place] for place in sorted(chosen.tolist())]
+
+
+def _choose_gallery(train: PhotographList, shown: set[str], bounds: Bounds) -> NDArray[np.int64]:
+    """Return the places of the gallery's pictures, ascending."""
+    order = np.argsort(train.labels, kind="stable")
+    of_landmark = train.labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(of_landmark, of_landmark)
+    order, rank = (column[rank < bounds.per_landmark] for column in (order, rank))
+    others = np.array([landmark not in shown for landmark in train.landmarks], bool)
+    first = np.lexsort((rank, others[train.labels[order]]))[: bounds.gallery]
+    chosen: NDArray[np.int64] = np.sort(order[first])
+    return chosen
