@@ -64,14 +64,14 @@ def embed_photographs(
     share = processes.share_slice(len(photographs))
     total = share.stop - share.start
     places, rows = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
-    hidden = not (progress and processes.is_first())
+    hidden = not (total and progress and processes.is_first())
     with tqdm(total=total, desc=progress, unit="picture", leave=False, disable=hidden) as bar:
         for read, pixels in _batches(photographs[share], preprocess, batch_size):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 vectors = network(to_input(pixels))
             places.append(read + share.start)
             rows.append(vectors.float().cpu())
-            bar.update(batch_size)
+            bar.update(len(read))
     found = processes.gather_tensors(torch.cat(places)).tolist()
     vectors = processes.gather_tensors(torch.cat(rows) if rows else torch.empty(0, 0))
     return [photographs[place] for place in found], vectors.numpy()

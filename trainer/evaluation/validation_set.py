@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photographs import Photograph, PhotographList, Query
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Bounds:
 
 def choose_validation_set(
     train: PhotographList,
-    queries: Sequence[Photograph] | Sequence[Query],
+    queries: PhotographList | Sequence[Query],
     distractors: Sequence[Photograph],
     bounds: Bounds,
     *,
@@ -66,18 +69,21 @@ def choose_validation_set(
 
     Args:
         train: Training pictures.
-        queries: Pictures to ask with; those of no landmark are distractors.
+        queries: Photographs of landmarks to ask with; or queries, some perhaps of no landmark.
         distractors: More pictures of no landmark.
         bounds: How many are chosen.
         seed: Which ones.
     """
-    asked = [as_query(picture) for picture in queries]
-    strange = [query for query in asked if not query.landmark_ids]
+    known: Sequence[Photograph | Query] = queries
+    strange: list[Query] = []
+    if not isinstance(queries, PhotographList):  # a split, of which each shows a landmark
+        known = [query for query in queries if query.landmark_ids]
+        strange = [query for query in queries if not query.landmark_ids]
     strange += [Query(picture.id, picture.path, ()) for picture in distractors]
-    known = _draw([query for query in asked if query.landmark_ids], bounds.queries, seed)
-    shown = {landmark for query in known for landmark in query.landmark_ids}
+    asked = [as_query(picture) for picture in _draw(known, bounds.queries, seed)]
+    shown = {landmark for query in asked for landmark in query.landmark_ids}
     places = _choose_gallery(train, shown, bounds)
-    return ValidationSet(train.take(places), known, _draw(strange, bounds.queries, seed))
+    return ValidationSet(train.take(places), asked, _draw(strange, bounds.queries, seed))
 
 
 def as_query(picture: Photograph | Query) -> Query:
@@ -88,10 +94,10 @@ def as_query(picture: Photograph | Query) -> Query:
     return Query(picture.id, picture.path, shown)
 
 
-def _draw(queries: list[Query], limit: int, seed: int) -> list[Query]:
-    """Draw queries at random, or take all if they are few; in the order given."""
-    chosen = np.random.default_rng(seed).permutation(len(queries))[:limit]
-    return [queries[place] for place in sorted(chosen.tolist())]
+def _draw(pictures: Sequence[_T], limit: int, seed: int) -> list[_T]:
+    """Draw pictures at random, or take all if they are few; in the order given."""
+    chosen = np.random.default_rng(seed).permutation(len(pictures))[:limit]
+    return [pictures[place] for place in sorted(chosen.tolist())]
 
 
 def _choose_gallery(train: PhotographList, shown: set[str], bounds: Bounds) -> NDArray[np.int64]:

@@ -115,7 +115,7 @@ def _reports(run: Path) -> dict[str, bytes]:
         report = run_folder.read_report(run)
         validations = [one for epoch in report["epochs"] for one in epoch.get("validations", ())]
         for part in (report, *report["epochs"], *validations):
-            for name in [name for name in part if name.startswith("seconds")]:
+            for name in [name for name in part if "second" in name]:
                 del part[name]
         found[run_folder.REPORT] = (json.dumps(report, indent=2) + "\n").encode()
     return found

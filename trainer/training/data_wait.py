@@ -25,6 +25,7 @@ class DataWait:
 
     def __init__(self, device: torch.device) -> None:
         self._waited = self._total = 0.0
+        self._pictures = 0
         self._cuda = device.type == "cuda"
         self._step_end: torch.cuda.Event | None = None
         self._gaps: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
@@ -53,10 +54,21 @@ class DataWait:
         yield
         self._total -= time.monotonic() - started
 
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of loading and of computing, from the process that waited longest."""
+    def add_pictures(self, number: int) -> None:
+        """Count the pictures of a step, of all processes together."""
+        self._pictures += number
+
+    def measured(self) -> dict[str, float]:
+        """Return the seconds of loading and of computing, and the pictures of a second of both.
+
+        They are those of the process that waited longest.
+        """
         waited, total = max(processes.gather((self._waited, self._total)))
-        return {"seconds_loading": round(waited, 1), "seconds_computing": round(total - waited, 1)}
+        return {
+            "seconds_loading": round(waited, 1),
+            "seconds_computing": round(total - waited, 1),
+            "pictures_per_second": round(self._pictures / total, 1) if total else 0.0,
+        }
 
     def _add_gaps(self, *, wait: bool) -> None:
         """Add up the gaps whose end the device has reached; all of them after a ``wait``."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from photographs import Photograph, Query
+from photographs import Photograph, PhotographList, Query
 from trainer.distributed import processes
 from trainer.evaluation.report import write_report
 from trainer.evaluation.rule_ladder import Candidate, measure_rules
@@ -60,7 +60,7 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
 
 def _choose(
     context: RunContext,
-    queries: Sequence[Photograph] | Sequence[Query],
+    queries: PhotographList | Sequence[Query],
     distractors: Sequence[Photograph],
 ) -> ValidationSet:
     """Choose what the best network is measured on: all pictures, up to a bound."""

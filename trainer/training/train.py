@@ -111,6 +111,7 @@ def _train_epoch(
             note_unreadable(context, state, shared.unreadable)
             factor = rate_factor(stage, progress.epoch + progress.step / steps)
             state.set_learning_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
+            data_wait.add_pictures(shared.size)
             if shared.size > 1:
                 loss = state.step(batch.pictures, shared.labels, stage.accumulate, shared.seed)
                 loss_total += loss
@@ -127,16 +128,17 @@ def _train_epoch(
                 scalars.flush()
                 saved_at = time.monotonic()
     mean_loss = state.require_finite(loss_total, context.last) / max(progress.step, 1)
-    return {"loss": mean_loss, **data_wait.seconds()}
+    return {"loss": mean_loss, **data_wait.measured()}
 
 
 def _record_epoch(state: TrainingState, metrics: dict[str, Any], scalars: Scalars) -> None:
     """Log the metrics of an epoch, and add them to the history and the event files."""
     _log.info(
-        "loss %.4f%s, %.0f s; %s",
+        "loss %.4f%s, %.0f s, %.0f pictures/s; %s",
         metrics["loss"],
         describe_scores(metrics),
         metrics["seconds"],
+        metrics["pictures_per_second"],
         describe_wait(metrics["seconds_loading"], metrics["seconds_computing"]),
     )
     progress = state.progress

@@ -40,7 +40,7 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def test_data_wait_is_measured_apart_from_computing() -> None:
-    """Time in the loader and time between batches are measured apart."""
+    """Time in the loader and time between batches are measured apart, and pauses not at all."""
 
     def slow() -> Iterator[int]:
         for number in range(3):
@@ -50,9 +50,13 @@ def test_data_wait_is_measured_apart_from_computing() -> None:
     data_wait = DataWait(torch.device("cpu"))
     for _ in data_wait.measure(slow()):
         time.sleep(0.1)
-    seconds = data_wait.seconds()
+        data_wait.add_pictures(6)
+        with data_wait.paused():
+            time.sleep(0.2)
+    seconds = data_wait.measured()
     assert seconds["seconds_loading"] == pytest.approx(0.6, abs=0.15)
     assert seconds["seconds_computing"] == pytest.approx(0.3, abs=0.15)
+    assert seconds["pictures_per_second"] == pytest.approx(18 / 0.9, rel=0.2)
 
 
 def test_the_log_says_who_waits(
