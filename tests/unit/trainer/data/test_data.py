@@ -157,16 +157,12 @@ def test_batches_are_the_same_from_files_and_from_shards(tmp_path: Path) -> None
     shards = open_data(tmp_path / "shards").gallery()
     assert list(shards.labeled_ids()) == list(files.labeled_ids())
     order = epoch_batches(len(files), 8, (0, 0, 0))
-    (ours, theirs) = (
-        list(
-            load_batches(
-                AugmentedPictures(listed, listed.labels, Preprocess(side=16), LIVELY, (0, 0, 0)),
-                order,
-                workers=0,
-            )
-        )
+    stages = [
+        AugmentedPictures(listed, listed.labels, Preprocess(side=16), LIVELY, (0, 0))
         for listed in (files, shards)
-    )
+    ]
+    loader = BatchLoader(stages, workers=0)
+    (ours, theirs) = (list(loader.load(stage, 0, order)) for stage in (0, 1))
     assert len(ours) == len(theirs) == len(order)
     for one, other in zip(ours, theirs, strict=True):
         assert len(one.labels) == 8
