@@ -1,21 +1,24 @@
 """The size that an AV1 stream itself states, which its container may hide (AV1, section 5.5)."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 _SEQUENCE_HEADER = 1
-_MAX_UNITS = 1000
 
 
-def stated_pixels(stream: bytes) -> int:
-    """Return the pixels of the largest frame that a stream states; 0 if it states none."""
-    return max((_read_size(header) for header in _sequence_headers(stream)), default=0)
+def stated_pixels(stream: bytes, step: Callable[[], None]) -> int:
+    """Return the pixels of the largest frame that a stream states; 0 if it states none.
+
+    Args:
+        stream: The stream.
+        step: Called for each of its units; what it raises comes through.
+    """
+    return max((_read_size(header) for header in _sequence_headers(stream, step)), default=0)
 
 
-def _sequence_headers(stream: bytes) -> Generator[bytes]:
+def _sequence_headers(stream: bytes, step: Callable[[], None]) -> Generator[bytes]:
     at = 0
-    for _ in range(_MAX_UNITS):
-        if at >= len(stream):
-            return
+    while at < len(stream):
+        step()
         first = stream[at]
         at += 2 if first & 4 else 1
         size, shift = len(stream) - at, 0

@@ -8,8 +8,8 @@ import importlib.util
 
 from PIL import features
 
-from embedder.formats import isobmff
 from embedder.formats.exif import read_orientation
+from embedder.formats.isobmff import Container
 from embedder.formats.opened import Opened
 from embedder.formats.source import Check, Source
 
@@ -33,10 +33,10 @@ def open_heic(data: bytes, check: Check | None) -> Opened:
     from pi_heif.as_plugin import HeifImageFile
 
     pi_heif.options.DECODE_THREADS = 1  # pictures are decoded beside one another
-    items = isobmff.read_items(data)
-    pixels = isobmff.count_pixels(data, items)
-    image = HeifImageFile(Source(isobmff.masked(data, items), check))
-    return Opened(image, 1, isobmff.read_profile(data, items), decoded_pixels=pixels)
+    container = Container(data)
+    pixels = container.count_pixels()
+    image = HeifImageFile(Source(container.masked(), check))
+    return Opened(image, 1, container.profile(), decoded_pixels=pixels)
 
 
 def open_avif(data: bytes, check: Check | None) -> Opened:
@@ -44,8 +44,8 @@ def open_avif(data: bytes, check: Check | None) -> Opened:
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    items = isobmff.read_items(data)
-    pixels = isobmff.count_pixels(data, items)
-    image = AvifImagePlugin.AvifImageFile(Source(isobmff.masked(data, items), check))
+    container = Container(data)
+    pixels = container.count_pixels()
+    image = AvifImagePlugin.AvifImageFile(Source(container.masked(), check))
     orientation = read_orientation(image.info.get("exif", b""))
-    return Opened(image, orientation, isobmff.read_profile(data, items), decoded_pixels=pixels)
+    return Opened(image, orientation, container.profile(), decoded_pixels=pixels)

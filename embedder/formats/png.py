@@ -24,16 +24,16 @@ def open_picture(data: bytes, check: Check | None) -> Opened:
     Raises:
         PictureUndecodableError: There are more chunks than any picture has.
     """
-    parts, exif, profile = [SIGNATURE], b"", b""
+    parts, exif, compressed = [SIGNATURE], b"", b""
     for name, start, stop in _chunks(data):
         if name in _NEEDED and (name != b"IDAT" or stop - start > _FRAME_BYTES):
             parts.append(data[start:stop])
         elif name == b"eXIf":
             exif = exif or data[start + 8 : stop - 4]
         elif name == b"iCCP":
-            profile = profile or _inflate_profile(data[start + 8 : stop - 4])
+            compressed = compressed or data[start + 8 : stop - 4]
     image: Image.Image = PngImageFile(Source(b"".join(parts), check))
-    return Opened(image, read_orientation(exif), profile)
+    return Opened(image, read_orientation(exif), _inflate_profile(compressed))
 
 
 def _chunks(data: bytes) -> Generator[tuple[bytes, int, int]]:

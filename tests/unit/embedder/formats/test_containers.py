@@ -143,6 +143,15 @@ def test_a_chunk_that_no_pixel_needs_does_not_matter(name: str, place: int, chec
     assert peak < 30_000_000
 
 
+def test_only_one_profile_of_a_png_is_inflated() -> None:
+    """Each could become a thousand times as long."""
+    profile = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(40_000_000)))
+    data = png_of(profile * 400)
+    started = time.process_time()
+    assert same(data, encode(picture(1), "PNG"))
+    assert time.process_time() - started < 1
+
+
 @pytest.mark.parametrize("name", [b"IHDR", b"IDAT"])
 def test_a_chunk_that_pixels_need_is_checked(name: bytes) -> None:
     """A wrong checksum there is damage; so is a file without its last bytes of pixels."""

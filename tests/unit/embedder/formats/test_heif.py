@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pillow_heif
@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from embedder.errors import PictureTooLargeError, PictureUndecodableError
-from embedder.formats import av1, heif, isobmff
+from embedder.formats import av1, heif
+from embedder.formats.isobmff import Container
 from embedder.preprocess import PictureLimits, decode
 from tests.conftest import ROOT
 from tests.factories import picture, picture_bytes
@@ -105,9 +106,18 @@ def test_the_size_that_an_av1_stream_states_is_known(frames: int, size: tuple[in
     """Of a picture and of a film, whose headers differ."""
     image = picture(1).resize(size)
     data = encode(image, "AVIF", save_all=frames > 1, append_images=[image] * (frames - 1))
-    items = isobmff.read_items(data)
-    start, stop = items.places[items.primary][0]
-    assert av1.stated_pixels(data[start:stop]) == size[0] * size[1]
+    container = Container(data)
+    start, stop = container.places[container.primary][0]
+    assert av1.stated_pixels(data[start:stop], lambda: None) == size[0] * size[1]
+
+
+def test_no_number_of_units_hides_the_size_of_an_av1_stream() -> None:
+    """Units of nothing may stand before the one that states it."""
+    data = encode(picture(1), "AVIF")
+    container = Container(data)
+    start, stop = container.places[container.primary][0]
+    stream = b"\x12\0" * 5_000 + data[start:stop]
+    assert av1.stated_pixels(stream, lambda: None) == 64 * 64
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,6 +154,59 @@ def full(kind: bytes, *content: bytes, version: int = 0) -> bytes:
     return box(kind, bytes([version, 0, 0, 0]), *content)
 
 
+def avif_of(*boxes: bytes) -> bytes:
+    """Make an AVIF of boxes that say what is in it."""
+    return box(b"ftyp", b"avif", bytes(4), b"mif1") + full(b"meta", *boxes)
+
+
+def stream_of(units: int) -> bytes:
+    """Make an AVIF whose one picture is a stream of units without pixels."""
+    size = full(b"ispe", struct.pack(">II", 64, 64))
+    properties = box(
+        b"iprp",
+        box(b"ipco", size, box(b"av1C", bytes(4))),
+        full(b"ipma", struct.pack(">IHBBB", 1, 1, 2, 1, 2)),
+    )
+
+    def made(offset: int) -> bytes:
+        place = struct.pack(">HHHII", 1, 0, 1, offset, 2 * units)
+        places = full(b"iloc", b"\x44\0", struct.pack(">H", 1), place)
+        return avif_of(full(b"pitm", struct.pack(">H", 1)), places, properties)
+
+    return made(len(made(0)) + 8) + box(b"mdat", b"\x12\0" * units)
+
+
+WITHOUT_END: dict[str, Callable[[], bytes]] = {
+    "places": lambda: avif_of(
+        full(
+            b"iloc",
+            b"\x01\0",
+            struct.pack(">H", 280),
+            (struct.pack(">HHH", 1, 0, 65_535) + b"\1" * 65_535) * 280,
+        )
+    ),
+    "parts": lambda: avif_of(
+        full(b"iref", box(b"dimg", struct.pack(">HH", 1, 65_535), bytes(131_070)) * 140)
+    ),
+    "properties": lambda: avif_of(
+        box(b"iprp", full(b"ipma", struct.pack(">I", 6_000_000), b"\0\1\0" * 6_000_000))
+    ),
+    "boxes in boxes": lambda: avif_of(full(b"iinf", bytes(2), box(b"free") * 45_000) * 50),
+    "units": lambda: stream_of(9_000_000),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_END)
+def test_parts_without_end_are_refused_soon(name: str) -> None:
+    """Whatever there are so many of."""
+    data = WITHOUT_END[name]()
+    assert 5_000_000 < len(data) < LIMITS.max_bytes
+    started = time.process_time()
+    with pytest.raises(PictureUndecodableError, match="far more parts"):
+        decode(data, limits=LIMITS)
+    assert time.process_time() - started < 1
+
+
 def made_of(tiles: Sequence[bytes], kind: bytes, across: int, refers: int) -> bytes:
     """Make a HEIC or AVIF whose primary picture is a grid of ``across`` tiles in one row.
 
@@ -155,8 +218,8 @@ def made_of(tiles: Sequence[bytes], kind: bytes, across: int, refers: int) -> by
     """
     first = tiles[0]
     config = b"hvcC" if kind == b"hvc1" else b"av1C"
-    items = isobmff.read_items(first)
-    [settings] = [first[a:b] for name, a, b in items.boxes if name == config]
+    boxes = Container(first).boxes
+    [settings] = [first[a:b] for name, a, b in boxes if name == config]
     payloads = [each[each.rindex(b"mdat") + 4 :] for each in tiles]
     grid = struct.pack(">BBBBHH", 0, 0, refers - 1, across - 1, 64 * across, 64 * refers)
     numbers = range(2, 2 + len(tiles))
