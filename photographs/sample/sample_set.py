@@ -63,15 +63,14 @@ def _write_lists(directory: Path, train: list[Photograph], test: list[Photograph
 
 
 def landmark_categories(seed: int, landmarks: int) -> list[tuple[str, str]]:
-    """Return id and category of every landmark, the latter as an address, no two alike."""
+    """Return id and category of every landmark, no two alike; it has no address anywhere."""
     names: dict[str, str] = {}
     for landmark in range(landmarks):
         name, _ = build(seed, landmark)
         while name in names:
             name += " the Younger"
         names[name] = landmark_id(seed, landmark)
-    address = "http://commons.wikimedia.org/wiki/Category:"
-    return [(mark, address + quote(name.replace(" ", "_"))) for name, mark in names.items()]
+    return [(mark, "Category:" + quote(name.replace(" ", "_"))) for name, mark in names.items()]
 
 
 def landmark_id(seed: int, landmark: int) -> str:

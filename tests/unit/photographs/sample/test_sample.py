@@ -76,6 +76,14 @@ def test_no_two_landmarks_of_a_set_have_one_name() -> None:
     assert len(set(addresses)) == 400
 
 
+def test_a_drawn_landmark_has_a_name_and_no_link(tmp_path: Path) -> None:
+    """There is no page about it anywhere."""
+    write_sample_set(tmp_path, landmarks=2, pictures=1, queries=1, scenes=1, side=32)
+    data = open_data(tmp_path)
+    assert [name.count(" of ") for name in data.names().values()] == [1, 1]
+    assert data.links() == {}
+
+
 def test_every_plan_and_kind_of_scene_can_be_drawn() -> None:
     """No landmark and no scene of the first hundred fails; all have the longer side asked for."""
     images = [draw_landmark(1, number, number, 64) for number in range(100)]
