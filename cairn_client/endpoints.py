@@ -128,6 +128,25 @@ def verify(client: AnyClient, picture: Picture, landmark: str) -> Exchange[Verif
     return client.ask(_post("v1/verify", Verification, **query))
 
 
+def verify_together(
+    client: AnyClient,
+    pictures: Sequence[bytes | Path],
+    landmark: str,
+    *,
+    by: Literal["mean", "max"] = "mean",
+) -> Exchange[Verification]:
+    """Tell whether several pictures of one thing show one landmark.
+
+    Args:
+        client: Who asks.
+        pictures: As for ``predict_together``, like ``by``.
+        landmark: As for ``verify``.
+        by: Compare with the mean of the pictures, or take the best of them.
+    """
+    params = {"landmark": landmark, "together": by}
+    return client.ask(_post("v1/verify", Verification, params=params, files=_form(pictures)))
+
+
 def embed(client: AnyClient, picture: Picture) -> Exchange[Embedding]:
     """Get the vector of a picture.
 

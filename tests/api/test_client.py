@@ -152,6 +152,11 @@ def test_several_pictures_are_one_query(
     pictures = [photograph, view_bytes(2, 3)]
     answer = ask(kind, service.url, lambda client: client.predict_together(pictures, by=by))
     assert answer.landmark_id == "landmark-2"
+    found = ask(
+        kind, service.url, lambda client: client.verify_together(pictures, "landmark-2", by=by)
+    )
+    assert found.landmark_id == "landmark-2"
+    assert found.similarity == pytest.approx(answer.neighbors[0].similarity, abs=1e-6)
 
 
 def test_a_vector_has_length_one(kind: str, service: Running, photograph: Path) -> None:

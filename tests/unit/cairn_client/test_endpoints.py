@@ -48,6 +48,11 @@ ASKED = [
         "POST /v1/verify?landmark=7&picture=5",
         VERIFICATION,
     ),
+    (
+        lambda client: client.verify_together([b"it", b"its back"], "7", by="max"),
+        "POST /v1/verify?landmark=7&together=max",
+        VERIFICATION,
+    ),
     (lambda client: client.embed(b"it"), "POST /v1/embed", EMBEDDING),
     (
         lambda client: client.embed(GalleryPicture("5")),
