@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactMismatchError
-from index.gallery.catalog import CATALOG, Catalog
+from index.gallery.catalog import CATALOG, SIDES, Catalog
 from index.gallery.credits import CREDITS, Credits
 from index.gallery.distractors import Distractors
 from index.gallery.manifest import GalleryManifest, read_manifest
@@ -27,7 +27,6 @@ from index.search.paging import read_ahead
 VECTORS = "vectors.faiss"
 
 _BLOCK_ROWS = 1 << 14
-_SIDES: Final = ("left", "right")
 
 
 class Gallery:
@@ -41,6 +40,7 @@ class Gallery:
         distractors: Pictures of no landmark, and the penalty of each row; likewise.
         thumbnails: A small picture of each row; likewise.
         tombstones: Removed rows, which no search finds.
+        threads: Cores that a search may use; 0 leaves it to FAISS.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Gallery:
         self._engine: Engine | None = LiveRows(engine, removed) if removed.size else engine
         self._left_out = removed
         self._selected: NDArray[np.int64] | None = None
-        self._threads = threads
+        self.threads = threads
 
     @classmethod
     def open(
@@ -162,7 +162,7 @@ class Gallery:
             part._left_out, part._engine = left_out, LiveRows(whole, left_out)
         else:
             wanted = np.unique(np.asarray(landmarks, codes.dtype))
-            ends = zip(*(np.searchsorted(codes, wanted, side) for side in _SIDES), strict=True)
+            ends = zip(*(np.searchsorted(codes, wanted, side) for side in SIDES), strict=True)
             rows = np.concatenate([np.arange(*end) for end in ends])
             part._selected = np.setdiff1d(rows, left_out)
             part._engine = SelectedRows(whole, part._selected)
@@ -191,7 +191,7 @@ class Gallery:
             ValueError: ``queries`` has another shape or is not finite, ``k`` is below 1,
                 or the gallery is closed.
         """
-        limit_threads(self._threads)
+        limit_threads(self.threads)
         return find_nearest(self._open_engine(), queries, k)
 
     def scan(
@@ -248,12 +248,12 @@ class Gallery:
         """
         if self.thumbnails is None:
             return None
-        row = self.catalog.row_of_picture(picture_id)
-        return None if row is None or row in self._removed else self.thumbnails[row]
+        row = self.find_picture(picture_id)
+        return None if row is None else self.thumbnails[row]
 
     def find_picture(self, picture_id: str) -> int | None:
         """Return the row of a picture, or ``None`` where there is none or it was removed."""
-        row = self.catalog.find_picture(picture_id)
+        row = self.catalog.row_of_picture(picture_id)
         return None if row in self._removed else row
 
     def read_ahead(self) -> Iterator[int]:

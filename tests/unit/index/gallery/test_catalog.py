@@ -64,8 +64,6 @@ def test_rows_are_found_by_picture(catalog: Catalog) -> None:
     """Each by its own id although rows are sorted by landmark first; of others, none."""
     assert [catalog.row_of_picture(row.picture_id) for row in ROWS] == [0, 1, 2, 3]
     assert [catalog.row_of_picture(name) for name in ("", "aa", "z", "A")] == [None] * 4
-    assert [catalog.find_picture(row.picture_id) for row in ROWS] == [0, 1, 2, 3]
-    assert [catalog.find_picture(name) for name in ("", "aa", "z", "A")] == [None] * 4
 
 
 def test_rows_are_found_by_pictures_of_a_source(catalog: Catalog) -> None:
