@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.contract.schemas import Landmarks, Ready
+from service.contract.schemas import Ready
 from service.dispatch.pool import Pool, Worker
 from service.dispatch.scheduler import Bounds, Scheduler
+from service.dispatch.turns import Turns
 from service.inference.errors import (
     DeadlineError,
     ForkServerDiedError,
@@ -58,7 +59,7 @@ class Batcher:
     Use it on the event loop that it was made on.
 
     Args:
-        waiting: Pictures that may wait.
+        waiting: Pictures that may wait, and as many questions about the gallery.
         deadline_seconds: How long a picture may take, from its arrival to its answer.
         metrics: Gets the times of each stage.
 
@@ -73,6 +74,7 @@ class Batcher:
         self._metrics = metrics
         self._numbers = itertools.count()
         self._scheduler: Scheduler[_Job] = Scheduler(Bounds(1, waiting, 1, deadline_seconds))
+        self._look_ups = Turns(waiting, deadline_seconds)
         self._batches: dict[asyncio.Task[None], Pool] = {}
         self._ending: set[asyncio.Task[None]] = set()  # pools that have been replaced
         self._closing = False
@@ -128,33 +130,32 @@ class Batcher:
         self._refuse_if_closing()
         self._scheduler.refuse_if_full(client)
 
-    async def thumbnail(self, picture: str, gallery: str | None) -> bytes:
-        """Return a small JPEG of a picture of the gallery.
+    async def look_up(self, client: str, name: str, *arguments: object) -> bytes:
+        """Call a method of :class:`~service.inference.browser.GalleryBrowser`.
 
         Args:
-            picture: Its id.
-            gallery: The build that must be serving; None for any.
+            client: Who asks. Clients take turns here, too.
+            name: Of the method.
+            arguments: Of the method.
 
         Raises:
-            PictureUnknownError: There is no such thumbnail, or another build serves.
+            RequestRefusedError: As the method says.
+            OverloadedError: Too many wait.
+            TooManyPicturesError: Too many wait, and most of them are this client's.
+            DeadlineError: It was not answered in time.
             ForkServerDiedError: The process that holds the gallery has died.
         """
-        thumbnail: bytes = await self._open_pool().look_up("thumbnail", picture, gallery)
-        return thumbnail
-
-    async def landmarks(self, offset: int, limit: int, text: str | None = None) -> Landmarks:
-        """List landmarks of the gallery: those whose names hold ``text``, or all of them.
-
-        Args:
-            offset: How many are skipped.
-            limit: How many are returned at most.
-            text: Compared without regard to case and accents.
-
-        Raises:
-            ForkServerDiedError: The process that holds the gallery has died.
-        """
-        page: Landmarks = await self._open_pool().look_up("landmarks", offset, limit, text)
-        return page
+        try:
+            async with asyncio.timeout(self._deadline_seconds), self._look_ups.turn(client):
+                while True:
+                    pool = self._open_pool()
+                    try:
+                        return await pool.look_up(name, *arguments)
+                    except ForkServerDiedError:
+                        if pool is self.pool:  # else it was replaced meanwhile
+                            raise
+        except TimeoutError:
+            raise DeadlineError("the gallery could not be looked at in time") from None
 
     @property
     def ready(self) -> Ready:

@@ -5,6 +5,7 @@ reported as :class:`WorkerDiedError`.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -19,8 +20,9 @@ from embedder.errors import CairnError
 from service.contract.schemas import Ready
 from service.inference.errors import ForkServerDiedError, WorkerDiedError
 from service.inference.messages import pack, receive, receive_async, send, socket_pair
-from service.inference.processes import FORK, GPU_BATCHES, IN_MEMORY, Opened, Opening, Timings
+from service.inference.processes import FORK, IN_MEMORY, Opened, Opening, Started, Timings
 from service.inference.tasks import Task
+from service.resources.memory import BYTES_PER_PIXEL, pictures_that_fit
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ Results = tuple[list[Any], Timings]
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1"}
 _RESTART_SECONDS = 1.0
 """Pause before a dead worker is replaced, so that one which dies at its start costs little."""
+
+_END_SECONDS = 5.0
+"""How long a fork server may take to end; one that reads a gallery does not hear that it should."""
 
 
 class ForkServerClient:
@@ -61,27 +66,38 @@ class ForkServerClient:
         opened: Opened = await self._reply()
         return opened
 
-    async def look_up(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - by the name
+    async def look_up(self, name: str, *arguments: object) -> bytes:
         """Call a method of :class:`~service.inference.browser.GalleryBrowser`.
+
+        Where this is canceled, the answer is waited for all the same: the next one comes behind it.
 
         Raises:
             RequestRefusedError: As the method says.
             ForkServerDiedError: It has died.
         """
-        async with self._lock:
-            await asyncio.to_thread(self._send, (name, *arguments))
-            return await self._reply()
 
-    async def fork(self) -> socket.socket:
-        """Have a worker forked; return the socket to it.
+        async def ask() -> bytes:
+            async with self._lock:
+                await asyncio.to_thread(self._send, (name, *arguments))
+                reply: bytes = await self._reply()
+                return reply
+
+        return await asyncio.shield(ask())
+
+    async def fork(self, threads: int) -> socket.socket:
+        """Have a worker of so many threads forked; return the socket to it.
 
         Raises:
             ForkServerDiedError: It has died.
         """
         end, other = socket_pair()
-        with other:
-            async with self._lock:
-                await asyncio.to_thread(self._send, (FORK,), other)
+        try:
+            with other:
+                async with self._lock:
+                    await asyncio.to_thread(self._send, (FORK, threads), other)
+        except BaseException:
+            end.close()
+            raise
         return end
 
     def _send(self, message: object, passed: socket.socket | None = None) -> None:
@@ -102,10 +118,17 @@ class ForkServerClient:
         return reply
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process, and with it its workers."""
         with self._end:
             self._end.shutdown(socket.SHUT_RDWR)
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._wait)
+
+    def _wait(self) -> None:
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class Worker:
@@ -116,8 +139,7 @@ class Worker:
         self._writer = writer
         self._running: dict[int, asyncio.Future[Results]] = {}
         self._listening: asyncio.Task[None] | None = None
-        self._process = 0
-        self.ready: Ready
+        self.started: Started
 
     @classmethod
     async def open(cls, end: socket.socket, died: Callable[["Worker"], None]) -> Self:
@@ -133,16 +155,21 @@ class Worker:
         """
         worker = cls(*await asyncio.open_unix_connection(sock=end))
         try:
-            reply = await receive_async(worker._reader)
-        except (EOFError, OSError) as error:
-            worker._writer.close()
-            raise WorkerDiedError("a worker has died at its start") from error
-        if isinstance(reply, Exception):
-            worker._writer.close()
-            raise reply
-        worker._process, worker.ready = reply
+            worker.started = await worker._start()
+        except BaseException:
+            worker.close()
+            raise
         worker._listening = asyncio.ensure_future(worker._listen(died))
         return worker
+
+    async def _start(self) -> Started:
+        try:
+            reply: Started | Exception = await receive_async(self._reader)
+        except (EOFError, OSError) as error:
+            raise WorkerDiedError("a worker has died at its start") from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def run(self, tasks: Sequence[tuple[int, Task]], seconds: float) -> Results:
         """Have a batch of numbered tasks answered.
@@ -165,7 +192,8 @@ class Worker:
                 results: Results = await done
                 return results
         except TimeoutError:
-            log.error("worker %d is stuck and is killed", self._process)  # noqa: TRY400 - foreseen
+            process = self.started.process
+            log.error("worker %d is stuck and is killed", process)  # noqa: TRY400 - foreseen
             self.kill()
             raise WorkerDiedError("the picture could not be answered in time") from None
         finally:
@@ -181,7 +209,8 @@ class Worker:
 
     def kill(self) -> None:
         """End the process whatever it does."""
-        os.kill(self._process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it died just now
+            os.kill(self.started.process, signal.SIGKILL)
 
     def close(self) -> None:
         """End the process; nothing may be under way."""
@@ -207,24 +236,29 @@ class Pool:
     """A fork server and its workers; make it by :meth:`open`.
 
     Args:
-        server: The fork server.
-        opened: What it has open.
+        opening: What they open.
 
     Attributes:
         opened: What the fork server has open.
+        ready: What answers.
+        slots: Batches that may be under way at a time.
         broken: Whether the fork server has died, so that no worker can be replaced.
         on_free: Called when a worker can begin a batch that could not before.
     """
 
-    def __init__(self, server: ForkServerClient, opened: Opened) -> None:
-        self.opened = opened
+    opened: Opened
+    ready: Ready
+    slots: int
+
+    def __init__(self, opening: Opening) -> None:
         self.broken = False
         self.on_free: Callable[[], None] = lambda: None
-        self._server = server
+        self._opening = opening
+        self._threads = opening.cores.total // opening.cores.workers
+        self._server = ForkServerClient(opening)
         self._workers: set[Worker] = set()
         self._free: list[Worker] = []  # once for each batch that it may begin
         self._in_memory = False
-        self._ready: Ready | None = None
         self._restarts: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -240,35 +274,51 @@ class Pool:
             CairnError: An artifact is missing, damaged or mismatched, or the device is not there.
             WorkerDiedError: A process has died at its start.
         """
-        server = ForkServerClient(opening)
+        pool = cls(opening)
         try:
-            opened = await server.opened()
+            opened = pool.opened = await pool._server.opened()
             if deep:
                 await asyncio.to_thread(check_files, opened.directory, opened.files, deep=True)
+            await pool._start_workers()
         except BaseException:
-            await server.close()
-            raise
-        pool = cls(server, opened)
-        try:
-            async with asyncio.TaskGroup() as starting:
-                for _ in range(opened.workers):
-                    starting.create_task(pool._add_worker())
-        except* Exception as errors:
             await pool.close()
-            raise errors.exceptions[0] from None
+            raise
         return pool
 
-    @property
-    def ready(self) -> Ready:
-        """What answers."""
-        if self._ready is None:
-            raise RuntimeError("no worker has been ready yet")
-        return self._ready
+    async def _start_workers(self) -> None:
+        """Start one worker, which shows how large they are, and then as many as fit beside it."""
+        first = await self._add_worker()
+        self.ready = first.started.ready
+        workers = self._workers_that_fit(first.started.own_bytes)
+        if workers < self.opened.workers:  # then each may have more threads than the first has
+            self._threads = self._opening.cores.total // workers
+            self._remove(first)
+            first.close()
+        self.slots = workers * self.opened.batches
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for _ in range(workers - len(self._workers)):
+                    starting.create_task(self._add_worker())
+        except* Exception as errors:
+            raise errors.exceptions[0] from None
 
-    @property
-    def slots(self) -> int:
-        """Batches that may be under way at a time."""
-        return self.opened.workers * self._slots_per_worker
+    def _workers_that_fit(self, own_bytes: int) -> int:
+        wanted, max_pixels = self.opened.workers, self._opening.max_pixels
+        room = self._opening.room_bytes
+        fit = pictures_that_fit(room, max_pixels=max_pixels, worker_bytes=own_bytes)
+        if fit < wanted:
+            log.warning(
+                "workers: %d rather than %d, since each takes %d MiB, twice while a gallery is "
+                "replaced, and %d MiB for a picture of %d pixels, of %d MiB in all; give the "
+                "service more memory, or lower --max-pixels",
+                fit,
+                wanted,
+                own_bytes >> 20,
+                BYTES_PER_PIXEL * max_pixels >> 20,
+                max_pixels,
+                max(0, room) >> 20,
+            )
+        return min(fit, wanted)
 
     @property
     def has_free(self) -> bool:
@@ -284,7 +334,7 @@ class Pool:
         if worker in self._workers:
             self._free.append(worker)
 
-    async def look_up(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - by the name
+    async def look_up(self, name: str, *arguments: object) -> bytes:
         """Ask the fork server; see :meth:`ForkServerClient.look_up`."""
         return await self._server.look_up(name, *arguments)
 
@@ -303,22 +353,21 @@ class Pool:
         self._workers.clear()
         await self._server.close()
 
-    @property
-    def _slots_per_worker(self) -> int:
-        return GPU_BATCHES if self.opened.device == "cuda" else 1
-
-    async def _add_worker(self) -> None:
-        worker = await Worker.open(await self._server.fork(), self._replace)
-        self._ready = worker.ready
+    async def _add_worker(self) -> Worker:
+        worker = await Worker.open(await self._server.fork(self._threads), self._replace)
         self._workers.add(worker)
         if self._in_memory:
             worker.expect_memory()
-        self._free += [worker] * self._slots_per_worker
+        self._free += [worker] * self.opened.batches
         self.on_free()
+        return worker
+
+    def _remove(self, worker: Worker) -> None:
+        self._workers.discard(worker)
+        self._free = [other for other in self._free if other is not worker]
 
     def _replace(self, dead: Worker) -> None:
-        self._workers.discard(dead)
-        self._free = [worker for worker in self._free if worker is not dead]
+        self._remove(dead)
         restart = asyncio.ensure_future(self._restart())
         self._restarts.add(restart)
         restart.add_done_callback(self._restarts.discard)

@@ -186,7 +186,7 @@ class Scheduler(Generic[P]):
 
     def _is_full(self) -> bool:
         """Tell whether no more may wait; what a free worker is about to take does not."""
-        free = self.bounds.slots - self._batches
+        free = max(0, self.bounds.slots - self._batches)  # another pool may still have some
         return self._waiting() - free >= self.bounds.waiting
 
     def _heaviest_client(self, client: str) -> str | None:

@@ -4,6 +4,7 @@ FastAPI's own pages load scripts from other hosts. This one is plain HTML, made 
 alone: what an endpoint declares is what is shown.
 """
 
+import asyncio
 import json
 import re
 import shlex
@@ -60,7 +61,7 @@ def add_docs(app: FastAPI) -> None:
         return render(app.openapi())
 
     async def docs(request: Request) -> Response:
-        return page_response(request, content())
+        return page_response(request, await asyncio.to_thread(content))  # the first takes long
 
     app.add_route("/docs", docs, methods=["GET", "HEAD"], include_in_schema=False)
 

@@ -123,6 +123,7 @@ OpenReloader = Annotated[Reloader, Depends(_reloader)]
 
 _RECEIVING = (400, 401, 408, 413, 422, 429, 503)
 _ANSWERING = openapi.problems(*_RECEIVING, 415, 504)
+_LOOKING_UP = (401, 429, 503, 504)
 _QUERY = {"requestBody": openapi.QUERY_BODY}
 
 
@@ -233,10 +234,11 @@ async def predict_batch(asked: Asked, query: Annotated[BatchQuery, Query()]) -> 
 
 @api.get(
     "/landmarks",
-    dependencies=[Depends(_client)],
-    responses=openapi.success(examples.LANDMARKS) | openapi.problems(401, 422, 503),
+    response_model=Landmarks,
+    responses=openapi.success(examples.LANDMARKS) | openapi.problems(422, *_LOOKING_UP),
 )
 async def landmarks(
+    client: Client,
     batcher: OpenBatcher,
     offset: Annotated[
         int, Query(ge=0, le=1 << 31, description="landmarks to skip", examples=[0])
@@ -252,9 +254,10 @@ async def landmarks(
             examples=["hawa mahal"],
         ),
     ] = None,
-) -> Landmarks:
+) -> Response:
     """List the landmarks of the gallery, or search for them by name."""
-    return await batcher.landmarks(offset, limit, q)
+    page = await batcher.look_up(client, "landmarks", offset, limit, q)
+    return Response(page, media_type="application/json")
 
 
 _REVALIDATE = "private, no-cache"  # the picture may have been removed from the gallery
@@ -262,11 +265,11 @@ _REVALIDATE = "private, no-cache"  # the picture may have been removed from the 
 
 @api.get(
     "/pictures/{picture:path}",
-    dependencies=[Depends(_client)],
     response_class=Response,
-    responses=openapi.THUMBNAIL | openapi.problems(401, 404, 503),
+    responses=openapi.THUMBNAIL | openapi.problems(404, *_LOOKING_UP),
 )
 async def picture(
+    client: Client,
     batcher: OpenBatcher,
     picture: Annotated[
         str,
@@ -284,7 +287,7 @@ async def picture(
     ] = None,
 ) -> Response:
     """Show a picture of the gallery, where it was built with thumbnails."""
-    data = await batcher.thumbnail(picture, gallery)
+    data = await batcher.look_up(client, "thumbnail", picture, gallery)
     headers = {
         "ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
         "Cache-Control": _REVALIDATE,
@@ -316,7 +319,8 @@ _METRICS: openapi.Responses = {200: {"content": {"text/plain": {"example": examp
 )
 async def metrics(request: Request) -> Response:
     """Give the metrics to Prometheus."""
-    return Response(request.app.state.metrics.expose(), media_type=CONTENT_TYPE)
+    text = await asyncio.to_thread(request.app.state.metrics.expose)  # it looks at all processes
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @operation.post(

@@ -30,8 +30,8 @@ class GalleryBrowser:
             raise PictureUnknownError("the gallery has no picture of this id to show")
         return thumbnail
 
-    def landmarks(self, offset: int, limit: int, text: str | None = None) -> Landmarks:
-        """List the landmarks of the gallery.
+    def landmarks(self, offset: int, limit: int, text: str | None) -> bytes:
+        """List the landmarks of the gallery, as the JSON of :class:`Landmarks`.
 
         Args:
             offset: How many are skipped.
@@ -42,7 +42,7 @@ class GalleryBrowser:
         if text is not None:
             named = catalog.search_names(text)
             codes = named[np.isin(named, codes)]
-        return Landmarks(
+        page = Landmarks(
             gallery=self.gallery.build_id,
             total=len(codes),
             offset=offset,
@@ -55,3 +55,4 @@ class GalleryBrowser:
                 for code in codes[offset : offset + limit].tolist()
             ),
         )
+        return page.model_dump_json().encode()

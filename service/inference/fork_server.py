@@ -7,7 +7,8 @@ has one thread, since a fork copies no other.
 ``python -m service.inference.fork_server FD`` speaks over the socket FD. It receives an
 :class:`Opening` and answers with :class:`Opened`, or the error. Then each request is a name and
 its arguments: :data:`FORK`, followed by the socket of the new worker; or a method of
-:class:`GalleryBrowser`, answered by its result or its error. It ends when the socket is closed.
+:class:`GalleryBrowser`, answered by its result or its error. It ends when the socket is closed, and
+then its workers end with it, whatever they do.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from service.telemetry.logs import set_up_logging
 log = logging.getLogger(__name__)
 
 _CPU_BATCH, _GPU_BATCH = 4, 16  # more is no faster
+_GPU_BATCHES = 2  # at a time, so that decoding and network overlap
 
 
 class ForkServer:
@@ -42,30 +44,32 @@ class ForkServer:
 
     Raises:
         CairnError: An artifact is missing, damaged or mismatched, or the device is not available.
+
+    Attributes:
+        opened: What is open.
     """
 
     def __init__(self, end: socket.socket, opening: Opening) -> None:
         self._end = end
         self._opening = opening
-        self._device = resolve_device(opening.device)
-        self._batch = opening.batch or (_GPU_BATCH if self._device == "cuda" else _CPU_BATCH)
+        device = resolve_device(opening.device)
         self._gallery = open_gallery(opening, "cpu")
+        self._gallery.find_picture("")  # the first takes long, and is for all workers, too
         self._browser = GalleryBrowser(self._gallery)
-        signal.signal(signal.SIGCHLD, _report_dead)
-        gc.collect()
-        gc.freeze()  # a collection would write to memory that is shared with the workers
-
-    def opened(self) -> Opened:
-        """Describe what is open."""
-        manifest, on_gpu = self._gallery.manifest, self._device == "cuda"
-        return Opened(
+        self._workers: set[int] = set()
+        manifest, on_gpu = self._gallery.manifest, device == "cuda"
+        self.opened = Opened(
             build=manifest.build_id,
             directory=self._gallery.directory,
             files=manifest.files,
-            device=self._device,
-            workers=1 if on_gpu else self._opening.cores.workers,
-            batch=self._batch,
+            device=device,
+            workers=1 if on_gpu else opening.cores.workers,
+            batch=opening.batch or (_GPU_BATCH if on_gpu else _CPU_BATCH),
+            batches=_GPU_BATCHES if on_gpu else 1,
         )
+        signal.signal(signal.SIGCHLD, _report_dead)
+        gc.collect()
+        gc.freeze()  # a collection would write to memory that is shared with the workers
 
     def run(self) -> None:
         """Answer requests until the front process is gone.
@@ -76,7 +80,7 @@ class ForkServer:
         while True:
             name, *arguments = receive(self._end)
             if name == FORK:
-                self._fork()
+                self._fork(*arguments)
                 continue
             try:
                 answer = getattr(self._browser, name)(*arguments)
@@ -84,16 +88,31 @@ class ForkServer:
                 answer = portable(error)
             send(self._end, answer)
 
-    def _fork(self) -> None:
+    def end_workers(self) -> None:
+        """End the workers that have not ended by themselves, and collect all of them.
+
+        The one that hangs would stay for ever; and the first process of a container, which would
+        have to collect those that end after this one, may be the front process, which does not.
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for worker in self._workers:
+            with contextlib.suppress(ChildProcessError):  # it was collected long ago
+                if os.waitpid(worker, os.WNOHANG) == (0, 0):
+                    os.kill(worker, signal.SIGKILL)
+                    os.waitpid(worker, 0)
+
+    def _fork(self, threads: int) -> None:
         _, descriptors, _, _ = socket.recv_fds(self._end, 1, 1)
+        if not descriptors:
+            raise EOFError
         with socket.socket(fileno=descriptors[0]) as worker_end:
-            if os.fork():
+            if worker := os.fork():
+                self._workers.add(worker)
                 return
             try:
                 self._end.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                on_gpu = self._device == "cuda"
-                work(worker_end, self._opening, None if on_gpu else self._gallery, self._batch)
+                work(worker_end, self._opening, self.opened, self._gallery, threads)
             finally:
                 os._exit(1)
 
@@ -122,8 +141,11 @@ def main() -> None:
         except Exception as error:  # whatever it is, the front process reports it
             send(end, portable(error))
             return
-        send(end, server.opened())
-        server.run()
+        try:
+            send(end, server.opened)
+            server.run()
+        finally:
+            server.end_workers()
 
 
 if __name__ == "__main__":

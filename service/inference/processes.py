@@ -6,17 +6,15 @@ from pathlib import Path
 
 from embedder.artifacts.files import FileRecord
 from embedder.runtimes.names import AnyPrecision, Device, UsableDevice
+from service.contract.schemas import Ready
 from service.resources.cores import Cores
 from service.telemetry.logs import LogFormat
 
 FORK = "fork"
-"""Name of the request for a new worker."""
+"""Name of the request for a new worker; its argument is the threads of that."""
 
 IN_MEMORY = "in memory"
 """Message to a worker: its gallery's files were read, so that a search need not expect the disk."""
-
-GPU_BATCHES = 2
-"""Batches that the worker of a GPU works on at a time, so that decoding and network overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,7 @@ class Opening:
         device: Where the network runs.
         precision: Numbers the network computes with.
         cores: How the cores are divided among the workers of a CPU; one worker of a GPU has all.
+        room_bytes: Memory for the workers and the pictures that they decode.
         batch: Most pictures of a batch; 0 is what suits the device.
         max_bytes: Largest picture, in bytes of its file.
         max_pixels: Largest picture, width × height.
@@ -43,6 +42,7 @@ class Opening:
     device: Device
     precision: AnyPrecision
     cores: Cores
+    room_bytes: int
     batch: int
     max_bytes: int
     max_pixels: int
@@ -59,8 +59,9 @@ class Opened:
         directory: Its files.
         files: By name, what they must be.
         device: Where the network will run.
-        workers: How many there are to be.
+        workers: Most that there are to be.
         batch: Most pictures of a batch.
+        batches: Batches that each worker works on at a time.
     """
 
     build: str
@@ -69,6 +70,22 @@ class Opened:
     device: UsableDevice
     workers: int
     batch: int
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a worker says when it is ready.
+
+    Attributes:
+        process: Its process id.
+        ready: What it is ready with.
+        own_bytes: Memory that it shares with no other process.
+    """
+
+    process: int
+    ready: Ready
+    own_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

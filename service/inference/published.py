@@ -34,7 +34,7 @@ def open_gallery(opening: Opening, device: UsableDevice) -> Gallery:
     gallery = Gallery.open_directory(
         directory,
         embedder_digest=embedders.read_manifest(place)[1],
-        threads=opening.cores.threads_per_worker if device == "cpu" else opening.cores.total,
+        threads=opening.cores.total,  # of a CPU's, each worker sets its own
         device=device,
     )
     if device == "cpu" and manifest.kind == EXACT.name:
@@ -44,9 +44,9 @@ def open_gallery(opening: Opening, device: UsableDevice) -> Gallery:
 
 
 def open_embedder(
-    opening: Opening, digest: str, device: UsableDevice
+    opening: Opening, digest: str, device: UsableDevice, threads: int
 ) -> tuple[Embedder, list[bytes]]:
-    """Load the embedder of a digest.
+    """Load the embedder of a digest, to run with so many threads on a CPU.
 
     Returns:
         The embedder, and its golden pictures, as files: something to warm it up with.
@@ -59,7 +59,7 @@ def open_embedder(
         place,
         device=device,
         precision=opening.precision,
-        threads=opening.cores.threads_per_worker,
+        threads=threads,
         limits=PictureLimits(max_bytes=opening.max_bytes, max_pixels=opening.max_pixels),
     )
     golden = read_npz(place / embedders.GOLDEN)

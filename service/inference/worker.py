@@ -4,8 +4,8 @@ On a CPU it works on one batch at a time, in one thread. A GPU has one worker, w
 a thread for each core and works on two batches, so that decoding and the network overlap.
 
 Messages to a worker: a list of numbered tasks; the number of a task that nobody waits for any
-more; ``IN_MEMORY``. Messages from it: its process id and what it is ready with, or why it is not;
-then, for each batch, the number of its first task, its results in order, and timings.
+more; ``IN_MEMORY``. Messages from it: :class:`Started`, or why it is not ready; then, for each
+batch, the number of its first task, its results in order, and timings.
 """
 
 import logging
@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from embedder.runtimes.names import UsableDevice
 from index.gallery.gallery import Gallery
 from service.inference.errors import AbandonedError
 from service.inference.messages import portable, receive, send
 from service.inference.pipeline import Pipeline
-from service.inference.processes import GPU_BATCHES, IN_MEMORY, Opening
+from service.inference.processes import IN_MEMORY, Opened, Opening, Started
 from service.inference.published import open_embedder, open_gallery
 from service.inference.recognizer import Recognizer
 from service.inference.tasks import Task
+from service.resources.memory import memory_bytes, pictures_that_fit
 
 log = logging.getLogger(__name__)
 
@@ -34,29 +34,42 @@ _NICENESS = 10
 Numbered = list[tuple[int, Task]]
 
 
-def work(end: socket.socket, opening: Opening, gallery: Gallery | None, batch: int) -> None:
+def work(
+    end: socket.socket, opening: Opening, opened: Opened, gallery: Gallery, threads: int
+) -> None:
     """Answer what arrives at ``end``, until its other end is closed.
 
     Args:
         end: Where tasks come from and results go to.
         opening: How the embedder is run.
-        gallery: Where the network runs on a CPU; a GPU's is opened here.
-        batch: Most tasks of a batch.
+        opened: What the fork server has open.
+        gallery: The fork server's, for a CPU; a GPU's is opened here.
+        threads: Of the network and of a search, on a CPU.
     """
     os.nice(_NICENESS)
-    device: UsableDevice = "cuda" if gallery is None else "cpu"
+    on_gpu = opened.device == "cuda"
     try:
-        gallery = gallery or open_gallery(opening, device)
+        if on_gpu:
+            gallery = open_gallery(opening, opened.device)
+        else:
+            gallery.threads = threads
         digest = gallery.manifest.embedder.digest
-        embedder, pictures = open_embedder(opening, digest, device)
+        embedder, pictures = open_embedder(opening, digest, opened.device, threads)
         recognizer = Recognizer(embedder, gallery)
-        pipeline = Pipeline(recognizer, opening.cores.total if device == "cuda" else 1)
-        _warm(pipeline, pictures, batch)
+        pipeline = Pipeline(recognizer, _decoders(opening) if on_gpu else 1)
+        _warm(pipeline, pictures, opened.batch)
     except Exception as error:  # whatever it is, the front process reports it
         send(end, portable(error))
         return
-    send(end, (os.getpid(), recognizer.describe()))
-    _Worker(end, pipeline, GPU_BATCHES if device == "cuda" else 1).run()
+    process = os.getpid()
+    send(end, Started(process, recognizer.describe(), memory_bytes(process, "Private_Dirty")))
+    _Worker(end, pipeline, opened.batches).run()
+
+
+def _decoders(opening: Opening) -> int:
+    """Return how many threads decode beside a GPU: one for each core, if the memory suffices."""
+    fit = pictures_that_fit(opening.room_bytes, max_pixels=opening.max_pixels)
+    return min(opening.cores.total, fit)
 
 
 def _warm(pipeline: Pipeline, pictures: Sequence[bytes], batch: int) -> None:

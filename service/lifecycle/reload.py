@@ -22,7 +22,8 @@ from service.inference.errors import RequestRefusedError
 from service.inference.processes import Opening
 from service.lifecycle.background_check import check_in_background
 from service.lifecycle.fingerprint import Fingerprint, fingerprint
-from service.resources.cores import Cores
+from service.resources.cores import divide_cores
+from service.resources.memory import REST_BYTES, available_bytes
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
@@ -40,7 +41,6 @@ class Reloader:
 
     Args:
         settings: Where it is, and how it is run.
-        cores: How they are divided.
         batcher: What is switched.
         metrics: Counts the attempts.
 
@@ -49,13 +49,10 @@ class Reloader:
         opened: Set once something serves.
     """
 
-    def __init__(
-        self, settings: Settings, cores: Cores, batcher: Batcher, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, batcher: Batcher, metrics: Metrics) -> None:
         self.refusal: Refusal | None = None
         self.opened = asyncio.Event()
         self._settings = settings
-        self._cores = cores
         self._batcher = batcher
         self._metrics = metrics
         self._seen: Fingerprint | None = None
@@ -101,16 +98,16 @@ class Reloader:
         """
         async with self._lock:
             self._seen = await asyncio.to_thread(fingerprint, self._settings)
-            serves = self._batcher.pool is not None
+            deep = self.opened.is_set()  # later there is time, and what was damaged may still be
             try:
-                pool = await Pool.open(self._opening(self._seen.build or None), deep=serves)
+                pool = await Pool.open(self._opening(self._seen.build or None), deep=deep)
             except Exception as error:  # whatever is wrong with the new pair, the old serves on
                 raise self._refuse(self._seen.build, error) from error
             self.refusal = None
             self._pause_seconds, self._logged = self._settings.poll_seconds, ""
             self._metrics.refused.set(0)
             self._switch(pool)
-            if serves:
+            if deep:
                 pool.expect_memory()  # it was checked, hence read
             else:
                 self._checking = asyncio.ensure_future(self._check(pool))
@@ -124,7 +121,8 @@ class Reloader:
             build=build,
             device=settings.device,
             precision=settings.precision,
-            cores=self._cores,
+            cores=divide_cores(settings.threads),
+            room_bytes=available_bytes() - settings.held_bytes - REST_BYTES,
             batch=settings.batch_pictures,
             max_bytes=settings.max_bytes,
             max_pixels=settings.max_pixels,
@@ -185,7 +183,7 @@ class Reloader:
         for build in reversed([build for build in builds if build < damaged]):
             try:
                 pool = await Pool.open(self._opening(build), deep=True)
-            except CairnError as error:
+            except Exception as error:  # whatever is wrong with it, another may be whole
                 log.warning("the build %s cannot be brought back: %s", build, error)
                 continue
             self._switch(pool)

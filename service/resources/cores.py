@@ -19,13 +19,11 @@ class Cores:
 
     Attributes:
         total: All of them.
-        workers: Processes that work on a batch each, from decoding to search.
-        threads_per_worker: Cores that each of them keeps busy.
+        workers: Most processes that work on a batch each, from decoding to search.
     """
 
     total: int
     workers: int
-    threads_per_worker: int
 
 
 _MAX_WORKERS = 16
@@ -39,8 +37,7 @@ def divide_cores(threads: int) -> Cores:
     has a network of its own in memory.
     """
     total = threads or available_cores()
-    workers = min(total, _MAX_WORKERS)
-    return Cores(total, workers, threads_per_worker=total // workers)
+    return Cores(total, min(total, _MAX_WORKERS))
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -8,6 +8,7 @@ that it was about to answer; so no more pictures are decoded at once than fit at
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from service.resources.cgroups import cgroup_directories, read_number
 
@@ -19,7 +20,7 @@ a PNG, 12 for a progressive JPEG. Pillow takes 4 for each copy; libwebp keeps tw
 """
 
 REST_BYTES = 512 << 20
-"""Left for everything else: the interpreter, the network with its largest batch, the search."""
+"""Left for everything else: the front process, fork servers with the codes of the gallery."""
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -40,16 +41,31 @@ def _limits(root: Path) -> Iterator[int]:
                 yield limit
 
 
-def pictures_that_fit(memory_bytes: int, *, max_pixels: int, held_bytes: int) -> int:
+def memory_bytes(process: int, kind: Literal["Pss", "Private_Dirty"]) -> int:
+    """Return what a process takes; 0 where the kernel does not tell, or it has ended.
+
+    Args:
+        process: Its id.
+        kind: ``Pss`` divides what it shares among those who share it; ``Private_Dirty`` is what no
+            other has, and no file.
+    """
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{kind}:"))
+
+
+def pictures_that_fit(room_bytes: int, *, max_pixels: int, worker_bytes: int = 0) -> int:
     """Return how many pictures of the largest size can be decoded at once; at least 1.
 
     Args:
-        memory_bytes: What this process may use.
+        room_bytes: Memory for them, and for those who decode them.
         max_pixels: Largest picture accepted, width × height.
-        held_bytes: Most that uploaded files may take beside it.
+        worker_bytes: What a process takes that decodes one of them. While a gallery is replaced
+            there are twice as many.
 
-    >>> pictures_that_fit(4 << 30, max_pixels=64_000_000, held_bytes=512 << 20)
+    >>> pictures_that_fit(3 << 30, max_pixels=64_000_000, worker_bytes=100 << 20)
     2
     """
-    room = memory_bytes - held_bytes - REST_BYTES
-    return max(1, room // (BYTES_PER_PIXEL * max_pixels))
+    return max(1, room_bytes // (BYTES_PER_PIXEL * max_pixels + 2 * worker_bytes))

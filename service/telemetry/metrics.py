@@ -4,7 +4,8 @@ Each application has a registry of its own: nothing is global. Names are part of
 whoever monitors the service.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,9 +16,12 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from embedder.version import VERSION
 from service.contract.schemas import Ready
+from service.resources.processes import usage
 from service.telemetry.tracing import Place, Tracing
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -48,7 +52,7 @@ class Metrics:
     def __init__(self, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._registry.register(_Processes())
         self._stage_seconds = self._histogram("stage_seconds", "Time by stage", "stage")
         self.request_seconds = self._histogram("request_seconds", "Time of requests", "address")
         self.batch_pictures = Histogram(
@@ -106,3 +110,25 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"cairn_{name}", text, labels, registry=self._registry)
+
+
+class _Processes(Collector):
+    """The usual ``process_*``: time and memory of all processes, the rest of the front process."""
+
+    _OF_FRONT = ("process_start_time_seconds", "process_open_fds", "process_max_fds")
+
+    def __init__(self) -> None:
+        self._front = ProcessCollector(registry=None)
+        self._cpu_seconds = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Measure them."""
+        used = usage(os.getpid())
+        # one that ended while they were measured is missing: a counter must not go down
+        self._cpu_seconds = max(self._cpu_seconds, used.cpu_seconds)
+        text = "of all processes of the service together"
+        yield CounterMetricFamily("process_cpu_seconds", f"CPU time {text}", self._cpu_seconds)
+        yield GaugeMetricFamily(
+            "process_resident_memory_bytes", f"Resident memory {text}", used.memory_bytes
+        )
+        yield from (metric for metric in self._front.collect() if metric.name in self._OF_FRONT)

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from service.app import create_app
 from service.http.docs_page import render
+from service.settings import Settings
 from tests.api.browsing import Visit
 from tests.api.conftest import Running
 from tests.factories import view_bytes
+
+
+def test_the_page_is_made_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making it takes as long as many pictures, which would wait."""
+    app = create_app(Settings(store=Path("absent"), embedder=Path("absent")))
+    openapi, makers = app.openapi, []
+
+    def noted() -> dict[str, Any]:
+        makers.append(threading.current_thread())
+        return openapi()
+
+    monkeypatch.setattr(app, "openapi", noted)
+
+    async def scene() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+            for address in ("/docs", "/openapi.json"):
+                assert (await asking.get(address)).is_success
+
+    asyncio.run(scene())
+    assert len(makers) == 2
+    assert threading.main_thread() not in makers
 
 
 def test_every_endpoint_is_described(client: httpx.Client) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.app import create_app
 from service.http.problems import RULES as OF_ERRORS
 from service.inference.tasks import Task
+from service.resources.memory import memory_bytes
 from service.settings import Settings
+from tests.api.conftest import Artifacts, Running, fork_server_of, serving, workers_of
 from tests.conftest import ROOT
 from tests.factories import view_bytes
 
@@ -92,6 +96,31 @@ def test_what_is_grouped_by_is_a_label(told: dict[str, set[str]]) -> None:
     assert len(groups) > 5
     labels = set().union(*told.values()) | ADDED | {"outcome", "reason"}  # nothing refused yet
     assert {label for group in groups for label in re.split(r",\s*", group)} <= labels
+
+
+def measured(running: Running) -> tuple[float, float]:
+    """Ask for the CPU time and the memory."""
+    text = httpx.get(f"{running.url}/metrics", timeout=30, trust_env=False).text
+    families = {one.name: one for one in text_string_to_metric_families(text)}
+    names = ("process_cpu_seconds", "process_resident_memory_bytes")
+    cpu_seconds, memory = (families[name].samples[0].value for name in names)
+    return cpu_seconds, memory
+
+
+def test_time_and_memory_are_those_of_all_processes(artifacts: Artifacts, tmp_path: Path) -> None:
+    """What they share counts once; the time of those that have ended stays in the sum."""
+    with serving(artifacts, tmp_path / "log", "--threads", "2") as running:
+        others = [fork_server_of(running), *workers_of(running)]
+        cpu_seconds, memory = measured(running)
+        shares = [memory_bytes(one, "Pss") for one in (running.process.pid, *others)]
+        assert memory == pytest.approx(sum(shares), rel=0.2)
+        assert memory > 2 * shares[0]
+        times = [Path(f"/proc/{one}/stat").read_text().split()[13:15] for one in others]
+        ticks = sum(int(number) for numbers in times for number in numbers)
+        assert cpu_seconds > ticks / os.sysconf("SC_CLK_TCK") - 0.1 > 0
+        for worker in others[1:]:
+            os.kill(worker, signal.SIGKILL)
+        assert measured(running)[0] >= cpu_seconds
 
 
 def outcomes_in(expression: str) -> list[set[str]]:

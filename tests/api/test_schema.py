@@ -54,7 +54,9 @@ def described(
     with serving(artifacts, log, "--admin-keys", digest_of(ADMIN)) as running:
         document = httpx.get(f"{running.url}/openapi.json", timeout=60, trust_env=False).json()
         loaded = schemathesis.openapi.from_dict(document)
-        loaded.config.update(base_url=running.url, headers={"X-API-Key": ADMIN}, request_timeout=60)
+        loaded.config.update(
+            base_url=running.url, headers={"X-API-Key": ADMIN}, request_timeout=600
+        )
         yield loaded
 
 

@@ -11,6 +11,7 @@ import pytest
 from service.dispatch.batcher import Batcher, _Job
 from service.inference.errors import (
     DeadlineError,
+    ForkServerDiedError,
     OverloadedError,
     StoppingError,
     TooManyPicturesError,
@@ -51,7 +52,7 @@ class Pool:
 
     def __init__(self, workers: int = 1, batch: int = 8) -> None:
         self.slots = workers
-        self.opened = Opened("", Path(), {}, "cpu", workers, batch)
+        self.opened = Opened("", Path(), {}, "cpu", workers, batch, 1)
         self.batches: list[list[bytes]] = []
         self.abandoned: list[int] = []
         self.may_answer = asyncio.Event()
@@ -77,6 +78,13 @@ class Pool:
     async def close(self) -> None:
         """Note it."""
         self.closed = True
+
+    async def look_up(self, name: str) -> bytes:
+        """Answer with the name, when it may, unless it was closed meanwhile."""
+        await self.may_answer.wait()
+        if self.closed:
+            raise ForkServerDiedError("the process that holds the gallery has ended")
+        return name.encode()
 
     @property
     def answered(self) -> list[bytes]:
@@ -382,3 +390,33 @@ def test_stages_and_batches_are_observed() -> None:
     for stage in ("queue", "decode", "network", "search"):
         assert f'cairn_stage_seconds_count{{stage="{stage}"}} 1.0' in text
     assert "cairn_batch_pictures_sum 1.0" in text
+
+
+def test_a_question_about_a_gallery_that_is_replaced_is_asked_again() -> None:
+    """What the new one answers; one that has died by itself is not."""
+
+    async def scene(batcher: Batcher, pool: Pool) -> None:
+        pool.may_answer.clear()
+        asked = asyncio.ensure_future(batcher.look_up("a", "thumbnail"))
+        await asyncio.sleep(0)
+        batcher.switch(Pool())  # type: ignore[arg-type] # it is a fake
+        await asyncio.sleep(0.01)
+        pool.may_answer.set()
+        assert await asked == b"thumbnail"
+        assert pool.closed
+        batcher.pool.closed = True  # type: ignore[union-attr] # it is a fake
+        with pytest.raises(ForkServerDiedError):
+            await batcher.look_up("a", "thumbnail")
+
+    play(scene)
+
+
+def test_a_question_about_a_gallery_has_a_deadline() -> None:
+    """The disk may not answer."""
+
+    async def scene(batcher: Batcher, pool: Pool) -> None:
+        pool.may_answer.clear()
+        with pytest.raises(DeadlineError):
+            await batcher.look_up("a", "thumbnail")
+
+    play(scene, deadline=0.05)

@@ -220,3 +220,18 @@ def test_a_picture_that_is_tried_again_is_alone_and_first() -> None:
         made.retry(picture)
     got = [made.next_batch() for _ in range(3)]
     assert [names(batch) for batch in got] == [["0"], ["1"], ["next0", "next1"]]
+
+
+def test_batches_of_a_larger_pool_leave_room_in_a_smaller_one() -> None:
+    """They are still under way when it takes over, and are more than it may have."""
+    made = scheduler(replace(ONE, slots=3, waiting=1))
+    batches = []
+    for picture in numbered(3):
+        made.add(picture)
+        batches.append(made.next_batch())
+    made.bounds = replace(ONE, waiting=1)
+    made.refuse_if_full("")
+    assert made.add(Picture("waits")) is None
+    for batch in batches:
+        finish(made, batch)
+    assert names(made.next_batch()) == ["waits"]

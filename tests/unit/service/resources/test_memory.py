@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.resources.memory import BYTES_PER_PIXEL, REST_BYTES, available_bytes, pictures_that_fit
+from service.resources.memory import (
+    BYTES_PER_PIXEL,
+    available_bytes,
+    memory_bytes,
+    pictures_that_fit,
+)
 from tests.conftest import ROOT
 from tests.unit.service.resources.test_cores import kernel
 
@@ -55,17 +60,39 @@ def test_a_limit_counts(tmp_path: Path, files: dict[str, str], size: int) -> Non
     assert available_bytes(kernel(tmp_path, files)) == size
 
 
+@pytest.mark.parametrize("worker", [0, 5_000])
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_all_that_fit_are_decoded_at_once_and_not_one_more(number: int) -> None:
-    """Beside the pictures that are held, and the rest of the process."""
-    needed = number * BYTES_PER_PIXEL * 1000 + REST_BYTES + 5
-    assert pictures_that_fit(needed, max_pixels=1000, held_bytes=5) == number
-    assert pictures_that_fit(needed - 1, max_pixels=1000, held_bytes=5) == max(1, number - 1)
+def test_all_that_fit_are_decoded_at_once_and_not_one_more(number: int, worker: int) -> None:
+    """Beside the processes that decode them, of which there are twice as many for a while."""
+    room = number * (BYTES_PER_PIXEL * 1000 + 2 * worker)
+    assert pictures_that_fit(room, max_pixels=1000, worker_bytes=worker) == number
+    fewer = pictures_that_fit(room - 1, max_pixels=1000, worker_bytes=worker)
+    assert fewer == max(1, number - 1)
 
 
-def test_one_is_decoded_wherever_the_service_starts() -> None:
+@pytest.mark.parametrize("room", [-5, 0, 1])
+def test_one_is_decoded_wherever_the_service_starts(room: int) -> None:
     """However little memory there is."""
-    assert pictures_that_fit(1, max_pixels=64_000_000, held_bytes=512 << 20) == 1
+    assert pictures_that_fit(room, max_pixels=64_000_000) == 1
+
+
+def test_what_a_process_shares_is_not_its_own() -> None:
+    """A forked child has what it has written to since; both together have all of it once."""
+    held = bytearray(os.urandom(1 << 20)) * 64
+    own = memory_bytes(os.getpid(), "Private_Dirty")
+    assert own > len(held)
+    ours, theirs = os.pipe()
+    if not (child := os.fork()):
+        os.read(ours, 1)
+        os._exit(0)
+    try:
+        assert memory_bytes(child, "Private_Dirty") < len(held) // 4
+        together = sum(memory_bytes(one, "Pss") for one in (os.getpid(), child))
+        assert own / 2 < together < own + len(held)
+    finally:
+        os.write(theirs, b"x")
+        os.waitpid(child, 0)
+    assert memory_bytes(child, "Pss") == 0
 
 
 LARGEST = """
