@@ -130,21 +130,44 @@ class Batcher:
         self._refuse_if_closing()
         self._scheduler.refuse_if_full(client)
 
-    async def look_up(self, client: str, name: str, *arguments: object) -> bytes:
-        """Call a method of :class:`~service.inference.browser.GalleryBrowser`.
+    async def thumbnail(self, client: str, picture: str, gallery: str | None) -> bytes:
+        """Return a small JPEG of a picture of the gallery.
 
         Args:
             client: Who asks. Clients take turns here, too.
-            name: Of the method.
-            arguments: Of the method.
+            picture: Its id.
+            gallery: The build that must be serving; None for any.
 
         Raises:
-            RequestRefusedError: As the method says.
+            PictureUnknownError: There is no such thumbnail, or another build serves.
             OverloadedError: Too many wait.
             TooManyPicturesError: Too many wait, and most of them are this client's.
             DeadlineError: It was not answered in time.
             ForkServerDiedError: The process that holds the gallery has died.
         """
+        return await self._look_up(client, "thumbnail", picture, gallery)
+
+    async def landmarks(self, client: str, offset: int, limit: int, text: str | None) -> bytes:
+        """List landmarks of the gallery: those whose names hold ``text``, or all of them.
+
+        Args:
+            client: Who asks.
+            offset: How many are skipped.
+            limit: How many are returned at most.
+            text: Compared without regard to case and accents.
+
+        Returns:
+            The JSON of :class:`~service.contract.schemas.Landmarks`.
+
+        Raises:
+            OverloadedError: As for :meth:`thumbnail`.
+            TooManyPicturesError: Likewise.
+            DeadlineError: Likewise.
+            ForkServerDiedError: Likewise.
+        """
+        return await self._look_up(client, "landmarks", offset, limit, text)
+
+    async def _look_up(self, client: str, name: str, *arguments: object) -> bytes:
         try:
             async with asyncio.timeout(self._deadline_seconds), self._look_ups.turn(client):
                 while True:

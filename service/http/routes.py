@@ -256,7 +256,7 @@ async def landmarks(
     ] = None,
 ) -> Response:
     """List the landmarks of the gallery, or search for them by name."""
-    page = await batcher.look_up(client, "landmarks", offset, limit, q)
+    page = await batcher.landmarks(client, offset, limit, q)
     return Response(page, media_type="application/json")
 
 
@@ -287,7 +287,7 @@ async def picture(
     ] = None,
 ) -> Response:
     """Show a picture of the gallery, where it was built with thumbnails."""
-    data = await batcher.look_up(client, "thumbnail", picture, gallery)
+    data = await batcher.thumbnail(client, picture, gallery)
     headers = {
         "ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"',
         "Cache-Control": _REVALIDATE,

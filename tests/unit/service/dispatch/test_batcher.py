@@ -79,7 +79,7 @@ class Pool:
         """Note it."""
         self.closed = True
 
-    async def look_up(self, name: str) -> bytes:
+    async def look_up(self, name: str, *_: object) -> bytes:
         """Answer with the name, when it may, unless it was closed meanwhile."""
         await self.may_answer.wait()
         if self.closed:
@@ -397,7 +397,7 @@ def test_a_question_about_a_gallery_that_is_replaced_is_asked_again() -> None:
 
     async def scene(batcher: Batcher, pool: Pool) -> None:
         pool.may_answer.clear()
-        asked = asyncio.ensure_future(batcher.look_up("a", "thumbnail"))
+        asked = asyncio.ensure_future(batcher.thumbnail("a", "7", None))
         await asyncio.sleep(0)
         batcher.switch(Pool())  # type: ignore[arg-type] # it is a fake
         await asyncio.sleep(0.01)
@@ -406,7 +406,7 @@ def test_a_question_about_a_gallery_that_is_replaced_is_asked_again() -> None:
         assert pool.closed
         batcher.pool.closed = True  # type: ignore[union-attr] # it is a fake
         with pytest.raises(ForkServerDiedError):
-            await batcher.look_up("a", "thumbnail")
+            await batcher.thumbnail("a", "7", None)
 
     play(scene)
 
@@ -417,6 +417,6 @@ def test_a_question_about_a_gallery_has_a_deadline() -> None:
     async def scene(batcher: Batcher, pool: Pool) -> None:
         pool.may_answer.clear()
         with pytest.raises(DeadlineError):
-            await batcher.look_up("a", "thumbnail")
+            await batcher.thumbnail("a", "7", None)
 
     play(scene, deadline=0.05)
