@@ -18,6 +18,7 @@
     │   ├── StoreBusyError                another writer is at work
     │   └── TooManyUnreadableError        more unreadable pictures than allowed
     ├── TrainingError                 7   a run cannot start, go on or be resumed
+    │   └── RunInterruptedError      75   a run was told to end, and can be resumed
     ├── DeviceError                   8   the device asked for cannot be used
     └── DownloadError                 9   files cannot be downloaded
 
@@ -176,6 +177,18 @@ class TrainingError(CairnError):
     """A training run cannot start, go on or be resumed."""
 
     exit_code = 7
+
+
+class RunInterruptedError(TrainingError):
+    """A training run was told to end by SIGTERM or SIGINT, and can be resumed.
+
+    The exit code is ``EX_TEMPFAIL`` of sysexits.h: a failure that trying again may mend.
+    """
+
+    exit_code = 75
+
+    def __init__(self) -> None:
+        super().__init__("told to end, after writing a checkpoint; continue it with --resume")
 
 
 class DeviceError(CairnError):

@@ -66,8 +66,14 @@ def gradients(
     own = list(processes.share(range(NUMBER)))
     of_each = processes.gather(labels[own])
     torch.manual_seed(5 + processes.rank())  # what they have to share comes from the seed
-    normalize = Normalize(Preprocess(side=SIDE), torch.device("cpu"))
-    step = GradientStep(embedder, loss_head, normalize, bf16=False, compiled=False)
+    step = GradientStep(
+        embedder,
+        loss_head,
+        Normalize(Preprocess(side=SIDE), torch.device("cpu")),
+        torch.amp.GradScaler("cpu", enabled=False),
+        autocast=None,
+        compiled=False,
+    )
     loss = step.compute_gradients(pictures[own], of_each, parts=parts, seed=5)
     found = {"loss": loss}
     for module in (embedder, loss_head):

@@ -30,12 +30,13 @@ for command in (draw, download, prepare):
 
 
 @app.command
-def train(
+def train(  # noqa: PLR0913 (one for each flag)
     *,
     recipe: Path,
     data: Folder,
     out: Folder,
     weights: Path | None = None,
+    init_from: Annotated[Path | None, Parameter(metavar="RUN")] = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: bool = False,
 ) -> Result | None:
@@ -46,9 +47,13 @@ def train(
         data: Folder of photographs.
         out: Folder of the run.
         weights: File (safetensors) of the backbone's weights (default: timm's).
+        init_from: Folder of another run: start from its network, and from its head where it
+            knows the same landmarks.
         overrides: Override a value of the recipe; may be given more than once.
         resume: Go on with an interrupted run.
     """
+    if init_from and (weights or not init_from.is_dir()):
+        raise TrainingError("--init-from names the folder of a run, and replaces --weights")
     from trainer.distributed import processes
     from trainer.training.allocator import keep_freed_memory
 
@@ -68,7 +73,7 @@ def train(
             folder.gallery(asked.data.list),
             out,
             lists={stage.list: folder.gallery(stage.list) for stage in asked.stages if stage.list},
-            weights=weights,
+            weights=init_from or weights,
             resume=resume,
         )
         if not processes.is_first():

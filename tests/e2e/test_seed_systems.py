@@ -1,6 +1,7 @@
 """Every system of the seeds trains, exports, builds and predicts: tiny, by its own recipe.
 
-Only sizes are overridden: picture sides, steps, parts of the split, and no pretrained weights.
+Only sizes are overridden: picture sides, steps, parts of the split; and no list, no pretrained
+weights.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def overrides(path: Path) -> list[str]:
     small["embed.side"] = SIDE
     for number in range(len(recipe.stages)):
         sizes = {"side": SIDE, "epochs": 1, "stop_at_epoch": "null", "batch_size": 4}
+        sizes["list"] = "null"  # the folders of these photographs have no lists
         small |= {f"stages.{number}.{key}": value for key, value in sizes.items()}
     if isinstance(recipe.data.validation, FoldsRecipe):
         small["data.validation.every"] = 1

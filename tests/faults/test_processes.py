@@ -186,6 +186,41 @@ def test_killed_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
 
 
+@pytest.mark.parametrize("told", ["launcher", "one process"])
+def test_processes_told_to_end_agree(tmp_path: Path, told: str) -> None:
+    """Whoever gets the signal, all end after one step with 75; resumed, weights are equal."""
+    photographs(tmp_path / "data", landmarks=4, views=7)
+    tiny_recipe(tmp_path / "recipe.yaml")
+    rarely = ["--set", "save_seconds=600"]
+    assert run(trained(tmp_path, "whole", *rarely)).returncode == 0
+    process = subprocess.Popen(
+        trained(tmp_path, "pieces", *rarely),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    said = ""
+    while "epoch 2/2" not in said:
+        letter = process.stderr.read(1)
+        assert letter, said
+        said += letter
+    other = max(_children(process.pid))
+    os.kill(process.pid if told == "launcher" else other, signal.SIGTERM)
+    _, rest = process.communicate(timeout=120)
+    assert len(re.findall("told to end, after writing a checkpoint", rest)) == 1, rest
+    assert process.returncode != 0
+    if told == "one process":
+        codes = re.findall(r"exitcode  : (\d+) ", rest)
+        assert codes
+        assert set(codes) == {"75"}
+    assert run(trained(tmp_path, "pieces", "--resume", *rarely)).returncode == 0
+    expected, found = (
+        checkpoint.load(tmp_path / name / "last.safetensors")[0] for name in ("whole", "pieces")
+    )
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+
+
 def _kill_at(tmp_path: Path, place: tuple[int, int, int]) -> None:
     """Start the run and kill -9 all its processes once its checkpoint has come that far."""
     process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from embedder.errors import ArtifactDamagedError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RunInterruptedError
 from tests.factories import photographs, view_bytes
 from tests.recipes import tiny_recipe
 from trainer.model import checkpoint
@@ -99,3 +100,40 @@ def test_a_killed_run_ends_with_the_same_weights(
         assert len(expected) > 100
         different = [key for key in expected if not torch.equal(expected[key], found[key])]
         assert different == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_end_says_that_it_can_be_resumed(tmp_path: Path, number: int) -> None:
+    """It writes a checkpoint and ends with 75; resumed, every tensor is equal."""
+    folders(tmp_path / "data")
+    tiny_recipe(tmp_path / "recipe.yaml")
+    rarely = ["--set", "save_seconds=600", "--set", "data.workers=1"]
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    subprocess.run(command(tmp_path, whole, *rarely), check=True, stderr=subprocess.DEVNULL)
+
+    process = subprocess.Popen(
+        command(tmp_path, pieces, *rarely),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr
+    said = ""
+    while "epoch 2/2" not in said:
+        letter = process.stderr.read(1)
+        assert letter, said
+        said += letter
+    os.killpg(process.pid, number)  # of the loader's processes, too, as Ctrl-C and Slurm do
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == RunInterruptedError.exit_code == 75, rest
+    assert "cairn-train: told to end, after writing a checkpoint" in rest
+    assert "Traceback" not in rest
+    progress = checkpoint.load_facts(pieces / "last.safetensors")["progress"]
+    assert (progress["stage"], progress["epoch"]) == (0, 1)
+
+    resumed = command(tmp_path, pieces, "--resume", *rarely)
+    subprocess.run(resumed, check=True, stderr=subprocess.DEVNULL)
+    for name in ("last.safetensors", "best.safetensors"):
+        expected, found = (checkpoint.load(folder / name)[0] for folder in (whole, pieces))
+        assert expected.keys() == found.keys()
+        assert [key for key in expected if not torch.equal(expected[key], found[key])] == []

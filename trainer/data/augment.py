@@ -17,7 +17,7 @@ from trainer.recipe import AugmentRecipe
 def augment(
     image: Image.Image, recipe: AugmentRecipe, preprocess: Preprocess, rng: np.random.Generator
 ) -> Image.Image:
-    """Crop a picture at random, resize it as the network expects, and vary the result.
+    """Crop and rotate a picture at random, resize it as the network expects, vary the result.
 
     Args:
         image: Mode RGB, upright, any size.
@@ -28,14 +28,16 @@ def augment(
     Returns:
         Mode RGB, ``preprocess.side`` square.
     """
-    image = to_square(_crop(image, recipe, preprocess.fit, rng), preprocess)
-    if rng.random() < recipe.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    image = _crop(image, recipe, preprocess.fit, rng)
+    flipped = rng.random() < recipe.flip
     if rng.random() < recipe.turn:
         image = _rotate(image, recipe, rng)
+    image = to_square(image, preprocess)
+    if flipped:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     image = _change_light(image, recipe, rng)
     if rng.random() < recipe.cutout:
-        image = _cut_out(image, recipe.cutout_side, rng)
+        image = _cut_out(image, recipe, rng)
     return image
 
 
@@ -65,11 +67,11 @@ def _rotate(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator)
     if not recipe.shift and not recipe.zoom:
         return image.rotate(angle, Image.Resampling.BILINEAR)
     zoom = 1 + rng.uniform(-recipe.zoom, recipe.zoom)
-    right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * image.width
+    right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * image.size
     cos, sin = math.cos(math.radians(angle)) / zoom, math.sin(math.radians(angle)) / zoom
-    center = image.width / 2
-    x, y = center + right, center + down  # where the center goes; the matrix maps back
-    matrix = (cos, -sin, center - cos * x + sin * y, sin, cos, center - sin * x - cos * y)
+    across, along = image.width / 2, image.height / 2
+    x, y = across + right, along + down  # where the center goes; the matrix maps back
+    matrix = (cos, -sin, across - cos * x + sin * y, sin, cos, along - sin * x - cos * y)
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 
@@ -89,11 +91,12 @@ def _change_light(
     return image
 
 
-def _cut_out(image: Image.Image, part: float, rng: np.random.Generator) -> Image.Image:
-    """Blank a square whose side is ``part`` of the picture's."""
-    side = round(image.width * part)
+def _cut_out(image: Image.Image, recipe: AugmentRecipe, rng: np.random.Generator) -> Image.Image:
+    """Blank a square at random."""
+    side = round(image.width * recipe.cutout_side)
     left = int(rng.integers(0, image.width - side + 1))
     top = int(rng.integers(0, image.height - side + 1))
     image = image.copy()
-    image.paste((124, 116, 104), (left, top, left + side, top + side))
+    color = (0, 0, 0) if recipe.cutout_fill == "black" else (124, 116, 104)
+    image.paste(color, (left, top, left + side, top + side))
     return image

@@ -86,7 +86,8 @@ def process_group() -> Iterator[None]:
         time.sleep(0 if number == 0 else _PRECEDENCE_SECONDS)
         if store.add("stopped", 1) > 1:
             time.sleep(_REPORTING_SECONDS)
-            raise SystemExit(getattr(error, "exit_code", 1)) from error
+            raise SystemExit(int(store.get("exit code"))) from error
+        store.set("exit code", str(getattr(error, "exit_code", 1)))
         if _is_connection_error(error):
             raise TrainingError(
                 "another process of this run disappeared; see its output, then continue by --resume"

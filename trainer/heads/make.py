@@ -23,6 +23,7 @@ def make_head(recipe: HeadRecipe, dimension: int, counts: NDArray[np.int64]) -> 
     """
     head = _make_unweighted(recipe, dimension, counts)
     head.sample = recipe.sample
+    head.label_smoothing = recipe.label_smoothing
     if recipe.class_weights == "rarity":
         head.weights = torch.from_numpy(rarity_weights(counts)).float()
     return head

@@ -5,6 +5,7 @@ tensor stands as JSON in the header, with the version of the format.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from embedder.artifacts.documents import VERSION as VERSION_KEY
 from embedder.artifacts.documents import check_version
-from embedder.artifacts.files import write_atomic
+from embedder.artifacts.files import sync_directory
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
 # Files that name no version are version 1: their networks are read, but runs are resumed from the
@@ -49,11 +50,36 @@ class Progress:
     validations: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors by name, and facts of JSON types, as a checkpoint; atomically."""
+def save(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    before: Path | None = None,
+) -> None:
+    """Write a checkpoint atomically, from the tensors' own memory where they are on the CPU.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        facts: Of JSON types.
+        before: What becomes of the file that is there; by default it is replaced.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"facts": json.dumps({**facts, VERSION_KEY: VERSION})}
-    write_atomic(path, safetensors.torch.save(plain, header))
+    part = path.with_name(f".{path.name}.part")  # what a killed process left is overwritten
+    try:
+        safetensors.torch.save_file(plain, part, header)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        if before and path.exists():
+            path.replace(before)
+        part.replace(path)
+    except SafetensorError as error:  # such as a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    sync_directory(path.parent)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -101,7 +127,12 @@ def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Name the tensors of an optimizer's state; rates and decays come from the recipe."""
     state = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": t for number, named in state.items() for name, t in named.items()}
+    return {
+        f"{number}.{name}": tensor
+        for number, named in state.items()
+        for name, tensor in named.items()
+        if tensor is not None  # of a parameter that has had no gradient yet
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

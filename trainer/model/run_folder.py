@@ -4,6 +4,7 @@ A run is one folder; a multi-seed run holds the folder of each of its networks. 
 a checkpoint belongs to :mod:`trainer.model.checkpoint`. This module knows no head and no step.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ from torch import Tensor
 
 from embedder.artifacts.documents import read_document, write_document
 from embedder.artifacts.files import write_atomic
-from embedder.errors import ArtifactMismatchError, ArtifactMissingError
+from embedder.errors import ArtifactDamagedError, ArtifactMismatchError, ArtifactMissingError
 from trainer.model import checkpoint
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"  # the resolved recipe
 LAST = "last.safetensors"  # the checkpoint from which the run is resumed
+# The checkpoint before it, until the run has ended: that is resumed if the last one is damaged.
+PREVIOUS = "previous.safetensors"
 # The network with the best validation score, and the head that it was trained with.
 BEST = "best.safetensors"
 # ``crops``: ``(m, 3, side, side)`` float16, normalized training pictures to check exports with.
@@ -31,6 +34,8 @@ REPORT_PAGE = "report.html"  # the same for people
 UNREADABLE = "unreadable.txt"
 TENSORBOARD = "tensorboard"  # folder of the event files, if the recipe asks for them
 REPORT_VERSION = 1
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,18 @@ def load_trained(run: Path, file: str = BEST) -> TrainedNetwork:
     )
 
 
+def start_file(weights: Path) -> Path:
+    """Return the file that ``weights`` start a run from: itself, or the network of that run.
+
+    Raises:
+        ArtifactMissingError: The folder holds no network of a run.
+    """
+    if not weights.is_dir():
+        return weights
+    best = weights / BEST
+    return best if best.is_file() else latest_checkpoint(weights)
+
+
 def make_unloaded_network(recipe: Recipe) -> EmbeddingNetwork:
     """Make a network whose weights will all come from a checkpoint: none are downloaded."""
     return EmbeddingNetwork(recipe.network.model_copy(update={"pretrained": "none"}))
@@ -104,13 +121,34 @@ def make_unloaded_network(recipe: Recipe) -> EmbeddingNetwork:
 
 def is_finished(run: Path) -> bool:
     """Tell whether all stages of a run have been trained; errors as for :func:`load_trained`."""
-    stage: int = checkpoint.load_facts(run / LAST)["progress"]["stage"]
+    stage: int = checkpoint.load_facts(latest_checkpoint(run))["progress"]["stage"]
     return stage >= len(read_recipe(run).stages)
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """Return the last checkpoint of a run; the one before it if the last one is not whole.
+
+    Raises:
+        ArtifactMissingError: There is none.
+        ArtifactDamagedError: Neither is whole.
+        ArtifactMismatchError: It was written by a newer version.
+    """
+    last, before = run / LAST, run / PREVIOUS
+    try:
+        checkpoint.load_facts(last)
+    except (ArtifactMissingError, ArtifactDamagedError) as error:
+        if not before.is_file():
+            raise
+        checkpoint.load_facts(before)
+        _log.warning("%s; the checkpoint before it is taken, %s", error, before)
+        return before
+    return last
 
 
 def holds_checkpoint(run: Path) -> bool:
     """Tell whether a network of the run, of one or of several seeds, has begun to learn."""
-    return (run / LAST).is_file() or any(run.glob(f"*/{LAST}"))
+    patterns = (f"{place}{name}" for place in ("", "*/") for name in (LAST, PREVIOUS))
+    return any(any(run.glob(pattern)) for pattern in patterns)
 
 
 def holds_multi_seed_run(run: Path) -> bool:

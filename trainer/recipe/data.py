@@ -90,6 +90,7 @@ class AugmentRecipe(FrozenModel):
         saturation: Largest relative change of saturation.
         cutout: Probability that a square is blanked.
         cutout_side: Side of that square as a fraction of the picture's.
+        cutout_fill: Color of that square: the mean of ImageNet, or black.
     """
 
     flip: Fraction = 0.5
@@ -104,3 +105,4 @@ class AugmentRecipe(FrozenModel):
     saturation: Fraction = 0.0
     cutout: Fraction = 0.0
     cutout_side: Fraction = 0.4
+    cutout_fill: Literal["mean", "black"] = "mean"

@@ -58,10 +58,12 @@ class _HeadRecipe(FrozenModel):
             of its landmark; ``even`` weighs all alike.
         sample: Fraction of the landmarks over which each step computes its softmax, the batch's
             own among them; less than 1 is faster with very many landmarks.
+        label_smoothing: Part of each label that is spread over all landmarks alike.
     """
 
     class_weights: Literal["even", "rarity"] = "even"
     sample: PositiveFraction = 1.0
+    label_smoothing: FractionBelowOne = 0.0
 
 
 class SubcenterArcFaceRecipe(_HeadRecipe):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field
@@ -82,12 +82,13 @@ class Recipe(EmbedderRecipe):
         networks: Number of networks to train, one after another, each from a seed of its own
             that no other ``seed`` leads to; they are exported as one embedder, which joins
             their vectors.
-        precision: ``auto`` computes in bfloat16 where the processor has it.
+        precision: ``auto`` computes in bfloat16 where the processor has it, else on an NVIDIA
+            GPU in float16 with a scaled loss, else in float32.
         ema: Decay of the moving average of the weights that is validated and exported; 0
             uses the weights as they are.
         compile: Compile the network by ``torch.compile``: slow to start, then faster.
         log: ``tensorboard`` writes losses, rates and scores to ``tensorboard/`` in the run.
-        save_seconds: Longest time between two checkpoints; one is also written after each epoch.
+        save_seconds: Time between two checkpoints; one is also written at the end of each epoch.
         data: The photographs.
         validation: When the network is scored, and on how many of them.
         augment: Random changes to training pictures.
@@ -98,11 +99,11 @@ class Recipe(EmbedderRecipe):
 
     seed: int = Field(default=0, ge=0)
     networks: int = Field(default=1, ge=1, le=16)
-    precision: Literal["auto", "f32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "fp16"] = "auto"
     ema: FractionBelowOne = 0.0
     compile: bool = False
     log: Literal["nothing", "tensorboard"] = "nothing"
-    save_seconds: Annotated[float, Field(ge=0, le=60)] = 45.0
+    save_seconds: Annotated[float, Field(ge=0)] = 45.0
     data: DataRecipe = DataRecipe()
     validation: ValidationRecipe = ValidationRecipe()
     augment: AugmentRecipe = AugmentRecipe()
@@ -139,15 +140,24 @@ class Recipe(EmbedderRecipe):
         for name in ("compile", "log", "save_seconds", "ranking"):
             del content[name]
         del content["data"]["workers"]
-        if self.networks == 1:
-            del content["networks"]
-        if not self.network.frozen:
-            del content["network"]["frozen"]
+        _drop_defaults(content, networks=1)
+        _drop_defaults(content["network"], frozen=[])
+        _drop_defaults(content["augment"], cutout_fill="mean")
+        _drop_defaults(content["head"], label_smoothing=0.0)
         if self.validation == ValidationRecipe():
             del content["validation"]
         for stage in content["stages"]:
             del stage["accumulate"]
+            _drop_defaults(stage, steps=None)
+            _drop_defaults(stage["schedule"], by_epoch=False)
         return yaml.safe_dump(content, sort_keys=False)
+
+
+def _drop_defaults(fields: dict[str, Any], **defaults: object) -> None:
+    """Drop fields that older recipes did not have, where they have their defaults."""
+    for name, default in defaults.items():
+        if fields.get(name, default) == default:
+            fields.pop(name, None)
 
 
 class EnsembleRecipe(FrozenModel):

@@ -19,11 +19,19 @@ class OneCycle(FrozenModel):
 
 
 class Cosine(FrozenModel):
-    """Warm up at a fraction of the full rate for some epochs, then fall along a cosine."""
+    """Warm up at a fraction of the full rate for some epochs, then fall along a cosine.
+
+    Attributes:
+        warmup_epochs: Epochs at the fraction.
+        warmup_factor: The fraction.
+        by_epoch: Change the rate between epochs only, so that the first epoch after the warm-up
+            runs at the full rate.
+    """
 
     kind: Literal["cosine"]
     warmup_epochs: float = Field(default=1.0, ge=0)
     warmup_factor: Fraction = 0.1
+    by_epoch: bool = False
 
 
 class Halving(FrozenModel):
@@ -56,6 +64,8 @@ class StageRecipe(FrozenModel):
         side: Picture side in pixels.
         epochs: Passes over the training set that the schedule is planned for.
         stop_at_epoch: End the stage early here; None completes it.
+        steps: Most steps of an epoch, which then takes a random part of the training set, each
+            epoch another one; None: all of it. The schedule is planned for epochs of this length.
         batch_size: Pictures per step, over all processes.
         accumulate: Parts in which a step's pictures go through the network, to save memory. The
             gradient is that of the whole batch, except for batch norms, AdaCos's adaptive scales
@@ -70,6 +80,7 @@ class StageRecipe(FrozenModel):
     side: int = Field(ge=16, le=4096)
     epochs: int = Field(ge=1)
     stop_at_epoch: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(ge=2)
     accumulate: int = Field(default=1, ge=1)
     lr: float = Field(gt=0)
@@ -93,13 +104,15 @@ class OptimizerRecipe(FrozenModel):
     """The optimizer.
 
     Attributes:
-        kind: ``adamw`` decouples the weight decay, ``adam`` and ``radam`` add it to the
-            gradient (L2).
+        kind: ``adamw`` decouples the weight decay, ``adam``, ``radam`` and ``sgd`` add it to the
+            gradient (L2). ``sgd`` has a momentum of 0.9.
         weight_decay: Not applied to biases, norms and GeM's exponent.
-        clip_norm: Largest norm of the gradient; None does not clip.
+        clip_norm: Largest norm of the network's gradient; None does not clip. That of the head
+            is never clipped, as in the code of ArcFace's authors (InsightFace): with very many
+            landmarks its norm says little about the network's.
     """
 
-    kind: Literal["adamw", "adam", "radam"] = "adamw"
+    kind: Literal["adamw", "adam", "radam", "sgd"] = "adamw"
     weight_decay: float = Field(default=1e-4, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
 
@@ -116,6 +129,8 @@ def rate_factor(stage: StageRecipe, epochs_done: float) -> float:
     [0.1, 0.1, 1.0, 0.5, 0.0]
     """
     schedule = stage.schedule
+    if isinstance(schedule, Cosine) and schedule.by_epoch:
+        epochs_done = math.floor(epochs_done)
     if isinstance(schedule, Constant):
         return 1.0
     if isinstance(schedule, Halving):

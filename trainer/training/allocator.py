@@ -1,4 +1,4 @@
-"""The C library's allocator in training, and advice when memory is not enough."""
+"""The C library's allocator and the GPU's kernels, and advice when memory is not enough."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 
 from embedder.errors import TrainingError
 from trainer.recipe import StageRecipe
+from trainer.training.run_setup import RunContext
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "shared memory", "killed by signal")
 """Parts of torch's messages where it raises no type of its own: on the CPU and in workers."""
@@ -28,6 +29,16 @@ def keep_freed_memory() -> bool:
     """
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
+
+
+def use_fast_kernels(context: RunContext) -> None:
+    """Let an NVIDIA device multiply float32 as TF32, and choose convolutions by measuring them.
+
+    Not where the recipe asks for float32.
+    """
+    if context.device.type == "cuda" and context.precision != "f32":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
 
 
 @contextmanager

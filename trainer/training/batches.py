@@ -27,12 +27,14 @@ class SharedBatch:
         labels: Landmark numbers of each process's pictures.
         unreadable: Ids of pictures that are missing from the batch.
         save_due: Whether a checkpoint is to be written after the step.
+        stop: Whether the run is to end after the step.
         seed: Of the random numbers that the processes share in the step.
     """
 
     labels: list[Tensor]
     unreadable: list[str]
     save_due: bool
+    stop: bool
     seed: int
 
     @property
@@ -58,13 +60,14 @@ class EpochLoader:
                 zip(recipe.stages, context.training_sets, strict=True)
             )
         ]
-        self._batch_sizes = [stage.batch_size for stage in recipe.stages]
+        self._recipes = recipe.stages
         self._loader = BatchLoader(self._stages, workers=recipe.data.workers)
 
     def load(self, progress: Progress) -> tuple[Iterator[Batch], int]:
         """Load the batches of an epoch that are still to come; also count its steps."""
         number, epoch = progress.stage, progress.epoch
-        batches = self._stages[number].batches(epoch, self._batch_sizes[number])
+        stage = self._recipes[number]
+        batches = self._stages[number].batches(epoch, stage.batch_size)[: stage.steps]
         shares = batches[progress.step :, processes.share_slice(batches.shape[1])]
         return self._loader.load(number, epoch, shares), len(batches)
 
@@ -73,15 +76,20 @@ class EpochLoader:
         self._loader.close()
 
 
-def share_batch(batch: Batch, *, save_due: bool) -> SharedBatch:
-    """Exchange labels and lost pictures of a batch; the first process decides about saving."""
+def share_batch(batch: Batch, *, save_due: bool, stop: bool) -> SharedBatch:
+    """Exchange labels and lost pictures of a batch.
+
+    The first process decides about saving; each of them can have all of them stop.
+    """
     if processes.size() == 1:
-        return SharedBatch([batch.labels], batch.unreadable, save_due, 0)
-    own = (batch.labels.tolist(), batch.unreadable, save_due, int(torch.randint(1 << 31, ())))
-    gathered = processes.gather(own)
+        return SharedBatch([batch.labels], batch.unreadable, save_due, stop, 0)
+    seed = int(torch.randint(1 << 31, ()))
+    gathered = processes.gather((batch.labels.tolist(), batch.unreadable, stop, save_due, seed))
     labels = [torch.tensor(numbers, dtype=torch.int64) for numbers, *_ in gathered]
     unreadable = [name for _, names, *_ in gathered for name in names]
-    return SharedBatch(labels, unreadable, *gathered[0][2:])
+    stop = any(told for _, _, told, *_ in gathered)
+    _, _, _, save_due, seed = gathered[0]
+    return SharedBatch(labels, unreadable, save_due, stop, seed)
 
 
 def note_unreadable(context: RunContext, state: TrainingState, ids: Sequence[str]) -> None:

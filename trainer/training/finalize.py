@@ -98,7 +98,7 @@ def _describe(context: RunContext, state: TrainingState) -> dict[str, Any]:
         "kept_back": len(context.validation),
         "unreadable": len(state.unreadable),
         "device": context.device.type,
-        "precision": "bf16" if context.bf16 else "f32",
+        "precision": context.precision,
         "stages": [
             {
                 "list": stage.list or recipe.data.list,

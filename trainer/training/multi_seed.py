@@ -35,12 +35,15 @@ def train_networks(
     Raises:
         TrainingError: As there; or the folder holds a run of another recipe.
     """
-    one = partial(train, photographs=photographs, lists=lists, weights=weights, resume=resume)
+    one = partial(train, photographs=photographs, lists=lists, resume=resume)
     if recipe.networks == 1:
-        return one(recipe, out=out)
+        return one(recipe, out=out, weights=weights)
     if processes.is_first():
         _prepare_folder(recipe, out, resume=resume)
-    reports = [one(own, out=out / own.name) for own in recipe.per_network()]
+    reports = [
+        one(own, out=out / own.name, weights=_weights_of(own, weights))
+        for own in recipe.per_network()
+    ]
     report = {
         "schema_version": run_folder.REPORT_VERSION,
         "name": recipe.name,
@@ -50,6 +53,12 @@ def train_networks(
     if processes.is_first():
         run_folder.write_report(out, report)
     return report
+
+
+def _weights_of(recipe: Recipe, weights: Path | None) -> Path | None:
+    """Return what a network starts from: of a multi-seed run the network of the same name."""
+    own = weights / recipe.name if weights else None
+    return own if own and own.is_dir() else weights
 
 
 def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:

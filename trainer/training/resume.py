@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from embedder.artifacts.arrays import write_npz
-from embedder.errors import TrainingError
+from embedder.errors import ArtifactMismatchError, TrainingError
 from trainer.distributed import processes
 from trainer.distributed.synchronized_norm import synchronize_norms
 from trainer.evaluation.embed import GOLDEN_CROPS, prepare_crops
-from trainer.heads import make_head, set_class_counts
+from trainer.heads import make_head, set_class_counts, take_known_landmarks
 from trainer.model import checkpoint, run_folder
 from trainer.model.checkpoint import Progress
 from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
@@ -29,10 +29,11 @@ def finished_report(context: RunContext) -> dict[str, Any] | None:
 
     Measuring it again would take minutes, and pays only where the recipe asks for something new.
     """
-    out, files = context.out, (run_folder.REPORT, run_folder.RECIPE, run_folder.LAST)
+    out, files = context.out, (run_folder.REPORT, run_folder.RECIPE)
     unchanged = (
         all((out / name).is_file() for name in files)
-        and checkpoint.load_facts(context.last)["recipe"] == context.digest
+        and run_folder.holds_checkpoint(out)
+        and checkpoint.load_facts(run_folder.latest_checkpoint(out))["recipe"] == context.digest
         and run_folder.read_recipe(out) == context.recipe
     )
     return run_folder.read_report(out) if unchanged and run_folder.is_finished(out) else None
@@ -44,7 +45,7 @@ def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) 
     Raises:
         TrainingError: The folder holds a run that is not to be resumed, or cannot be.
     """
-    exists = processes.from_first(context.last.exists())
+    exists = processes.from_first(run_folder.holds_checkpoint(context.out))
     if exists and not resume:
         raise TrainingError(f"{context.out} already holds a run; continue it with --resume")
     if processes.from_first(run_folder.holds_multi_seed_run(context.out)):
@@ -73,8 +74,11 @@ def finish_epoch(context: RunContext, state: TrainingState, stage: StageRecipe) 
 
 def _start(context: RunContext, weights: Path | None) -> TrainingState:
     """Make the state of a new run, and the files that it begins with."""
-    network = EmbeddingNetwork(context.recipe.network, weights=weights)
-    state = _make_state(context, network, context.training_sets[0])
+    if weights and weights.is_dir():
+        state = _start_from_run(context, weights)
+    else:
+        network = EmbeddingNetwork(context.recipe.network, weights=weights)
+        state = _make_state(context, network, context.training_sets[0])
     state.seed_process()
     if processes.is_first():
         context.out.mkdir(parents=True, exist_ok=True)
@@ -83,17 +87,45 @@ def _start(context: RunContext, weights: Path | None) -> TrainingState:
     return state
 
 
+def _start_from_run(context: RunContext, run: Path) -> TrainingState:
+    """Make the state of a new run with the network of another one, and its head where it fits.
+
+    Raises:
+        ArtifactMismatchError: Its network is another one than the recipe's.
+    """
+    former = run_folder.load_trained(run, run_folder.start_file(run).name)
+    network = run_folder.make_unloaded_network(context.recipe)
+    try:
+        network.load_state_dict(former.network.state_dict())
+    except RuntimeError as error:
+        raise ArtifactMismatchError(
+            f"network of {run}", expected="that of the recipe", found="another one"
+        ) from error
+    state = _make_state(context, network, context.training_sets[0])
+    taken = 0
+    if former.recipe.head.kind == context.recipe.head.kind:
+        taken = take_known_landmarks(state.head, state.landmarks, former.head, former.landmarks)
+    _log.info(
+        "started from %s: its network, and of its head %d of %d landmarks",
+        run,
+        taken,
+        len(state.landmarks),
+    )
+    return state
+
+
 def _restore(context: RunContext) -> TrainingState:
     """Make the state that the last checkpoint holds."""
-    tensors, facts = checkpoint.load(context.last)
+    path = run_folder.latest_checkpoint(context.out)
+    tensors, facts = checkpoint.load(path)
     if facts["schema_version"] < checkpoint.VERSION:
         raise TrainingError(
-            f"{context.last} was written by an earlier version of this program, which alone can "
+            f"{path} was written by an earlier version of this program, which alone can "
             "resume it; start anew in another folder. A finished run can still be exported"
         )
     if facts["recipe"] != context.digest:
         raise TrainingError(
-            f"{context.last} was written with another recipe, pictures or weights; "
+            f"{path} was written with another recipe, pictures or weights; "
             "resume it with the same ones or choose another folder"
         )
     stage = min(facts["progress"]["stage"], len(context.training_sets) - 1)
@@ -115,7 +147,7 @@ def _make_state(
         head.to(context.device),
         context.recipe,
         landmarks=training_set.landmarks,
-        bf16=context.bf16,
+        precision=context.precision,
     )
 
 

@@ -30,6 +30,7 @@ from trainer.evaluation.validation_set import Bounds, ValidationSet, choose_vali
 from trainer.model import run_folder
 from trainer.recipe import Recipe
 from trainer.recipe.data import QueriesRecipe
+from trainer.training.step import Precision
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class RunContext:
         scored: What the network is scored on while it is trained.
         out: The run's folder.
         device: Where the network is.
-        bf16: Whether it computes in bfloat16.
+        precision: What it computes in.
         digest: Of everything that decides the outcome: recipe, pictures, initial weights.
     """
 
@@ -90,8 +91,13 @@ class RunContext:
     scored: ValidationSet
     out: Path
     device: torch.device
-    bf16: bool
+    precision: Precision
     digest: str
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bfloat16, in validation too."""
+        return self.precision == "bf16"
 
     @property
     def last(self) -> Path:
@@ -113,12 +119,12 @@ def set_up_run(
         photographs: Those of the run's own list.
         lists: Those of the lists that stages name, by name.
         out: Folder of the run.
-        weights: Safetensors file of the backbone to start from.
+        weights: Safetensors file of the backbone, or folder of a run, to start from.
 
     Raises:
         TrainingError: There are too few photographs.
         CatalogError: The distractors or the queries are not there.
-        DeviceError: bfloat16 was asked for and the processor has none.
+        DeviceError: The processor has not the precision that was asked for.
     """
     own = _labeled(photographs, recipe)
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
@@ -149,7 +155,7 @@ def set_up_run(
         ),
         out=out,
         device=device,
-        bf16=_use_bf16(recipe, device),
+        precision=_choose_precision(recipe, device),
         digest=_digest_inputs(recipe, everything, weights),
     )
     _log.info(
@@ -161,7 +167,7 @@ def set_up_run(
         len(context.scored.queries) + len(context.scored.distractors),
         len(context.scored.gallery),
         device.type,
-        "bf16" if context.bf16 else "f32",
+        context.precision,
         processes.size(),
     )
     return context
@@ -213,18 +219,25 @@ def _bounds(recipe: Recipe) -> Bounds:
     return Bounds(recipe.data.gallery_per_landmark, bounds.gallery, bounds.queries)
 
 
-def _use_bf16(recipe: Recipe, device: torch.device) -> bool:
-    able = can_run_bf16("cuda" if device.type == "cuda" else "cpu")
+def _choose_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """Choose what to compute in: bfloat16 needs no scaled loss, and float16 is slow on CPUs."""
+    cuda = device.type == "cuda"
+    able = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else can_run_bf16("cpu")
     if recipe.precision == "bf16" and not able:
         raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
-    return able and recipe.precision != "f32"
+    if recipe.precision != "auto":
+        return recipe.precision
+    if able:
+        return "bf16"
+    return "fp16" if cuda else "f32"
 
 
 def _digest_inputs(
     recipe: Recipe, pictures: Iterable[tuple[str, str | None]], weights: Path | None
 ) -> str:
     """Compute the digest of everything that decides the outcome of a run."""
-    weights_digest = sha256_file(weights) if weights and weights.is_file() else ""
+    start = run_folder.start_file(weights) if weights else None
+    weights_digest = sha256_file(start) if start and start.is_file() else ""
     digest = hashlib.sha256(f"{recipe.outcome()}\n{weights_digest}".encode())
     for picture_id, landmark in pictures:
         digest.update(f"\n{picture_id} {landmark}".encode())

@@ -33,6 +33,13 @@ class Scalars:
         if self._writer is not None:
             self._pending.append((number, loss, rate))
 
+    def values(self, number: int, values: dict[str, float]) -> None:
+        """Write what was measured at a step, by name."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"step/{name}", value, number)
+            self.flush()
+
     def epoch(self, number: int, values: dict[str, float]) -> None:
         """Write the metrics of an epoch that ended with that step, by name."""
         self.flush()

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from embedder.errors import TrainingError
 from trainer.data.normalize import Normalize
 from trainer.distributed import processes
 from trainer.heads import Head
@@ -21,7 +20,8 @@ from trainer.model import checkpoint
 from trainer.model.checkpoint import Progress
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import OptimizerRecipe, Recipe
-from trainer.training.step import GradientStep
+from trainer.training.checkpoint_writer import is_finite, not_finite
+from trainer.training.step import AUTOCAST, GradientStep, Precision
 
 
 class TrainingState:
@@ -44,7 +44,7 @@ class TrainingState:
         recipe: Recipe,
         *,
         landmarks: Sequence[str],
-        bf16: bool,
+        precision: Precision,
     ) -> None:
         self.network = network
         self.averaged = copy.deepcopy(network) if recipe.ema else network
@@ -53,7 +53,9 @@ class TrainingState:
         self.unreadable: set[str] = set()
         self.updates = 0
         self._recipe = recipe
-        self._bf16 = bf16
+        self._autocast = AUTOCAST[precision]
+        device = next(network.parameters()).device.type
+        self._scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
         self._frozen = False
         self.replace_head(head, landmarks)
 
@@ -63,6 +65,7 @@ class TrainingState:
         self.landmarks = landmarks
         self.optimizer = _make_optimizer(self.network, head, self._recipe.optimizer)
         self._gradient_step: GradientStep | None = None
+        self._unclipped_norm: Tensor | None = None
 
     def freeze_backbone(self, *, frozen: bool) -> None:
         """Put the network into training mode, without the backbone if ``frozen``."""
@@ -87,18 +90,34 @@ class TrainingState:
                 self.network,
                 self.head,
                 Normalize(self._recipe.embed, next(self.network.parameters()).device),
-                bf16=self._bf16,
+                self._scaler,
+                autocast=self._autocast,
                 compiled=self._recipe.compile,
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._gradient_step.compute_gradients(pictures, labels, parts=parts, seed=seed)
+        self._scaler.unscale_(self.optimizer)
         if limit := self._recipe.optimizer.clip_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self.optimizer.step()
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+            self._unclipped_norm = norm
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self.updates += 1
         if self._recipe.ema:
             self._update_average()
         return loss
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Return the norms of the last step's gradients, of network and head, before clipping."""
+        norms = {
+            name: nn.utils.get_total_norm(
+                [p.grad for p in module.parameters() if p.grad is not None]
+            )
+            for name, module in (("network", self.network), ("head", self.head))
+        }
+        if self._unclipped_norm is not None:
+            norms["network"] = self._unclipped_norm
+        return {name: float(norm) for name, norm in norms.items()}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -116,43 +135,42 @@ class TrainingState:
         for name in averaged.keys() - floats:  # counts of batches
             averaged[name].copy_(current[name])
 
-    def require_finite(self, loss: Tensor, last: Path) -> float:
-        """Return a loss as a number, if it and the whole state are finite and worth saving.
+    def require_finite(self, loss: Tensor, run: Path, *, weights: bool = False) -> float:
+        """Return a loss as a number, if it is finite; with ``weights`` if these are, too.
 
         Raises:
-            TrainingError: The loss, or a weight, is not finite; the last good checkpoint stays.
+            TrainingError: It is not; the last good checkpoint stays.
         """
-        tensors = [loss, *checkpoint.optimizer_tensors(self.optimizer).values()]
-        for module in self._modules().values():
-            tensors += module.parameters()
-            tensors += [t for name, t in module.named_buffers() if "running_" in name]
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-            raise TrainingError(
-                f"the loss is not finite; {last} is the last good state, if there is one. "
-                "Lower the learning rates, set optimizer.clip_norm, or compute with precision=f32"
-            )
+        tensors = [loss, *(self.tensors().values() if weights else ())]
+        if not all(map(is_finite, tensors)):
+            raise not_finite(run)
         return float(loss)
 
-    def save(self, path: Path, digest: str) -> None:
-        """Write all of it to ``path``, atomically; every process has to call this."""
-        rng_states = processes.gather(_rng_state())
-        if not processes.is_first():
-            return
+    def tensors(self) -> dict[str, Tensor]:
+        """Name the tensors of the modules and of the optimizer, themselves, for a checkpoint."""
         parts = {name: module.state_dict() for name, module in self._modules().items()}
         parts["optimizer"] = checkpoint.optimizer_tensors(self.optimizer)
-        parts |= {f"rng.{number}": state for number, state in enumerate(rng_states)}
-        facts = {
+        return checkpoint.join_parts(parts)
+
+    def gather_rng_states(self) -> dict[str, Tensor]:
+        """Name the state of every process's random numbers; every process has to call this."""
+        states = processes.gather(_rng_state())
+        return checkpoint.join_parts({f"rng.{number}": own for number, own in enumerate(states)})
+
+    def facts(self, digest: str) -> dict[str, Any]:
+        """Return what is not a tensor, for a checkpoint; with the digest of the run's inputs."""
+        return {
             "recipe": digest,
             "landmarks": list(self.landmarks),
             "progress": asdict(self.progress),
             "updates": self.updates,
-            "history": self.history,
+            "history": list(self.history),
             "unreadable": sorted(self.unreadable),
+            "scaler": self._scaler.state_dict(),
         }
-        checkpoint.save(path, checkpoint.join_parts(parts), facts)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Restore what :meth:`save` wrote, with the head of the same stage.
+        """Restore what a checkpoint holds, with the head of the same stage.
 
         Processes beyond those that wrote it start with random numbers of their own.
         """
@@ -163,6 +181,8 @@ class TrainingState:
         self.updates = facts["updates"]
         self.history = facts["history"]
         self.unreadable = set(facts["unreadable"])
+        if scaler := facts.get("scaler"):  # not in files of before
+            self._scaler.load_state_dict(scaler)
         rng_state = checkpoint.part(tensors, f"rng.{processes.rank()}")
         if not rng_state:
             self.seed_process()
@@ -208,5 +228,7 @@ def _make_optimizer(
     ]
     if recipe.kind == "radam":
         return torch.optim.RAdam(described, lr=0.0)
+    if recipe.kind == "sgd":
+        return torch.optim.SGD(described, lr=0.0, momentum=0.9, fused=True)
     kind = torch.optim.AdamW if recipe.kind == "adamw" else torch.optim.Adam
     return kind(described, lr=0.0, fused=True)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,15 @@ from trainer.data.normalize import Normalize
 from trainer.distributed import processes
 from trainer.heads import Head
 from trainer.model.network import EmbeddingNetwork
+
+Precision = Literal["f32", "bf16", "fp16"]
+
+AUTOCAST: dict[Precision, torch.dtype | None] = {
+    "f32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+"""The type that the network is computed in, by the name of the precision."""
 
 
 class GradientStep:
@@ -27,7 +37,8 @@ class GradientStep:
         network: What is frozen in it has to stay so as long as this object is used.
         head: The same in every process.
         normalize: What turns pixels into the network's input, on its device.
-        bf16: Compute the network in bfloat16.
+        scaler: Scales the loss, and so the gradients, where float16 could not hold them.
+        autocast: Type that the network is computed in; None: float32.
         compiled: Compile the network.
     """
 
@@ -36,13 +47,15 @@ class GradientStep:
         network: EmbeddingNetwork,
         head: Head,
         normalize: Normalize,
+        scaler: torch.amp.GradScaler,
         *,
-        bf16: bool,
+        autocast: torch.dtype | None,
         compiled: bool,
     ) -> None:
         self._head = head
         self._normalize = normalize
-        self._bf16 = bf16
+        self._scaler = scaler
+        self._autocast = autocast
         self._device = next(network.parameters()).device
         self._embed: nn.Module = _UnscaledEmbeddings(network, compiled=compiled)
         if processes.size() > 1:
@@ -55,7 +68,7 @@ class GradientStep:
     def compute_gradients(
         self, pictures: Tensor, labels: Sequence[Tensor], *, parts: int, seed: int
     ) -> Tensor:
-        """Add the gradients of a batch to those of the parameters, and return the mean loss.
+        """Add the scaled gradients of a batch to those of the parameters; return the mean loss.
 
         Args:
             pictures: ``(n, side, side, 3)`` uint8, those of this process.
@@ -77,13 +90,13 @@ class GradientStep:
             with nullcontext() if number + 1 == parts else self._without_averaging():
                 loss = self._mean_loss(own, theirs, seed + number)
                 loss = loss * (self._head.weight_sum(self._joined(theirs)) / whole)
-                torch.autograd.backward(loss)
+                torch.autograd.backward(self._scaler.scale(loss))
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     def _mean_loss(self, pictures: Tensor, labels: Sequence[Tensor], seed: int) -> Tensor:
         normalized = self._normalize(pictures)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self._device.type, self._autocast, enabled=bool(self._autocast)):
             embeddings = self._embed(normalized)
         rows = processes.gather_rows(embeddings, [len(of_process) for of_process in labels])
         with processes.shared_rng(seed):

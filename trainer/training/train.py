@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from photographs import Photograph
 from trainer.distributed import processes
 from trainer.model import run_folder
 from trainer.recipe import Recipe
 from trainer.recipe.stage import rate_factor
-from trainer.training.allocator import out_of_memory_advice
+from trainer.training.allocator import out_of_memory_advice, use_fast_kernels
 from trainer.training.batches import EpochLoader, note_unreadable, share_batch
+from trainer.training.checkpoints import Checkpoints
 from trainer.training.data_wait import DataWait, describe_wait
 from trainer.training.finalize import finalize
 from trainer.training.model_selection import (
@@ -29,6 +29,8 @@ from trainer.training.model_selection import (
     validate_epoch,
     validate_step,
 )
+from trainer.training.monitor import Monitor
+from trainer.training.plan import announce_plan
 from trainer.training.resume import finish_epoch, finished_report, start_or_resume
 from trainer.training.run_setup import RunContext, set_up_run
 from trainer.training.scalars import Scalars
@@ -53,7 +55,8 @@ def train(
         photographs: All that may be trained on, each with its landmark.
         out: Folder of the run; new, or with ``resume`` that of a run to continue.
         lists: Photographs of the lists that stages name, by name.
-        weights: Safetensors file of the backbone to start from.
+        weights: Safetensors file of the backbone to start from; or folder of another run, whose
+            network is taken, and of its head what it knows of the same landmarks.
         resume: Continue from the last checkpoint; the run ends with the same weights as one that
             was never interrupted. Of a finished run of this very recipe the report is returned.
 
@@ -62,32 +65,46 @@ def train(
 
     Raises:
         TrainingError: The folder is taken, there are too few pictures, too many of them are
-            unreadable, or the loss is not finite.
+            unreadable, the disk has no room, or the loss is not finite.
+        RunInterruptedError: SIGTERM or SIGINT came; a checkpoint was written.
         RecipeError: The network cannot be made.
         DeviceError: bfloat16 was asked for and the processor has none.
     """
     context = set_up_run(recipe, photographs, lists or {}, out, weights)
     if resume and (report := processes.from_first(finished_report(context))):
         return report
+    use_fast_kernels(context)
     state = start_or_resume(context, weights, resume=resume)
-    events = recipe.log == "tensorboard" and processes.is_first()
-    folder = out / run_folder.TENSORBOARD if events else None
-    scalars_of_run = closing(Scalars(folder, step=state.updates + 1))
-    with scalars_of_run as scalars, closing(EpochLoader(context)) as loader:
+    announce_plan(context, state)
+    with (
+        closing(EpochLoader(context)) as loader,
+        closing(Monitor(context, state)) as monitor,
+        Checkpoints(context, state) as checkpoints,
+    ):
         while (number := state.progress.stage) < len(recipe.stages):
             stage, started = recipe.stages[number], time.monotonic()
             with out_of_memory_advice(number, stage, context.last):
-                metrics = _train_epoch(context, state, loader, scalars)
+                metrics = _train_epoch(context, state, loader, checkpoints, monitor)
+                checkpoints.save()  # whatever ends the validation need not cost the epoch
                 metrics |= validate_epoch(context, state)
             metrics["seconds"] = round(time.monotonic() - started, 1)
-            _record_epoch(state, metrics, scalars)
+            _record_epoch(state, metrics, monitor.scalars)
             finish_epoch(context, state, stage)
-            state.save(context.last, context.digest)
-    return finalize(context, state)
+            checkpoints.request()
+        checkpoints.save()
+        checkpoints.wait()
+        report = finalize(context, state)
+    if processes.is_first():
+        (out / run_folder.PREVIOUS).unlink(missing_ok=True)
+    return report
 
 
 def _train_epoch(
-    context: RunContext, state: TrainingState, loader: EpochLoader, scalars: Scalars
+    context: RunContext,
+    state: TrainingState,
+    loader: EpochLoader,
+    checkpoints: Checkpoints,
+    monitor: Monitor,
 ) -> dict[str, Any]:
     """Train one epoch from the step that ``state`` has reached; measure mean loss and seconds."""
     progress, data_wait = state.progress, DataWait(context.device)
@@ -95,19 +112,10 @@ def _train_epoch(
     batches, steps = loader.load(progress)
     state.freeze_backbone(frozen=progress.epoch < stage.frozen_epochs)
     loss_total = torch.tensor(progress.loss_total, device=context.device)
-    saved_at = time.monotonic()
-    bar = tqdm(
-        data_wait.measure(batches),
-        desc=f"stage {progress.stage + 1} epoch {progress.epoch + 1}/{stage.last_epoch}",
-        total=steps,
-        initial=progress.step,
-        unit="batch",
-        disable=not processes.is_first(),
-    )
-    with bar:  # closed before an error is printed
-        for batch in bar:
-            save_due = time.monotonic() - saved_at > context.recipe.save_seconds
-            shared = share_batch(batch, save_due=save_due)
+    with checkpoints.between_steps():
+        for batch in monitor.show(data_wait.measure(batches), steps):
+            due, told = checkpoints.due, checkpoints.stop_requested
+            shared = share_batch(batch, save_due=due, stop=told)
             note_unreadable(context, state, shared.unreadable)
             factor = rate_factor(stage, progress.epoch + progress.step / steps)
             state.set_learning_rates(backbone=stage.lr * factor, head=stage.head_lr * factor)
@@ -115,20 +123,21 @@ def _train_epoch(
             if shared.size > 1:
                 loss = state.step(batch.pictures, shared.labels, stage.accumulate, shared.seed)
                 loss_total += loss
-                scalars.step(state.updates, loss, rate=stage.lr * factor)
+                monitor.step(loss, shared.size, rate=stage.lr * factor)
             progress.step += 1
             if is_due_in_epoch(context, progress, steps):
-                progress.loss_total = state.require_finite(loss_total, context.last)
+                progress.loss_total = state.require_finite(loss_total, context.out)
                 with data_wait.paused():
                     validate_step(context, state, steps)
-            if shared.save_due:
-                progress.loss_total = state.require_finite(loss_total, context.last)
-                bar.set_postfix(loss=f"{progress.loss_total / progress.step:.3f}")
-                state.save(context.last, context.digest)
-                scalars.flush()
-                saved_at = time.monotonic()
-    mean_loss = state.require_finite(loss_total, context.last) / max(progress.step, 1)
-    return {"loss": mean_loss, **data_wait.measured()}
+            if shared.save_due or shared.stop:
+                progress.loss_total = state.require_finite(loss_total, context.out)
+                checkpoints.save()
+    progress.loss_total = state.require_finite(loss_total, context.out, weights=True)
+    return {
+        "loss": progress.loss_total / max(progress.step, 1),
+        **data_wait.measured(),
+        "seconds_stopped": round(checkpoints.longest_stop, 3),
+    }
 
 
 def _record_epoch(state: TrainingState, metrics: dict[str, Any], scalars: Scalars) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_each_part_of_the_variation_does_something() -> None:
         "saturation": {"saturation": 0.9},
         "cutout": {"cutout": 1.0},
     }
-    assert {*knobs, "turn_degrees", "cutout_side"} == set(AugmentRecipe.model_fields)
+    assert {*knobs, "turn_degrees", "cutout_side", "cutout_fill"} == set(AugmentRecipe.model_fields)
     target = Preprocess(side=48)
     plain = np.asarray(augment(picture(1), still, target, np.random.default_rng(0)))
     for name, change in knobs.items():
@@ -192,12 +193,29 @@ def test_a_batch_without_readable_pictures_is_empty(tmp_path: Path) -> None:
     assert pictures.load(0, np.arange(0)).pictures.shape == (0, 16, 16, 3)
 
 
-def test_cutout_blanks_its_share() -> None:
+@pytest.mark.parametrize(("fill", "color"), [("mean", (124, 116, 104)), ("black", (0, 0, 0))])
+def test_cutout_blanks_its_share(fill: Literal["mean", "black"], color: tuple[int, ...]) -> None:
     """A square of 40 % of the side becomes one color."""
-    recipe = AugmentRecipe(flip=0, cutout=1, cutout_side=0.4)
+    recipe = AugmentRecipe(flip=0, cutout=1, cutout_side=0.4, cutout_fill=fill)
     white = Image.new("RGB", (50, 50), "white")
     varied = np.asarray(augment(white, recipe, Preprocess(side=50), np.random.default_rng(0)))
     assert (varied != 255).all(axis=2).sum() == 20 * 20
+    assert (varied == color).all(axis=2).sum() == 20 * 20
+
+
+def test_a_picture_is_turned_before_it_is_squashed() -> None:
+    """A quarter turn of a wide picture pushes its ends out, and fills black above and below."""
+    recipe = AugmentRecipe(flip=0, turn=1, turn_degrees=90, zoom=1e-9)
+    wide = Image.new("RGB", (96, 48), "white")
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        [rng.random() for _ in range(2)]
+        if abs(abs(rng.uniform(-90, 90)) - 90) < 15:
+            break
+    varied = np.asarray(augment(wide, recipe, Preprocess(side=48), np.random.default_rng(seed)))
+    assert (varied[:, :6] == 0).all()
+    assert (varied[:, 42:] == 0).all()
+    assert varied[24, 24].min() == 255
 
 
 def test_a_move_without_a_turn_is_a_shift() -> None:

@@ -215,7 +215,7 @@ def test_a_sample_is_drawn_anew_and_follows_the_generator() -> None:
 
 @pytest.mark.parametrize("centers", [1, 3])
 @pytest.mark.parametrize("chunk", [4, 64])
-def test_chunked_cosines_have_the_plain_gradients(
+def test_chunked_alikehave_the_plain_gradients(
     centers: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cosines, loss and both gradients agree with float64, in chunks that do not divide evenly."""
@@ -265,3 +265,49 @@ def test_a_dynamic_scale_needs_all_landmarks() -> None:
     """Sampling and the sum over all landmarks exclude each other."""
     with pytest.raises(ValidationError, match="sample must be 1"):
         make("adacos-dynamic", sample=0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "adacos-dynamic"])
+def test_smoothed_labels_are_those_of_torch(name: str) -> None:
+    """A part of each label is spread over all landmarks alike."""
+    torch.manual_seed(0)
+    plain, smooth = make(name), make(name, label_smoothing=0.2)
+    smooth.load_state_dict(plain.state_dict())
+    embeddings, labels = batch()
+    logits = plain.logits(plain.scores(embeddings, None), labels, labels)
+    log_probabilities = logits.log_softmax(1)
+    true = log_probabilities.gather(1, labels[:, None]).mean()
+    expected = -(0.8 * true + 0.2 * log_probabilities.mean())
+    found = smooth(embeddings, labels).item()
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("landmarks", [32, 81_313])
+def test_centers_start_of_one_length(landmarks: int) -> None:
+    """Uniform in ±1/√d: 1/√3 long, whatever the number of landmarks."""
+    torch.manual_seed(0)
+    head = SubcenterArcFace(64, torch.zeros(landmarks), centers=3, scale=30)
+    assert float(head.weight.detach().norm(dim=1).mean()) == pytest.approx(3**-0.5, rel=0.02)
+    assert float(head.weight.detach().abs().max()) <= 1 / 8
+
+
+def test_a_step_turns_the_centers_alike_whatever_their_number() -> None:
+    """Adam's first step turns the centers of a batch's landmarks by nearly the same angle."""
+    turned = [_turned_by_a_step(landmarks) for landmarks in (32, 81_313)]
+    assert turned[0] == pytest.approx(turned[1], rel=0.05)  # some gradients are as small as eps
+    assert turned[0] > 0.01
+
+
+def _turned_by_a_step(landmarks: int) -> float:
+    """Return the mean angle in radians."""
+    torch.manual_seed(0)
+    head = SubcenterArcFace(64, torch.full((landmarks,), 0.2), centers=3, scale=30)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    labels = torch.arange(32)
+    before = head.weight.detach()[: 3 * len(labels)].clone()
+    head(torch.randn(len(labels), 64), labels).backward()
+    optimizer.step()
+    after = head.weight.detach()[: 3 * len(labels)]
+    alike = functional.cosine_similarity(before, after)
+    moved = (before != after).any(dim=1)
+    return float(alike.clamp(max=1)[moved].acos().mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -96,10 +97,26 @@ def test_the_three_stages_of_seed_003_are_its_table() -> None:
         "resnest101": ((256, 10), (576, 16), (768, 1)),
     }
     found = {path.stem: load_recipe(path) for path in SYSTEMS if path.parent.name == "seed003"}
-    sizes = {n: tuple((s.side, s.epochs) for s in r.stages) for n, r in found.items()}
+    sizes = {n: tuple((s.side, s.last_epoch) for s in r.stages) for n, r in found.items()}
     assert sizes == table
     folds = {getattr(recipe.data.validation, "fold", None) for recipe in found.values()}
     assert folds == {0, 1, 2, 3, 4}
+
+
+def test_the_rates_of_seed_003_are_those_of_its_source() -> None:
+    """A tenth in the first epoch, then a cosine by epochs towards an end that is not reached."""
+    for name, first, planned in (("b7", 1e-3, 40), ("b3", 1e-3, 50), ("resnest101", 3e-4, 40)):
+        stages = load_recipe(FOLDER / "seed003" / f"{name}.yaml").stages
+        rates = [
+            [s.lr * rate_factor(s, epoch + 0.5) for epoch in range(s.last_epoch)] for s in stages
+        ]
+        assert rates[0][:2] == pytest.approx([first / 10, first])
+        assert rates[1][:2] == pytest.approx([1e-4, 1e-3])
+        fallen = (stages[1].last_epoch - 2) / (planned - 1)
+        assert rates[1][-1] == pytest.approx(1e-3 * (1 + math.cos(math.pi * fallen)) / 2)
+        assert rates[2] == pytest.approx([5e-5])
+        lists = [stage.list for stage in stages]
+        assert lists == ["train.csv", "train_gldv2x.csv", "train_gldv2x.csv"]
 
 
 def test_the_rates_of_seed_002_are_its_table() -> None:
@@ -132,6 +149,12 @@ def test_what_came_later_leaves_runs_from_before_resumable() -> None:
     plain = yaml.safe_load(load_recipe(QUICKSTART).outcome())
     assert "networks" not in plain
     assert "frozen" not in plain["network"]
+    assert "cutout_fill" not in plain["augment"]
+    assert "label_smoothing" not in plain["head"]
+    assert "steps" not in plain["stages"][0]
+    cosine = "stages.0.schedule={kind: cosine}"
+    fallen = yaml.safe_load(load_recipe(QUICKSTART, [cosine]).outcome())
+    assert "by_epoch" not in fallen["stages"][0]["schedule"]
     told = load_recipe(QUICKSTART, ["networks=2", "network.frozen=[features.0]"])
     assert yaml.safe_load(told.outcome())["networks"] == 2
     assert yaml.safe_load(told.outcome())["network"]["frozen"] == ["features.0"]

@@ -22,7 +22,7 @@ def test_the_average_follows_its_formula_from_a_low_decay(ema: float, tmp_path: 
     recipe = load_recipe(tiny_recipe(tmp_path / "tiny.yaml"), [f"ema={ema}"])
     network = EmbeddingNetwork(recipe.network)
     head = make_head(recipe.head, network.dimension, np.array([3, 3]))
-    state = TrainingState(network, head, recipe, landmarks=["a", "b"], bf16=False)
+    state = TrainingState(network, head, recipe, landmarks=["a", "b"], precision="f32")
     state.freeze_backbone(frozen=False)
     state.set_learning_rates(backbone=1e-3, head=1e-2)
     assert state.averaged is not network
