@@ -28,7 +28,7 @@ RUNNING = "device precision threads"
 EMBEDDING = f"embedder batch-size {RUNNING}"
 MAKING = "list max-unreadable kind min-recall"
 FLAGS = {
-    "cairn-train train": "recipe data out weights set resume",
+    "cairn-train train": "recipe data out weights init-from set resume",
     "cairn-train export": "out ensemble backbone weights side fit pooling mirrored name",
     "cairn-train whiten": "data list out dimension shrink pictures",
     "cairn-train denoise": "data out angle truth",

@@ -25,6 +25,7 @@ from embedder.preprocess import PictureLimits, decode, read_file
 from photographs import Photograph
 from trainer.data.augment import augment
 from trainer.data.shared_array import SharedArray
+from trainer.data.worker_signals import outlive_the_run, signals_held_back
 from trainer.recipe import AugmentRecipe
 
 _LIMITS = PictureLimits()
@@ -159,6 +160,7 @@ class BatchLoader:
             batch_size=None,  # of torch: a request is a whole batch
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive_the_run,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own: the loader draws nothing from the run's
         )
@@ -172,7 +174,8 @@ class BatchLoader:
             batches: ``(steps, n)``, positions of pictures; n may be 0.
         """
         self._requests[:] = [_Request(stage, epoch, positions) for positions in batches]
-        return iter(self._loader)
+        with signals_held_back():
+            return iter(self._loader)
 
     def close(self) -> None:
         """End the processes."""
