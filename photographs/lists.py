@@ -13,7 +13,7 @@ import io
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -68,21 +68,21 @@ class Listed:
         """
         codes: dict[str, int] = {}
         ids, blocks = list[str](), list[pa.StringArray]()
-        lines, labels = array("i"), array("i")
+        counts, lines, labels = array("i"), array("i"), array("i")
         for line, pictures, landmark in rows:
-            label = UNKNOWN if landmark is None else codes.setdefault(landmark, len(codes))
             ids += pictures
-            lines.extend(repeat(line, len(pictures)))
-            labels.extend(repeat(label, len(pictures)))
+            counts.append(len(pictures))
+            lines.append(line)
+            labels.append(UNKNOWN if landmark is None else codes.setdefault(landmark, len(codes)))
             if len(ids) >= _BLOCK_IDS:
                 blocks.append(pa.array(ids, pa.string()))
                 ids = []
         blocks.append(pa.array(ids, pa.string()))
         forms: dict[str, int] = {}
         numbers = [forms.setdefault(normal_form(name), len(forms)) for name in codes]
-        renumbered = np.array([*numbers, UNKNOWN], np.int32)[np.array(labels, np.int32)]
+        renumbered = np.array([*numbers, UNKNOWN], np.int32)[np.repeat(labels, counts)]
         named = in_landmark_order([*forms], renumbered)
-        listed = cls(path, pa.concat_arrays(blocks), np.array(lines, np.int32), *named)
+        listed = cls(path, pa.concat_arrays(blocks), np.repeat(lines, counts), *named)
         places = listed.ids.dictionary_encode().indices.to_numpy()
         listed.require(places == np.arange(len(places)), "picture {} is listed twice")
         if "" in forms:
