@@ -256,7 +256,7 @@ class Batcher:
             seconds = [(time.perf_counter() - started) / len(jobs)] * len(jobs)
             self._retry(jobs, error)
         else:
-            seconds = [taken + _shared_seconds(timings) for taken in timings.decode]
+            seconds = _seconds_of_each(jobs, timings)
             answered = sum(not isinstance(result, Exception) for result in results)
             self._observe(jobs, started, timings, answered)
             for job, result in zip(jobs, results, strict=True):
@@ -288,11 +288,14 @@ class Batcher:
             places = [job.place for job in jobs]
             self._metrics.batch_pictures.observe(answered)
             stage("network", started, timings.network, places)
-            stage("search", started + timings.network, timings.search, places)
+            stage("search", started + timings.network, sum(timings.search), places)
 
 
-def _shared_seconds(timings: Timings) -> float:
-    return (timings.network + timings.search) / len(timings.decode)
+def _seconds_of_each(jobs: Sequence[_Job], timings: Timings) -> list[float]:
+    """Return what each job took of the worker's time; of the network's by its pictures."""
+    network = timings.network / sum(job.size for job in jobs)
+    stages = zip(jobs, timings.decode, timings.search, strict=True)
+    return [decode + network * job.size + search for job, decode, search in stages]
 
 
 def _resolve(job: _Job, result: object) -> None:

@@ -4,9 +4,10 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.embedder import Prepared
 from embedder.formats.source import Check
@@ -23,7 +24,8 @@ class _Query:
     task: Task
     check: Check
     prepared: list[Prepared] | None = None
-    seconds: float = 0.0
+    decoding: float = 0.0
+    searching: float = 0.0
     result: Result | Exception | None = None
 
 
@@ -54,9 +56,9 @@ class Pipeline:
         queries = list(map(_Query, tasks, checks))
         list(self._decode_all(self._decode, queries))
         decoded = [query for query in queries if query.prepared is not None]
-        timings = Timings(tuple(query.seconds for query in queries), 0.0, 0.0)
-        if decoded:
-            timings = self._answer(decoded, timings)
+        network = self._answer(decoded) if decoded else 0.0
+        searching = tuple(query.searching for query in queries)
+        timings = Timings(tuple(query.decoding for query in queries), network, searching)
         results = [query.result for query in queries]
         return [result for result in results if result is not None], timings
 
@@ -67,32 +69,42 @@ class Pipeline:
             query.prepared = self.recognizer.prepare(query.task, query.check)
         except Exception as error:  # whatever it is belongs to the one who asked
             query.result = _without_frames(error)
-        query.seconds = time.perf_counter() - started
+        query.decoding = time.perf_counter() - started
 
-    def _answer(self, queries: Sequence[_Query], timings: Timings) -> Timings:
-        """Answer decoded queries; where that fails, each by itself, so that one harms no other."""
+    def _answer(self, queries: Sequence[_Query]) -> float:
+        """Answer decoded queries; where that fails, each by itself, so that one harms no other.
+
+        Returns:
+            The seconds that the network took.
+        """
         prepared = [query.prepared or [] for query in queries]
         started = time.perf_counter()
         try:
             vectors = self.recognizer.embed([one for pictures in prepared for one in pictures])
-            embedded = time.perf_counter()
+            network = time.perf_counter() - started
             ends = np.cumsum([len(pictures) for pictures in prepared])[:-1]
-            tasks = [query.task for query in queries]
-            results = self.recognizer.finish(list(zip(tasks, np.split(vectors, ends), strict=True)))
+            self._finish(list(zip(queries, np.split(vectors, ends), strict=True)))
         except Exception as error:  # whatever it is belongs to those who asked
             if len(queries) == 1:
                 queries[0].result = _without_frames(error)
         else:
-            for query, result in zip(queries, results, strict=True):
-                query.result = result
+            return network
+        if len(queries) > 1:  # not above, where the error would hold what the batch took
+            return sum(self._answer([query]) for query in queries)
+        return 0.0
+
+    def _finish(self, embedded: Sequence[tuple[_Query, NDArray[np.float32]]]) -> None:
+        """Finish embedded queries: together where they can be, so that each bears its own time."""
+        alone = [[one] for one in embedded if one[0].task.needs_own_search]
+        together = [one for one in embedded if not one[0].task.needs_own_search]
+        for group in [*alone, together] if together else alone:
+            started = time.perf_counter()
+            results = self.recognizer.finish([(query.task, vectors) for query, vectors in group])
+            seconds = (time.perf_counter() - started) / len(group)
+            for (query, _), result in zip(group, results, strict=True):
+                query.result, query.searching = result, seconds
                 if isinstance(result, Exception):
                     query.result = _without_frames(result)
-            searched = time.perf_counter()
-            return replace(timings, network=embedded - started, search=searched - embedded)
-        if len(queries) > 1:  # not above, where the error would hold what the batch took
-            for query in queries:
-                self._answer([query], timings)
-        return timings
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -95,9 +95,9 @@ class Timings:
     Attributes:
         decode: Of each task, in order, well or not.
         network: Of all tasks together.
-        search: Likewise.
+        search: Of each task; those that are searched for together share the time.
     """
 
     decode: tuple[float, ...]
     network: float
-    search: float
+    search: tuple[float, ...]

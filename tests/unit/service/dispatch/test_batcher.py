@@ -40,7 +40,7 @@ class Worker:
             ValueError(picture) if picture == b"damaged" else (picture, task.options.k)
             for picture, (_, task) in zip(pictures, tasks, strict=True)
         ]
-        return results, Timings((0.001,) * len(tasks), 0.001, 0.001)
+        return results, Timings((0.001,) * len(tasks), 0.001, (0.001,) * len(tasks))
 
     def abandon(self, number: int) -> None:
         """Note it."""

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -127,3 +128,26 @@ def test_beside_a_gpu_many_cores_decode() -> None:
     """All pictures of a batch at the same time."""
     made, _ = pipeline(decoders=3)
     assert len(perform(made, b"together", b"together", b"together")) == 3
+
+
+def test_a_costly_search_is_charged_to_the_query_that_needs_it() -> None:
+    """Those that are searched for together share the time of theirs."""
+    made, fake = pipeline()
+    finished: list[int] = []
+    finish = fake.finish
+
+    def slowly(embedded: Sequence[tuple[Task, np.ndarray]]) -> list[Any]:
+        finished.append(len(embedded))
+        if embedded[0][0].options.landmarks:
+            time.sleep(0.1)
+        return finish(embedded)
+
+    fake.finish = slowly  # type: ignore[method-assign] # it is a fake
+    options = [Options(0), Options(1, landmarks=100), Options(2)]
+    tasks = [Task((b"a",), one) for one in options]
+    results, timings = made.perform(tasks, [go_on] * 3)
+    assert [k for _, k in results] == [0, 1, 2]
+    assert sorted(finished) == [1, 2]
+    first, costly, last = timings.search
+    assert costly > 0.1
+    assert first == last < 0.05

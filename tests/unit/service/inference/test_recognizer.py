@@ -22,7 +22,7 @@ from index.gallery.store import Store
 from index.maintenance.remove import remove
 from index.ranking.calibration import Calibration
 from photographs import open_data
-from service.contract.schemas import Answer, Embedding, Verification
+from service.contract.schemas import Answer, Embedding, Landmarks, Verification
 from service.inference.browser import GalleryBrowser
 from service.inference.errors import IdUnknownError, NothingToSearchError
 from service.inference.pipeline import Pipeline
@@ -305,13 +305,17 @@ def test_a_vector_is_what_the_network_gives(recognizer: Recognizer) -> None:
 
 def test_landmarks_are_listed_and_searched_for(recognizer: Recognizer) -> None:
     """In pages, without those that were removed."""
-    browser = GalleryBrowser(recognizer.gallery)
-    page = browser.landmarks(1, 2)
+
+    def listed(offset: int, limit: int, text: str | None = None) -> Landmarks:
+        page = GalleryBrowser(recognizer.gallery).landmarks(offset, limit, text)
+        return Landmarks.model_validate_json(page)
+
+    page = listed(1, 2)
     assert (page.total, page.offset) == (4, 1)
     assert [one.landmark_id for one in page.landmarks] == ["landmark-1", "landmark-2"]
-    assert browser.landmarks(0, 9, "MARK-3").landmarks[0].name == "landmark-3"
-    assert browser.landmarks(0, 9, "-4").total == 0
-    found = browser.landmarks(3, 9, "landmark")
+    assert listed(0, 9, "MARK-3").landmarks[0].name == "landmark-3"
+    assert listed(0, 9, "-4").total == 0
+    found = listed(3, 9, "landmark")
     assert (found.total, [one.name for one in found.landmarks]) == (4, ["landmark-3"])
 
 
