@@ -72,8 +72,8 @@ class Embeddings:
         place = 0
         with progress_bar(len(self.photographs), what="look up") as bar:
             for paths, states in find_files(self.photographs, readers):
-                for path, (size, mtime_ns) in zip(paths, states.tolist(), strict=True):
-                    if found := self._cache.find(path, size, mtime_ns):
+                for found in self._cache.find(paths, states.tolist()):
+                    if found is not None:
                         self._note(place, found.number, found.picture)
                     place += 1
                 bar.update(len(paths))

@@ -67,8 +67,8 @@ def _embed_block(
     """Embed the files that are not known; ``watch`` is told how many were done."""
     pictures, vectors = list[ReadPicture](), np.zeros((len(paths), embedder.dimension), np.float32)
     places, embedded = list[int](), 0
-    for place, path in enumerate(paths):
-        if found := kept.find(path):
+    for place, found in enumerate(kept.find(paths)):
+        if found is not None:
             pictures.append(found.picture)
             vectors[place] = found.vector
         else:
@@ -109,10 +109,11 @@ class _KeptVectors:
             self._attempt(lambda: cache.keep_newest(MOST_VECTORS))
             cache.close()
 
-    def find(self, path: Path) -> Found | None:
+    def find(self, paths: Sequence[Path]) -> Sequence[Found | None]:
         if (cache := self._cache) is None:
-            return None
-        return self._attempt(lambda: cache.find(path, *find_file(path)))
+            return [None] * len(paths)
+        states = [find_file(path) for path in paths]
+        return self._attempt(lambda: list(cache.find(paths, states))) or [None] * len(paths)
 
     def find_content(self, sha256: bytes) -> NDArray[np.float32] | None:
         if (cache := self._cache) is None:

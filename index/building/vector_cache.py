@@ -103,26 +103,35 @@ class VectorCache:
         with self._lock:
             self._connection.close()
 
-    def find(self, file: Path | str, size: int, mtime_ns: int) -> Found | None:
-        """Find a file that has kept its size and time.
+    def find(
+        self, files: Sequence[Path | str], states: Sequence[Sequence[int]]
+    ) -> Iterator[Found | None]:
+        """Find files that have kept their size and time.
 
-        Returns:
-            Its row; ``None`` where it has to be read, for a thumbnail of this size perhaps.
+        Args:
+            files: Thousands at most.
+            states: Size and time of each, as they are now.
+
+        Yields:
+            The row of each; ``None`` where it has to be read, for a thumbnail of this size
+            perhaps.
         """
-        key = _key(file)
-        row = self._select("embedder = ? AND file = ?", self._embedder, key)
-        if row is None or (size, mtime_ns) != (row[3], row[4]):
-            return None
-        if (self._side and row[6] != self._side) or row[1] != key:
-            return None
-        return self._decode(row)
+        keys = [_key(file) for file in files]
+        where = f"embedder = ? AND file IN ({_marks(keys)})"
+        rows = {row[1]: row for row in self._select(where, self._embedder, *keys)}
+        for key, (size, mtime_ns) in zip(keys, states, strict=True):
+            row = rows.get(key)
+            same = row is not None and (row[3], row[4]) == (size, mtime_ns)
+            shown = row is not None and self._side in (0, row[6])
+            yield self._decode(row) if row is not None and same and shown else None
 
     def find_content(self, sha256: bytes) -> NDArray[np.float32] | None:
         """Return the vector of the first file of this content that was usable, or ``None``."""
         where = "embedder = ? AND sha256 = ? AND fault = '' ORDER BY id LIMIT 1"
-        row = self._select(where, self._embedder, sha256)
-        found = None if row is None or row[2] != sha256 else self._decode(row)
-        return None if found is None else found.vector
+        for row in self._select(where, self._embedder, sha256):
+            if row[2] == sha256 and (found := self._decode(row)):
+                return found.vector
+        return None
 
     def write(self, files: Sequence[Path | str], batch: EmbeddedBatch) -> list[int]:
         """Write the pictures of a batch, in place of earlier rows of their files.
@@ -130,8 +139,7 @@ class VectorCache:
         Returns:
             The number of each row.
         """
-        places = ", ".join("?" * 10)
-        insert = f"INSERT OR REPLACE INTO pictures VALUES (NULL, {places})"  # noqa: S608 (question marks)
+        insert = f"INSERT OR REPLACE INTO pictures VALUES (NULL, {_marks(range(10))})"  # noqa: S608 (question marks)
         rows = [
             self._encode(file, picture, vector, thumbnail)
             for file, picture, vector, thumbnail in zip(
@@ -147,11 +155,11 @@ class VectorCache:
         Raises:
             OSError: One is damaged; the next command replaces it.
         """
+        rows = {row[0]: row for row in self._select(f"id IN ({_marks(numbers)})", *numbers)}
         vectors = np.zeros((len(numbers), self._dimension), np.float32)
         pictures, thumbnails = [], []
         for place, number in enumerate(numbers):
-            row = self._select("id = ?", number)
-            found = None if row is None else self._decode(row)
+            found = self._decode(rows[number]) if number in rows else None
             if found is None:
                 raise OSError(errno.EIO, "a row has changed since it was written", str(self.path))
             if found.picture.usable:
@@ -204,11 +212,10 @@ class VectorCache:
             )
             return int(found.fetchone()[0])
 
-    def _select(self, where: str, *values: object) -> tuple[Any, ...] | None:
+    def _select(self, where: str, *values: object) -> list[tuple[Any, ...]]:
         query = f"SELECT {_COLUMNS} FROM pictures WHERE {where}"  # noqa: S608 (of this module)
         with self._lock, self._translated:
-            found: tuple[Any, ...] | None = self._connection.execute(query, values).fetchone()
-        return found
+            return self._connection.execute(query, values).fetchall()
 
     def _encode(
         self,
@@ -244,6 +251,10 @@ class VectorCache:
         head = _DESCRIBED.pack(file, sha256, size, mtime_ns, side, *lengths)
         data = b"".join((self._name.encode(), head, words, vector, picture))
         return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _name(embedder: EmbedderReference) -> str:

@@ -62,7 +62,8 @@ def opened(tmp_path: Path, embedder: EmbedderReference = EMBEDDER, side: int = 0
 
 def known(cache: VectorCache, path: Path) -> Found | None:
     """Look a file up as it is now."""
-    return cache.find(path, *find_file(path))
+    (found,) = cache.find([path], [find_file(path)])
+    return found
 
 
 def test_rows_come_back_to_the_bit(files: list[Path], tmp_path: Path) -> None:
