@@ -20,7 +20,7 @@ from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactDamagedError, CairnError, DeviceError, PictureError
 from embedder.formats.source import Check
 from embedder.manifest import GOLDEN, EmbedderManifest, read_manifest
-from embedder.preprocess import PictureLimits, decode, to_array
+from embedder.preprocess import PictureLimits, decode, decodes_alike, to_array
 from embedder.runtimes.devices import RUNTIMES, can_run_bf16, resolve_device
 from embedder.runtimes.names import (
     AnyPrecision,
@@ -30,6 +30,7 @@ from embedder.runtimes.names import (
     UsableDevice,
 )
 from embedder.runtimes.runtime import Runtime, open_runtime
+from embedder.thumbnail import make_thumbnail, shrink, thumbnail_target
 
 Prepared = tuple[NDArray[np.float32], ...]
 """One picture, ready for the network: per member ``(3, side, side)``."""
@@ -144,6 +145,14 @@ class Embedder:
             PictureError: The picture cannot be used; its ``reason`` says why.
         """
         return self._prepare(data, self.limits, check)
+
+    def prepare_with_thumbnail(self, data: bytes, side: int) -> tuple[Prepared, bytes | None]:
+        """Return what :meth:`prepare` and :func:`make_thumbnail` do, decoding once if one can."""
+        if not decodes_alike(data, self._preprocesses, [thumbnail_target(side)]):
+            return self.prepare(data), make_thumbnail(data, side)
+        image = decode(data, limits=self.limits, targets=self._preprocesses)
+        prepared = tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
+        return prepared, shrink(image, side)
 
     def _prepare(self, data: bytes, limits: PictureLimits, check: Check | None = None) -> Prepared:
         image = decode(data, limits=limits, targets=self._preprocesses, check=check)

@@ -6,6 +6,7 @@ the same input. Serving imports Pillow only here; every way in which it can fail
 is translated to a :class:`~embedder.errors.PictureError`.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -131,11 +132,35 @@ def _decode(
     return image if upright is None else image.transpose(upright)
 
 
+def decodes_alike(data: bytes, one: Sequence[Preprocess], other: Sequence[Preprocess]) -> bool:
+    """Tell whether a JPEG is decoded to the same pixels for two kinds of targets.
+
+    Only its header is read. ``False`` for other formats, for inks, which a target may convert by
+    their profile, and where it cannot be told.
+    """
+    try:
+        return _drafted_size(data, one) == _drafted_size(data, other)
+    except _DECODER_FAULTS:
+        return False
+
+
+def _drafted_size(data: bytes, targets: Sequence[Preprocess]) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as header:
+        if header.mode == "CMYK":
+            raise ValueError("inks")
+        _draft(header, targets)
+        return header.size
+
+
 def _load(image: Image.Image, targets: Sequence[Preprocess]) -> None:
+    _draft(image, targets)
+    image.load()
+
+
+def _draft(image: Image.Image, targets: Sequence[Preprocess]) -> None:
     if targets:
         sizes = [resized_size(image.width, image.height, target) for target in targets]
         image.draft("RGB", (max(w for w, _ in sizes), max(h for _, h in sizes)))
-    image.load()
 
 
 def _check_whole(image: Image.Image, again: Image.Image, targets: Sequence[Preprocess]) -> None:

@@ -22,10 +22,19 @@ def make_thumbnail(data: bytes, side: int) -> bytes | None:
         The file of the thumbnail; ``None`` where the picture cannot be decoded.
     """
     try:
-        target = Preprocess(side=side, color_profiles=True)
-        image = decode(data, limits=PictureLimits(), targets=[target])
+        image = decode(data, limits=PictureLimits(), targets=[thumbnail_target(side)])
     except PictureError:
         return None
+    return shrink(image, side)
+
+
+def thumbnail_target(side: int) -> Preprocess:
+    """Return what a picture is decoded for, whose thumbnail has at most ``side`` pixels a side."""
+    return Preprocess(side=side, color_profiles=True)
+
+
+def shrink(image: Image.Image, side: int) -> bytes:
+    """Turn a picture that was decoded for its thumbnail into one; its pixels are lost."""
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     apply_profile(image).save(buffer, "JPEG", quality=_QUALITY, optimize=True)

@@ -202,11 +202,18 @@ class _Reader:
         vector = self._find(digest)
         try:
             with self.times.busy(DECODE):
-                prepared = self.embedder.prepare(data) if vector is None else None
-                thumbnail = make_thumbnail(data, side) if (side := self.thumbnail_side) else None
+                prepared, thumbnail = self._decode(data, known=vector is not None)
         except PictureError as error:
             return _Decoded(replace(picture, fault=error.reason))
         return _Decoded(picture, prepared, vector, thumbnail)
+
+    def _decode(self, data: bytes, *, known: bool) -> tuple[Prepared | None, bytes | None]:
+        side = self.thumbnail_side
+        if known:
+            return None, make_thumbnail(data, side) if side else None
+        if side:
+            return self.embedder.prepare_with_thumbnail(data, side)
+        return self.embedder.prepare(data), None
 
     def embed(self, batch: Sequence[_Decoded]) -> EmbeddedBatch:
         """Compute the vectors that are not known.

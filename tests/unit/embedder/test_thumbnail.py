@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from embedder.thumbnail import make_thumbnail
-from tests.factories import picture
+from embedder.embedder import Embedder
+from embedder.manifest import Preprocess
+from embedder.preprocess import decodes_alike
+from embedder.thumbnail import make_thumbnail, thumbnail_target
+from tests.factories import picture, tiny_embedder
 
 SECRET = b"51.4779 N, taken at home"
 
@@ -51,3 +55,23 @@ def test_a_small_picture_is_not_enlarged() -> None:
     assert thumbnail is not None
     assert Image.open(io.BytesIO(thumbnail)).size == (300, 400)
     assert make_thumbnail(b"text", 128) is None
+
+
+@pytest.mark.parametrize("side", [24, 64, 100, 256])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "CMYK"])
+def test_one_decoding_gives_what_two_give(tmp_path: Path, side: int, kind: str) -> None:
+    """Whatever the sizes of network and thumbnail, to the bit; and once where it is the same."""
+    buffer = io.BytesIO()
+    image = picture(3, side=400)
+    if kind == "CMYK":
+        image.convert("CMYK").save(buffer, "JPEG")
+    else:
+        image.save(buffer, kind)
+    data = buffer.getvalue()
+    embedder = Embedder.load(tiny_embedder(tmp_path), precision="f32", threads=1)
+    prepared, thumbnail = embedder.prepare_with_thumbnail(data, side)
+    (array,), (alone,) = prepared, embedder.prepare(data)
+    assert array.tobytes() == alone.tobytes()
+    assert thumbnail == make_thumbnail(data, side)
+    alike = decodes_alike(data, [Preprocess(side=32)], [thumbnail_target(side)])
+    assert alike == (kind == "JPEG" and side == 24)  # both at an eighth
