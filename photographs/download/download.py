@@ -7,6 +7,7 @@
     OUT/tars/train/images_000.tar.part  a tar that is arriving
     OUT/tars/train/images_000.tar       one whose md5 is right; removed once it is unpacked
     OUT/tars/train/images_000.done      its md5 and how many pictures came out of it
+    OUT/train/images_000.tar            a tar that is not unpacked
 
 Every step can be cut off, by kill -9 too: the same command goes on from there.
 """
@@ -50,7 +51,7 @@ from photographs.download.transfer import (
     part_of,
     size_of,
 )
-from photographs.download.unpack import unpack
+from photographs.download.unpack import count_pictures, unpack
 from photographs.gldv2 import ATTRIBUTION, CLEAN_LIST, listed_ids
 from photographs.lists import is_by_landmark
 
@@ -74,6 +75,7 @@ class DownloadPlan:
         tars: Numbers of the tars of each split; ``None`` takes all.
         attribution: Download the authors and licenses of the training pictures too.
         keep_tars: Do not remove a tar once it is unpacked.
+        packed: Do not unpack tars; they come to where pictures are read from them.
         source: Base address of the data set.
         connections: Files at a time.
     """
@@ -83,6 +85,7 @@ class DownloadPlan:
     tars: tuple[int, ...] | None = None
     attribution: bool = False
     keep_tars: bool = False
+    packed: bool = False
     source: str = SOURCE
     connections: int = 8
 
@@ -93,12 +96,14 @@ class _Tar:
 
     Attributes:
         clean: Of its pictures only those of the clean list are taken.
+        packed: It is not unpacked.
     """
 
     split: str
     number: int
     out: Path
     clean: bool
+    packed: bool
 
     @property
     def address(self) -> str:
@@ -106,11 +111,11 @@ class _Tar:
 
     @property
     def path(self) -> Path:
-        return self.out / "tars" / self.address
+        return (self.out if self.packed else self.out / "tars") / self.address
 
     @property
     def mark(self) -> Path:
-        return self.path.with_suffix(".done")
+        return (self.out / "tars" / self.address).with_suffix(".done")
 
     def read_mark(self) -> dict[str, Any]:
         """Read what came out of the tar; empty where it is not unpacked."""
@@ -120,9 +125,11 @@ class _Tar:
             return {}
 
     def is_done(self) -> bool:
-        """Tell whether all that is wanted of the tar came out of it."""
+        """Tell whether the tar is in place, or all that is wanted of it came out of it."""
         mark = self.read_mark()
-        return bool(mark) and (self.clean or not mark["clean"])
+        if not mark or mark.get("packed", False) != self.packed:
+            return False
+        return self.path.exists() if self.packed else self.clean or not mark["clean"]
 
 
 def download(plan: DownloadPlan, out: Path, retry: RetryPolicy) -> dict[str, Any]:
@@ -145,8 +152,9 @@ def download(plan: DownloadPlan, out: Path, retry: RetryPolicy) -> dict[str, Any
             or files failed: every one is named with its reason.
         CatalogError: The clean list is faulty.
     """
+    clean = plan.pictures == "clean" and not plan.packed
     tars = [
-        _Tar(split, number, out, clean=plan.pictures == "clean" and split == "train")
+        _Tar(split, number, out, clean=clean and split == "train", packed=plan.packed)
         for split in plan.splits
         for number in (range(TARS[split]) if plan.tars is None else plan.tars)
     ]
@@ -230,20 +238,24 @@ def _download(
 
 
 def _bring(tar: _Tar, server: Server, clean: frozenset[str], *, keep_tar: bool) -> None:
-    """Download a tar, check its md5, unpack its pictures and write its mark."""
+    """Download a tar, check its md5, unpack its pictures unless it is packed; write its mark."""
     published = _MD5.match(server.read_text(md5_address(tar.split, tar.number)))
     if not published:
         raise DownloadError("the file that should hold its md5 does not")
     md5 = published[1].lower()
-    tar.path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (tar.path.parent, tar.mark.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     if not tar.path.exists() or md5_of(tar.path) != md5:
         server.fetch(tar.address, tar.path, md5=md5)
-    wanted = clean if tar.clean else None
-    pictures = unpack(tar.path, tar.out / tar.split, wanted, before_each=server.check_stopped)
-    os.sync()  # the pictures, by the thousand, before the mark that says they are there
+    if tar.packed:
+        pictures = count_pictures(tar.path)
+    else:
+        wanted = clean if tar.clean else None
+        pictures = unpack(tar.path, tar.out / tar.split, wanted, before_each=server.check_stopped)
+        os.sync()  # the pictures, by the thousand, before the mark that says they are there
     mark = {"schema_version": 1, "md5": md5, "clean": tar.clean, "pictures": pictures}
-    write_document(tar.mark, mark)
-    if not keep_tar:
+    write_document(tar.mark, mark | ({"packed": True} if tar.packed else {}))
+    if not (keep_tar or tar.packed):
         tar.path.unlink()
     _log.info("%s: %d pictures", tar.address, pictures)
 
@@ -258,8 +270,10 @@ def _check_disk_space(
     """
     lists = sum(sizes.values()) - sum(sizes[tar.address] for tar in tars)
     missing = [sizes[tar.address] - _arrived(tar.path) for tar in tars]
-    held = heapq.nlargest(len(tars) if plan.keep_tars else plan.connections, missing)
-    pictures = sum(sizes[tar.address] * (CLEAN_SHARE if tar.clean else 1.0) for tar in tars)
+    kept = plan.keep_tars or plan.packed
+    held = heapq.nlargest(len(tars) if kept else plan.connections, missing)
+    unpacked = [] if plan.packed else tars
+    pictures = sum(sizes[tar.address] * (CLEAN_SHARE if tar.clean else 1.0) for tar in unpacked)
     needed, free = lists + sum(held) + BLOCKS * pictures, shutil.disk_usage(out).free
     if needed > free:
         raise DownloadError(

@@ -7,7 +7,8 @@ device or any other path is refused whole.
 
 import re
 import tarfile
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from embedder.errors import DownloadError
@@ -41,21 +42,37 @@ def unpack(
         DownloadError: It is no tar, or holds something else than pictures; nothing was written.
         OSError: A picture cannot be written.
     """
+    with _open(tar) as archive:
+        chosen = [
+            (path, member)
+            for picture_id, path, member in _list_pictures(archive)
+            if wanted is None or picture_id in wanted
+        ]
+        for folder in {Path(path).parent for path, _ in chosen}:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for path, member in chosen:
+            before_each()
+            _write(archive, member, root / path)
+    return len(chosen)
+
+
+def count_pictures(tar: Path) -> int:
+    """Count the pictures of a tar that stays as it is.
+
+    Raises:
+        DownloadError: It is no tar, or holds something else than pictures.
+    """
+    with _open(tar) as archive:
+        return len(_list_pictures(archive))
+
+
+@contextmanager
+def _open(tar: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(tar, "r:") as archive:
-            chosen = [
-                (path, member)
-                for picture_id, path, member in _list_pictures(archive)
-                if wanted is None or picture_id in wanted
-            ]
-            for folder in {Path(path).parent for path, _ in chosen}:
-                (root / folder).mkdir(parents=True, exist_ok=True)
-            for path, member in chosen:
-                before_each()
-                _write(archive, member, root / path)
+            yield archive
     except (tarfile.TarError, EOFError) as error:
         raise DownloadError(f"it is no tar that can be read: {error}") from error
-    return len(chosen)
 
 
 def _list_pictures(archive: tarfile.TarFile) -> list[tuple[str, str, tarfile.TarInfo]]:

@@ -33,8 +33,8 @@ FLAGS = {
     "cairn-train whiten": "data list out dimension shrink pictures",
     "cairn-train denoise": "data out angle truth",
     "cairn-train draw": "out landmarks pictures queries scenes side gldv2 scale seed",
-    "cairn-train download": "out split pictures tars attribution keep-tars connections attempts "
-    "source",
+    "cairn-train download": "out split pictures tars attribution keep-tars packed connections "
+    "attempts source",
     "cairn-train prepare": "data out list no-queries only-present at-least landmarks pictures "
     "total folds counts seed side shortest quality workers max-unreadable",
     "cairn-index build": f"store data {EMBEDDING} {MAKING} thumbnails ranking vote-neighbors "

@@ -115,6 +115,7 @@ def download(  # noqa: PLR0913 (one for each flag)
     ] = None,
     attribution: bool = False,
     keep_tars: bool = False,
+    packed: bool = False,
     connections: PositiveCount = 8,
     attempts: PositiveCount = 6,
     source: Annotated[str | None, Parameter(validator=_check_address, metavar="URL")] = None,
@@ -130,6 +131,7 @@ def download(  # noqa: PLR0913 (one for each flag)
         tars: Which tars of each split, such as 0-9,42 (default: all).
         attribution: Download the authors and licenses of the training pictures too.
         keep_tars: Keep the tars once they are unpacked.
+        packed: Leave all pictures in their tars, which are read as they are.
         connections: Files at a time.
         attempts: A file is given up after so many in a row that bring nothing.
         source: Address of the data set (default: the official one).
@@ -144,6 +146,7 @@ def download(  # noqa: PLR0913 (one for each flag)
         tars=tars,
         attribution=attribution,
         keep_tars=keep_tars,
+        packed=packed,
         source=source or SOURCE,
         connections=connections,
     )

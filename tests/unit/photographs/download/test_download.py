@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import DownloadError
+from embedder.preprocess import PictureLimits, read_file
 from photographs import open_data
 from photographs.download.download import DownloadPlan, download
 from photographs.download.transfer import RetryPolicy
@@ -71,6 +72,27 @@ def test_the_command_brings_every_split(tmp_path: Path, capsys: pytest.CaptureFi
         name.rsplit("/")[-1] for name in server.files if name.endswith(".csv")
     } - {"train.csv"}
     assert len(list(out.rglob("*.tar"))) == 3
+
+
+def test_tars_that_stay_packed_are_read_in_place(tmp_path: Path) -> None:
+    """No picture is unpacked, and the folder gives the same ones; the same call brings nothing."""
+    content, paths = landmarks_server()
+    with running(content) as server:
+        report = download(full(server, packed=True), tmp_path, QUICK)
+        asked = len(server.requests)
+        assert download(full(server, packed=True), tmp_path, QUICK) == report
+        assert len(server.requests) == asked
+        assert not found(tmp_path)
+        read = {
+            p.path.relative_to(tmp_path).as_posix().split("/", 3)[3]: read_file(
+                p.path, PictureLimits()
+            )
+            for p in open_data(tmp_path).gallery("train.csv")
+        }
+        assert {f"train/{path}": data for path, data in read.items()} == of_split(paths, "train")
+        download(full(server), tmp_path, QUICK)
+        assert found(tmp_path) == of_split(paths, "train")
+    assert report["train"] == {"tars": 3, "pictures": 18, "listed": 18}
 
 
 def test_a_download_is_not_asked_twice(tmp_path: Path) -> None:
