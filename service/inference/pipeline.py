@@ -94,17 +94,28 @@ class Pipeline:
         return 0.0
 
     def _finish(self, embedded: Sequence[tuple[_Query, NDArray[np.float32]]]) -> None:
-        """Finish embedded queries: together where they can be, so that each bears its own time."""
-        alone = [[one] for one in embedded if one[0].task.needs_own_search]
-        together = [one for one in embedded if not one[0].task.needs_own_search]
-        for group in [*alone, together] if together else alone:
+        """Finish embedded queries: those together that can be, others each in its own time."""
+        together = []
+        for query, vectors in embedded:
+            if query.task.needs_own_search:
+                self._finish_alone(query, vectors)
+            else:
+                together.append((query, vectors))
+        if together:
             started = time.perf_counter()
-            results = self.recognizer.finish([(query.task, vectors) for query, vectors in group])
-            seconds = (time.perf_counter() - started) / len(group)
-            for (query, _), result in zip(group, results, strict=True):
+            tasks = [(query.task, vectors) for query, vectors in together]
+            results = self.recognizer.finish_together(tasks)
+            seconds = (time.perf_counter() - started) / len(together)
+            for (query, _), result in zip(together, results, strict=True):
                 query.result, query.searching = result, seconds
-                if isinstance(result, Exception):
-                    query.result = _without_frames(result)
+
+    def _finish_alone(self, query: _Query, vectors: NDArray[np.float32]) -> None:
+        started = time.perf_counter()
+        try:
+            query.result = self.recognizer.finish_alone(query.task, vectors)
+        except Exception as error:  # whatever it is belongs to the one who asked
+            query.result = _without_frames(error)
+        query.searching = time.perf_counter() - started
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -1,13 +1,12 @@
 """From the bytes of a picture to an answer. Knows nothing of HTTP, processes or batches.
 
-The stages are apart: ``prepare`` decodes, ``embed`` runs the network, ``finish`` finds in the
-gallery what is asked for.
+The stages are apart: ``prepare`` decodes, ``embed`` runs the network, ``finish_together`` and
+``finish_alone`` find in the gallery what is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +34,9 @@ Result = Answer | Verification | Embedding
 """What a recognizer gives for a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """A task, and the ``(p, d)`` unit rows of its pictures."""
-
-    task: Task
-    vectors: NDArray[np.float32]
-
-    @property
-    def vector(self) -> NDArray[np.float32]:
-        """The ``(1, d)`` unit row in the direction of their mean."""
-        return self.vectors if len(self.vectors) == 1 else unit_rows(self.vectors.mean(0)[None])
+def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the ``(1, d)`` unit row in the direction of the mean of ``(p, d)`` unit rows."""
+    return vectors if len(vectors) == 1 else unit_rows(vectors.mean(0)[None])
 
 
 def run_size(pictures: int) -> int:
@@ -115,50 +106,41 @@ class Recognizer:
         found = recognize(self.gallery, vectors, max(1, *(k or 0 for k in ks)))
         return [self._describe(answer, k) for answer, k in zip(found, ks, strict=True)]
 
-    def finish(
-        self, embedded: Sequence[tuple[Task, NDArray[np.float32]]]
-    ) -> list[Result | Exception]:
-        """Give the results of embedded tasks, searching for those together that need no more.
-
-        It fails as a whole where one of the queries that are searched for together is not finite.
+    def finish_together(self, embedded: Sequence[tuple[Task, NDArray[np.float32]]]) -> list[Answer]:
+        """Answer embedded tasks that need no search of their own.
 
         Args:
-            embedded: ``n`` tasks, each with the ``(p, d)`` unit rows of its ``p`` pictures.
+            embedded: ``n`` tasks, at least one, each with the ``(p, d)`` unit rows of its pictures.
 
-        Returns:
-            ``n`` results, or errors; of those that are foreseen, ``IdUnknownError``: the gallery
-            has no landmark or picture of an id of the options, and ``NothingToSearchError``: the
-            options leave no picture to compare with.
+        Raises:
+            ValueError: One of them is not finite.
         """
-        queries = [_Query(*one) for one in embedded]
-        plain = [query for query in queries if not query.task.needs_own_search]
-        answers: Iterator[Result] = iter(())
-        if plain:
-            vectors = np.concatenate([query.vector for query in plain])
-            answers = iter(self.search(vectors, [query.task.options.k for query in plain]))
-        results: list[Result | Exception] = []
-        for query in queries:
-            try:
-                results.append(
-                    self._finish(query) if query.task.needs_own_search else next(answers)
-                )
-            except Exception as error:  # whatever it is belongs to the one who asked
-                results.append(error)
-        return results
+        vectors = np.concatenate([_mean(rows) for _, rows in embedded])
+        return self.search(vectors, [task.options.k for task, _ in embedded])
 
-    def _finish(self, query: _Query) -> Result:
-        """Finish one query that needs a search of its own, or none."""
-        task, gallery, row = query.task, self.gallery, None
+    def finish_alone(self, task: Task, vectors: NDArray[np.float32]) -> Result:
+        """Finish one embedded task that needs a search of its own, or none.
+
+        Args:
+            task: What is asked.
+            vectors: ``(p, d)`` unit rows of its ``p`` pictures.
+
+        Raises:
+            IdUnknownError: The gallery has no landmark or picture of an id of the options.
+            NothingToSearchError: The options leave no picture to compare with.
+        """
+        gallery, row = self.gallery, None
         if task.options.picture is not None:
             row = self._row_of(task.options.picture)
-            query = _Query(task, unit_rows(gallery.vectors(np.array([row]))))
+            vectors = unit_rows(gallery.vectors(np.array([row])))
         if task.wants == "vector":
-            return self._embedding(query.vector)
+            return self._embedding(_mean(vectors))
         if row is not None or task.options.only:
             gallery = gallery.part(self._codes_of(task.options.only), without=row)
         if not len(gallery):
             raise NothingToSearchError("the gallery has no other picture that may be compared")
-        vectors = query.vector if task.options.together == "mean" else query.vectors
+        if task.options.together == "mean":
+            vectors = _mean(vectors)
         k, landmarks = task.options.k, task.options.landmarks
         [found] = recognize(
             gallery, vectors, max(1, k or 0), landmarks=landmarks or 0, together=True

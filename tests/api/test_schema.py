@@ -41,6 +41,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+PATIENCE_SECONDS = 600
+"""A reload starts processes that give way to all others: on a busy machine it takes minutes."""
+
 FORESEEN = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """Failures that the document allows a service that is busy."""
 
@@ -55,7 +58,7 @@ def described(
         document = httpx.get(f"{running.url}/openapi.json", timeout=60, trust_env=False).json()
         loaded = schemathesis.openapi.from_dict(document)
         loaded.config.update(
-            base_url=running.url, headers={"X-API-Key": ADMIN}, request_timeout=600
+            base_url=running.url, headers={"X-API-Key": ADMIN}, request_timeout=PATIENCE_SECONDS
         )
         yield loaded
 

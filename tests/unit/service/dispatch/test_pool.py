@@ -21,7 +21,9 @@ from photographs import open_data
 from service.dispatch.pool import Pool
 from service.inference.processes import Opening
 from service.inference.tasks import Task
+from service.inference.worker import _decoders
 from service.resources.cores import Cores
+from service.resources.memory import BYTES_PER_PIXEL
 from tests.factories import photographs, tiny_embedder, view_bytes
 
 PLENTY = 64 << 30
@@ -131,6 +133,13 @@ def test_a_worker_counts_with_what_it_takes_itself(
     with caplog.at_level(logging.WARNING):
         asyncio.run(opened(replace(opening, room_bytes=3 * 22_000_000), fewer))
     assert "rather than 3" in caplog.text
+
+
+def test_beside_a_gpu_memory_bounds_what_is_decoded_at_once(opening: Opening) -> None:
+    """There is one worker, which decodes on all cores if it can."""
+    large = replace(opening, cores=Cores(16, 16))
+    assert _decoders(large) == 16
+    assert _decoders(replace(large, room_bytes=5 * BYTES_PER_PIXEL * opening.max_pixels)) == 5
 
 
 @pytest.mark.parametrize("workers", [0, 1])
