@@ -4,6 +4,8 @@
 
     train.csv                      id,url,landmark_id
     train_clean.csv                landmark_id,images    (ids separated by spaces)
+    train_gldv2x.csv               every picture of train.csv whose landmark is in train_clean.csv
+                                   (GLDv2x; need not be there: it follows from the two)
     train_label_to_category.csv    landmark_id,category  (the address of a Wikimedia category)
     index.csv                      id[,url]   with index_image_to_landmark.csv: id,landmark_id
     recognition_solution_v2.1.csv  id,landmarks,Usage    (no landmark, one, or several)
@@ -34,6 +36,7 @@ from photographs.photograph_set import PhotographSet
 from photographs.tars import read_members
 
 TRAIN_LIST, CLEAN_LIST, INDEX_LIST = "train.csv", "train_clean.csv", "index.csv"
+EXTENDED_LIST = "train_gldv2x.csv"
 SOLUTION = "recognition_solution_v2.1.csv"
 ATTRIBUTION = "train_attribution.csv"
 
@@ -66,12 +69,21 @@ class Gldv2Set(PhotographSet):
     def gallery(self, list_name: str | None = None) -> PhotographList:
         """List the photographs of a list; of the index, landmarks come from their own file."""
         path = self.directory / (list_name or self.default_list())
+        if list_name == EXTENDED_LIST and not path.is_file():
+            return self._extended()
         listed = _read_plain_list(path)
         landmarks, labels = listed.landmarks, listed.labels
         if not landmarks:
             landmarks, labels = self._index_landmarks(listed.ids)
         root = self.directory / split_of(path.name)
         return locate(listed.ids, landmarks, labels, root).in_gallery_order()
+
+    def _extended(self) -> PhotographList:
+        """List the pictures of the train list whose landmark is in the clean one."""
+        every = self.gallery(TRAIN_LIST)
+        clean = set(_read_plain_list(self.directory / CLEAN_LIST).landmarks)
+        shown = np.array([*(landmark in clean for landmark in every.landmarks), False])
+        return every.where(shown[every.labels])  # UNKNOWN is the last
 
     def queries(self) -> list[Query]:
         """List the pictures of the recognition solution."""

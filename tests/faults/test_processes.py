@@ -192,7 +192,8 @@ def test_processes_told_to_end_agree(tmp_path: Path, told: str) -> None:
     photographs(tmp_path / "data", landmarks=4, views=7)
     tiny_recipe(tmp_path / "recipe.yaml")
     rarely = ["--set", "save_seconds=600"]
-    assert run(trained(tmp_path, "whole", *rarely)).returncode == 0
+    whole = run(trained(tmp_path, "whole", *rarely))
+    assert whole.returncode == 0, whole.stderr
     process = subprocess.Popen(
         trained(tmp_path, "pieces", *rarely),
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

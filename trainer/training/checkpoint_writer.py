@@ -15,7 +15,7 @@ from trainer.model import checkpoint, run_folder
 class CheckpointWriter:
     """Writes the last checkpoint of a run, and keeps the one before it.
 
-    The training stops while its tensors are copied, 2.3 GB in a third of a second on two CPU
+    The training stops while its tensors are copied, 2.3 GB in half a second on two busy CPU
     cores; checking, writing and syncing are left to the thread. The copy is kept for the next
     time: it costs as much memory as a checkpoint has bytes, page-locked where there is an NVIDIA
     device. An error of the thread is raised by whichever method is called next.

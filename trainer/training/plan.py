@@ -8,6 +8,7 @@ from itertools import chain
 from torch import Tensor
 
 from embedder.errors import TrainingError
+from trainer.distributed import processes
 from trainer.model import run_folder
 from trainer.model.checkpoint import Progress
 from trainer.training.run_setup import RunContext
@@ -52,7 +53,8 @@ def announce_plan(context: RunContext, state: TrainingState) -> None:
         *map(_gigabytes, (network, head, moments, averaged, network + head, checkpoint)),
         _gigabytes(_CHECKPOINTS * checkpoint + network + head),
     )
-    _require_disk(context, _CHECKPOINTS * checkpoint + network + head)
+    if processes.is_first():  # it writes them, and has made the folder
+        _require_disk(context, _CHECKPOINTS * checkpoint + network + head)
 
 
 def estimate_seconds(context: RunContext, progress: Progress, seconds_per_pixel: float) -> float:

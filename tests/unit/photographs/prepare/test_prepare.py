@@ -333,3 +333,23 @@ def test_the_command_does_what_its_options_say(
     for arguments in (["--counts", "5"], ["--landmarks", "1"], ["--side", "0"], ["--folds", "1"]):
         with pytest.raises(SystemExit, match="2"):
             main(["prepare", "--data", str(gldv2), "--out", str(tmp_path / "no"), *arguments])
+
+
+def test_gldv2x_is_every_picture_of_the_clean_landmarks(gldv2: Path, tmp_path: Path) -> None:
+    """Drawn from the two lists where it is no file; prepared, it is one, and says the same."""
+    clean = gldv2 / "train_clean.csv"
+    lines = [line for line in clean.read_text().splitlines() if not line.startswith("30,")]
+    clean.write_text("\n".join(lines) + "\n")
+    name = "train_gldv2x.csv"
+    listed = open_data(gldv2).gallery(name)
+    assert sizes(listed) == {"7": 9, "4": 4, "12": 1}
+    assert {photograph.path.parts[-5] for photograph in listed} == {"train"}
+
+    report = prepare(gldv2, tmp_path / "small", Preparation(lists=(name, "train_clean.csv")))
+    assert report["lists"][name] == 14
+    assert (tmp_path / "small" / name).is_file()
+    found = open_data(tmp_path / "small").gallery(name)
+    assert [(p.id, p.landmark_id) for p in found] == [(p.id, p.landmark_id) for p in listed]
+    (gldv2 / "train.csv").unlink()
+    with pytest.raises(CatalogError, match=r"train\.csv"):
+        open_data(gldv2).gallery(name)
