@@ -129,9 +129,9 @@ def set_up_run(
     own = _labeled(photographs, recipe)
     named = {name: _labeled(listed, recipe) for name, listed in lists.items()}
     train, kept_back, test = _split(own, recipe)
-    withheld = own.where(~train.contains(own.ids))
     sets: dict[str | None, TrainingSet] = {None: TrainingSet.of(train)}
     for name, listed in named.items():
+        withheld = own.where(~train.contains(own.ids))
         sets[name] = TrainingSet.of(listed.where(~withheld.contains(listed.ids)))
     device = processes.device()
     distractors = PhotographList.of(())
