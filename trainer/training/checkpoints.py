@@ -52,6 +52,13 @@ class Checkpoints(ExitStack):
         with self._interruption.deferred():
             yield
 
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Save, and let signals end at once what is done then, even between steps."""
+        self.save()
+        with self._interruption.immediate():
+            yield
+
     @property
     def due(self) -> bool:
         """Whether it is time for a checkpoint, and none is being written; of the first process."""

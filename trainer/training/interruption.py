@@ -48,6 +48,15 @@ class Interruption:
         finally:
             self._deferred = False
 
+    @contextmanager
+    def immediate(self) -> Iterator[None]:
+        """Let signals raise the error for a while, although they are deferred."""
+        self._deferred = False
+        try:
+            yield
+        finally:
+            self._deferred = True
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested or not self._deferred:
             raise RunInterruptedError

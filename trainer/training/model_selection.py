@@ -17,10 +17,10 @@ from trainer.training.state import TrainingState
 _log = logging.getLogger(__name__)
 
 
-def is_due_in_epoch(context: RunContext, progress: Progress, steps: int) -> bool:
-    """Tell whether the network is to be scored after this step, not the last of its epoch."""
+def is_due_in_epoch(context: RunContext, progress: Progress) -> bool:
+    """Tell whether the network is to be scored before the next step of an epoch."""
     recipe = context.recipe.validation
-    return recipe.unit == "steps" and not progress.step % recipe.every and progress.step < steps
+    return recipe.unit == "steps" and progress.step > 0 and not progress.step % recipe.every
 
 
 def validate_step(context: RunContext, state: TrainingState, steps: int) -> None:

@@ -114,6 +114,10 @@ def _train_epoch(
     loss_total = torch.tensor(progress.loss_total, device=context.device)
     with checkpoints.between_steps():
         for batch in monitor.show(data_wait.measure(batches), steps):
+            if is_due_in_epoch(context, progress):
+                progress.loss_total = state.require_finite(loss_total, context.out, weights=True)
+                with data_wait.paused(), checkpoints.saved():
+                    validate_step(context, state, steps)
             due, told = checkpoints.due, checkpoints.stop_requested
             shared = share_batch(batch, save_due=due, stop=told)
             note_unreadable(context, state, shared.unreadable)
@@ -125,10 +129,6 @@ def _train_epoch(
                 loss_total += loss
                 monitor.step(loss, shared.size, rate=stage.lr * factor)
             progress.step += 1
-            if is_due_in_epoch(context, progress, steps):
-                progress.loss_total = state.require_finite(loss_total, context.out)
-                with data_wait.paused():
-                    validate_step(context, state, steps)
             if shared.save_due or shared.stop:
                 progress.loss_total = state.require_finite(loss_total, context.out)
                 checkpoints.save()

@@ -146,6 +146,17 @@ def test_a_signal_waits_for_the_step_and_a_second_one_does_not(number: int) -> N
     assert signal.getsignal(number) is handler
 
 
+def test_a_signal_ends_a_validation_between_steps_at_once() -> None:
+    """What is done after a checkpoint is not waited for; later steps are, again."""
+    interruption = Interruption()
+    with interruption.handled(), interruption.deferred():
+        with pytest.raises(RunInterruptedError), interruption.immediate():
+            signal.raise_signal(signal.SIGTERM)
+        assert not interruption.requested
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.requested
+
+
 def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
     """A program that trains in a thread of its own keeps its handlers."""
     seen = []
