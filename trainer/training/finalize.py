@@ -40,7 +40,11 @@ def finalize(context: RunContext, state: TrainingState) -> dict[str, Any]:
     best, recipe, report = _load_best(context), context.recipe, _describe(context, state)
     measured = _choose(context, context.validation, context.distractors)
     report["measured_on"] = measured.sizes
-    _log.info("measuring the best network on %s", measured.sizes)
+    _log.info(
+        "measuring the best network: %(queries)d queries and %(distractors)d of no landmark, in a "
+        "gallery of %(gallery)d",
+        measured.sizes,
+    )
     ladder, whitening = measure_rules(best, measured)
     if ladder:
         report |= {"ladder": ladder.rungs, "class_sizes": ladder.class_sizes}
