@@ -201,14 +201,15 @@ class PhotographList(Sequence[Photograph]):
         Raises:
             UnicodeEncodeError: The folder is not text.
         """
-        if self.files is None:
+        files = self.files
+        if files is None:
             parts = [pc.utf8_slice_codeunits(self.ids, n, n + 1) for n in range(3)]
             name = pc.binary_join_element_wise(self.ids, ".jpg", "")
-            return pc.binary_join_element_wise(str(self.root), *parts, name, "/")
+            files = pc.binary_join_element_wise(*parts, name, "/")
         if self.root == Path():
-            return self.files
-        joined = (str(self.root / file) for file in self.files.to_pylist())
-        return pa.array(joined, pa.string(), size=len(self))
+            return files
+        below = pc.binary_join_element_wise(str(self.root), files, "/")
+        return pc.if_else(pc.starts_with(files, "/"), files, below)
 
     def _slice(self, begin: int, end: int) -> PhotographList:
         files = None if self.files is None else self.files.slice(begin, end - begin)

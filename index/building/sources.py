@@ -82,14 +82,6 @@ class Sources:
         """Return addresses of pages about landmarks by id; the first source wins here, too."""
         return dict(ChainMap(*(dict(source.links) for source in self.members)))
 
-    def path(self, place: int) -> str:
-        """Return the catalog's path of a photograph.
-
-        Relative to the data folder of its source, absolute where it does not lie below.
-        """
-        path, root = self.photographs[place].path, self.members[self.origins[place]].root
-        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
 
 def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
     """Read the photographs of a list, by default the default one, whose landmark is known.

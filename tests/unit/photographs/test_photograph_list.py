@@ -47,7 +47,12 @@ def test_files_lie_where_the_rule_says() -> None:
     listed = by_rule(5000)
     assert listed[4999] == Photograph("00001387", Path("train/0/0/0/00001387.jpg"), "7")
     assert list(listed)[4095:4098] == [listed[n] for n in (4095, 4096, 4097)]
-    assert listed.paths().to_pylist() == [str(photograph.path) for photograph in listed]
+    for root in ("train", "", "/a/b"):
+        listed = PhotographList(listed.ids, listed.landmarks, listed.labels, Path(root))
+        assert listed.paths().to_pylist() == [str(photograph.path) for photograph in listed]
+        named = PhotographList.of(OBJECTS)
+        named = PhotographList(named.ids, named.landmarks, named.labels, Path(root), named.files)
+        assert named.paths().to_pylist() == [str(photograph.path) for photograph in named]
 
 
 def test_an_empty_list_is_a_list() -> None:
