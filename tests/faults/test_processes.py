@@ -222,6 +222,31 @@ def test_processes_told_to_end_agree(tmp_path: Path, told: str) -> None:
     assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
 
 
+def test_processes_are_started_anew_by_their_launcher(tmp_path: Path) -> None:
+    """One is killed; all begin again from the last checkpoint, and the run ends as it would."""
+    photographs(tmp_path / "data", landmarks=4, views=7)
+    tiny_recipe(tmp_path / "recipe.yaml")
+    whole = run(trained(tmp_path, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    command = trained(tmp_path, "pieces", "--resume")
+    command.insert(command.index("-m", 2), "--max-restarts=1")
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(tmp_path / "pieces" / "last.safetensors", (0, 0, 2), process)
+    os.kill(max(_children(process.pid)), signal.SIGKILL)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert "another process of this run disappeared" in said
+    expected, found = (
+        checkpoint.load(tmp_path / name / "last.safetensors")[0] for name in ("whole", "pieces")
+    )
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+
+
 def _kill_at(tmp_path: Path, place: tuple[int, int, int]) -> None:
     """Start the run and kill -9 all its processes once its checkpoint has come that far."""
     process = subprocess.Popen(

@@ -73,7 +73,9 @@ def process_group() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
-    store, number, total = next(rendezvous("env://"))
+    shared, number, total = next(rendezvous("env://"))
+    # Processes that torchrun has started anew must not find what the former ones have left.
+    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     prefixed = PrefixStore("collectives", store)
     dist.init_process_group(

@@ -70,6 +70,7 @@ def save(
     part = path.with_name(f".{path.name}.part")  # what a killed process left is overwritten
     try:
         safetensors.torch.save_file(plain, part, header)
+        part.chmod(0o644)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         if before and path.exists():

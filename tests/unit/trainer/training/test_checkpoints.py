@@ -68,6 +68,7 @@ def test_the_checkpoint_before_the_last_is_kept(writer: CheckpointWriter, tmp_pa
     assert values(tmp_path / run_folder.LAST) == {4.0}
     assert values(tmp_path / run_folder.PREVIOUS) == {3.0}
     assert {path.name for path in tmp_path.iterdir()} == {run_folder.LAST, run_folder.PREVIOUS}
+    assert (tmp_path / run_folder.LAST).stat().st_mode & 0o777 == 0o644
 
 
 def test_memory_for_the_copy_is_had_before_the_training_stops(writer: CheckpointWriter) -> None:
