@@ -12,6 +12,7 @@ class GalleryBrowser:
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
+        self._landmarks = gallery.landmarks()  # looks at every row, where some were removed
 
     def thumbnail(self, picture: str, gallery: str | None) -> bytes:
         """Return a small JPEG of a picture of the gallery.
@@ -38,7 +39,7 @@ class GalleryBrowser:
             limit: How many are returned at most.
             text: What their names hold, without regard to case and accents; ``None`` for all.
         """
-        catalog, codes = self.gallery.catalog, self.gallery.landmarks()
+        catalog, codes = self.gallery.catalog, self._landmarks
         if text is not None:
             named = catalog.search_names(text)
             codes = named[np.isin(named, codes)]
