@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import resource
+import struct
 import subprocess
 import sys
 import time
@@ -128,6 +129,16 @@ def _scan_bomb() -> Sends:
     return sends
 
 
+def _scattered_picture() -> Sends:
+    """Send an AVIF that lies in the file byte by byte, in millions of places."""
+    item = struct.pack(">HHH", 1, 0, 65_535) + b"\1" * 65_535
+    places = bytes(4) + b"\1\0" + struct.pack(">H", 280) + 280 * item
+    inner = struct.pack(">I", 8 + len(places)) + b"iloc" + places
+    outer = struct.pack(">I", 12 + len(inner)) + b"meta" + bytes(4) + inner
+    data = b"\0\0\0\x14ftypavif\0\0\0\0mif1" + outer
+    return _once(_POST + b"Content-Length: %d\r\n\r\n" % len(data), data)
+
+
 _BOMBS: dict[tuple[int, int], bytes] = {}
 
 
@@ -173,6 +184,7 @@ ATTACKS = {
             again_seconds=0.2,
         ),
         Attack("scan_bomb", 8, _scan_bomb(), again_seconds=0.1),
+        Attack("scattered_picture", 8, _scattered_picture(), again_seconds=0.2),
     )
 }
 """All attacks, by name."""

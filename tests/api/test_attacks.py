@@ -58,8 +58,14 @@ OUTCOMES = {
     "many_objects": {400},
     "spaced_base64": {415},
     "scan_bomb": {400},
+    "scattered_picture": {400},
 }
-CLIENTS = {"silent_connections": 300, "many_objects": 1, "spaced_base64": 1}
+CLIENTS = {
+    "silent_connections": 300,
+    "many_objects": 1,
+    "spaced_base64": 1,
+    "scattered_picture": 1,
+}
 
 
 def ask_for(seconds: float, service: Running) -> list[float]:
