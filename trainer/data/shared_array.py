@@ -26,6 +26,9 @@ class SharedArray:
         file: Descriptor of the memory, which belongs to the object from now on.
         shape: Of the array.
 
+    Raises:
+        MemoryError: There is not enough of it.
+
     Attributes:
         array: ``shape``, uint8.
     """
@@ -33,7 +36,10 @@ class SharedArray:
     def __init__(self, file: int, shape: tuple[int, ...]) -> None:
         self._file = file
         size = math.prod(shape)
-        memory = mmap.mmap(file, max(1, size))  # the memory stays mapped as long as the array lives
+        try:
+            memory = mmap.mmap(file, max(1, size))  # stays mapped as long as the array lives
+        except OSError as error:
+            raise MemoryError(f"{size} bytes of pictures cannot be held") from error
         self.array: NDArray[np.uint8] = np.frombuffer(memory, np.uint8, size).reshape(shape)
 
     @classmethod

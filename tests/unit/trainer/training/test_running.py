@@ -18,6 +18,7 @@ from embedder.errors import TrainingError
 from photographs import Photograph, open_data
 from tests.factories import photographs
 from tests.recipes import tiny_recipe
+from trainer.data.shared_array import SharedArray
 from trainer.model import checkpoint
 from trainer.recipe import Recipe, load_recipe
 from trainer.training.allocator import out_of_memory_advice
@@ -120,9 +121,16 @@ def test_memory_that_a_step_frees_is_there_for_the_next(*, kept: bool) -> None:
     assert (int(faults) < 100) == kept
 
 
-@pytest.mark.parametrize("claim", [lambda: np.empty(1 << 50), lambda: torch.empty(1 << 50)])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        lambda: np.empty(1 << 50),
+        lambda: torch.empty(1 << 50),
+        lambda: SharedArray.allocate((1 << 50,)),
+    ],
+)
 def test_a_lack_of_memory_ends_in_advice(claim: Callable[[], object], recipe: Recipe) -> None:
-    """What numpy and torch raise becomes a sentence with the override to go on by."""
+    """What numpy, torch and shared arrays raise becomes a sentence with the override to use."""
     with (
         pytest.raises(TrainingError, match=r"2 pictures of 32 pixels.*stages\.1\.accumulate=4"),
         out_of_memory_advice(
