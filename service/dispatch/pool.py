@@ -132,14 +132,21 @@ class ForkServerClient:
 
 
 class Worker:
-    """One worker process; make it by :meth:`open`."""
+    """One worker process; make it by :meth:`open`.
+
+    Attributes:
+        started: What it said when it was ready.
+        threads: That it computes with.
+    """
+
+    started: Started
+    threads: int
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._running: dict[int, asyncio.Future[Results]] = {}
         self._listening: asyncio.Task[None] | None = None
-        self.started: Started
 
     @classmethod
     async def open(cls, end: socket.socket, died: Callable[["Worker"], None]) -> Self:
@@ -254,7 +261,6 @@ class Pool:
         self.broken = False
         self.on_free: Callable[[], None] = lambda: None
         self._opening = opening
-        self._threads = opening.cores.total // opening.cores.workers
         self._server = ForkServerClient(opening)
         self._workers: set[Worker] = set()
         self._free: list[Worker] = []  # once for each batch that it may begin
@@ -287,18 +293,21 @@ class Pool:
 
     async def _start_workers(self) -> None:
         """Start one worker, which shows how large they are, and then as many as fit beside it."""
-        first = await self._add_worker()
+        cores = self._opening.cores.total
+        first = await self._add_worker(cores // self.opened.workers)
         self.ready = first.started.ready
         workers = self._workers_that_fit(first.started.own_bytes)
-        if workers < self.opened.workers:  # then each may have more threads than the first has
-            self._threads = self._opening.cores.total // workers
+        self.slots = workers * self.opened.batches
+        left = [cores // workers + (number < cores % workers) for number in range(workers)]
+        if first.threads in left:
+            left.remove(first.threads)
+        else:
             self._remove(first)
             first.close()
-        self.slots = workers * self.opened.batches
         try:
             async with asyncio.TaskGroup() as starting:
-                for _ in range(workers - len(self._workers)):
-                    starting.create_task(self._add_worker())
+                for threads in left:
+                    starting.create_task(self._add_worker(threads))
         except* Exception as errors:
             raise errors.exceptions[0] from None
 
@@ -353,8 +362,9 @@ class Pool:
         self._workers.clear()
         await self._server.close()
 
-    async def _add_worker(self) -> Worker:
-        worker = await Worker.open(await self._server.fork(self._threads), self._replace)
+    async def _add_worker(self, threads: int) -> Worker:
+        worker = await Worker.open(await self._server.fork(threads), self._replace)
+        worker.threads = threads
         self._workers.add(worker)
         if self._in_memory:
             worker.expect_memory()
@@ -368,18 +378,18 @@ class Pool:
 
     def _replace(self, dead: Worker) -> None:
         self._remove(dead)
-        restart = asyncio.ensure_future(self._restart())
+        restart = asyncio.ensure_future(self._restart(dead.threads))
         self._restarts.add(restart)
         restart.add_done_callback(self._restarts.discard)
 
-    async def _restart(self) -> None:
+    async def _restart(self, threads: int) -> None:
         while True:
             await asyncio.sleep(_RESTART_SECONDS)
             try:
-                await self._add_worker()
+                await self._add_worker(threads)
             except ForkServerDiedError:
                 self.broken = True
-            except CairnError as error:
+            except (CairnError, OSError) as error:
                 log.error("a worker cannot be started: %s", error)  # noqa: TRY400 - it is foreseen
                 continue
             return

@@ -121,6 +121,20 @@ def test_memory_bounds_the_workers_and_the_log_says_so(
     assert "--max-pixels" in words
 
 
+@pytest.mark.parametrize(
+    ("cores", "room", "threads"), [(5, PLENTY, [1, 2, 2]), (5, 0, [5]), (3, PLENTY, [1, 1, 1])]
+)
+def test_no_core_is_left_over(opening: Opening, cores: int, room: int, threads: list[int]) -> None:
+    """However few workers there are for them."""
+
+    async def shared(pool: Pool) -> None:
+        workers = {pool.take() for _ in range(pool.slots)}
+        assert sorted(worker.threads for worker in workers) == threads
+
+    shares = replace(opening, cores=Cores(cores, 3), room_bytes=room)
+    asyncio.run(opened(shares, shared))
+
+
 def test_a_worker_counts_with_what_it_takes_itself(
     opening: Opening, caplog: pytest.LogCaptureFixture
 ) -> None:
