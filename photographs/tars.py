@@ -56,15 +56,13 @@ def read_members(folder: Path) -> Members | None:
     tars = sorted(folder.glob("*.tar"))
     if not tars:
         return None
-    missing = [tar for tar in tars if _read_table(tar) is None]
-    made = {}
-    if missing:
+    tables = {tar: _read_table(tar) for tar in tars}
+    if missing := [tar for tar in tars if tables[tar] is None]:
         from tqdm import tqdm  # only here: a service reads no tars
 
         for tar in tqdm(missing, desc=f"read the headers of {folder.name}", unit="tar"):
-            made[tar] = _make_table(tar)
-    tables = [made[tar] if tar in made else _read_table(tar) for tar in tars]
-    table = pa.concat_tables(tables).combine_chunks()
+            tables[tar] = _make_table(tar)
+    table = pa.concat_tables(tables.values()).combine_chunks()
     return Members(*(pa.concat_arrays(table[name].chunks) for name in _SCHEMA.names))
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -132,12 +133,12 @@ def prepare(
         raise CatalogError(source, "it holds shards, which are used as they are")
     lists = _select_lists(data, preparation)
     work = _begin(source, out, preparation)
-    targets = {name: _targets(data, name, lists[name], preparation) for name in lists}
-    pictures = _pictures(data, lists, targets, preparation)
+    pictures = _pictures(data, lists, preparation)
     unreadable = _copy(pictures, work, preparation, workers)
     sizes = {}
     for name, photographs in lists.items():
-        lost = pc.is_in(targets[name], value_set=unreadable)
+        targets = _targets(data, name, photographs, preparation)
+        lost = pc.is_in(targets, value_set=unreadable)
         readable = photographs.where(~lost.to_numpy(zero_copy_only=False))
         by_landmark = is_by_landmark(source / name)
         for suffix, part in (("", readable), *_split(readable, preparation)):
@@ -228,24 +229,26 @@ def _targets(
 
 
 def _pictures(
-    data: PhotographSet,
-    lists: Mapping[str, PhotographList],
-    targets: Mapping[str, pa.StringArray],
-    preparation: Preparation,
+    data: PhotographSet, lists: Mapping[str, PhotographList], preparation: Preparation
 ) -> pa.Table:
     """Return the pictures to copy, each once: ``source`` and ``target``."""
-    parts = [(photographs.paths(), targets[name]) for name, photographs in lists.items()]
+    asked, sources, targets = dict(lists), [], []
     if data.layout == "gldv2" and preparation.queries:
-        queries = PhotographList.of(Photograph(q.id, q.path, None) for q in data.queries())
-        parts.append((queries.paths(), _targets(data, SOLUTION, queries, preparation)))
-    table = pa.table(
+        asked[SOLUTION] = PhotographList.of(Photograph(q.id, q.path, None) for q in data.queries())
+    before = defaultdict[str, list[PhotographList]](list)
+    for name, listed in asked.items():
+        earlier, new = before[split_of(name) if data.layout == "gldv2" else ""], listed
+        for other in earlier:
+            new = new.where(~other.contains(new.ids))
+        earlier.append(listed)
+        sources.append(new.paths())
+        targets.append(_targets(data, name, new, preparation))
+    return pa.table(
         {
-            "source": pa.chunked_array([source for source, _ in parts], pa.string()),
-            "target": pa.chunked_array([target for _, target in parts], pa.string()),
+            "source": pa.chunked_array(sources, pa.string()),
+            "target": pa.chunked_array(targets, pa.string()),
         }
-    ).combine_chunks()
-    numbers = pc.dictionary_encode(table["target"]).combine_chunks().indices.to_numpy()
-    return table.take(np.unique(numbers, return_index=True)[1])
+    )
 
 
 def _copy(pictures: pa.Table, work: Path, preparation: Preparation, workers: int) -> pa.StringArray:
