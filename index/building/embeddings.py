@@ -98,7 +98,7 @@ class Embeddings:
         batches: deque[list[Path]] = deque()
 
         def start() -> Iterator[list[Path]]:
-            for places in cut_array(missing, options.batch_pictures):
+            for places in _cut(missing, options.batch_pictures):
                 batches.append([p.path for p in self.photographs.take(places)])
                 yield batches[-1]
 
@@ -112,7 +112,7 @@ class Embeddings:
         )
         with progress_bar(total, done=total - len(missing), what="embed") as bar:
             pace = _Pace(len(missing))
-            cuts = cut_array(missing, options.batch_pictures)
+            cuts = _cut(missing, options.batch_pictures)
             for places, batch in zip(cuts, embedded, strict=True):
                 with times.busy(WRITE):
                     rows = self._cache.write(batches.popleft(), batch)
@@ -154,7 +154,7 @@ class Embeddings:
         return find
 
 
-def cut_array(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+def _cut(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Cut places into batches of ``size``; the last one may be shorter."""
     return (places[begin : begin + size] for begin in range(0, len(places), size))
 

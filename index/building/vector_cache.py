@@ -175,13 +175,14 @@ class VectorCache:
         return int(count)
 
     def forget(self, numbers: NDArray[np.int64]) -> None:
-        """Delete rows, and shrink the file."""
+        """Delete rows; shrink the file where fewer are left."""
         with self._writing():
             self._connection.executemany(
                 "DELETE FROM pictures WHERE id = ?", ((number,) for number in numbers.tolist())
             )
-        with self._lock, self._translated:
-            self._connection.execute("VACUUM")
+        if self.count() < len(numbers):
+            with self._lock, self._translated:
+                self._connection.execute("VACUUM")
 
     def keep_newest(self, count: int) -> None:
         """Delete all but about the ``count`` rows that were written last."""

@@ -253,6 +253,23 @@ def test_old_rows_and_rows_of_lost_embedders_are_deleted(files: list[Path], tmp_
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(("forgotten", "smaller"), [(399, True), (100, False)])
+def test_the_file_shrinks_when_most_is_forgotten(
+    files: list[Path], tmp_path: Path, *, forgotten: int, smaller: bool
+) -> None:
+    """A few deleted rows are not worth a copy of all others, which may be millions."""
+    names = [tmp_path / f"{number}" for number in range(400)]
+    batch = batch_of(files, thumbnail=b"x" * 4000)
+    with opened(tmp_path, side=9) as cache:
+        numbers = cache.write(names, batch.take([0] * 400))
+    before = (tmp_path / CACHE).stat().st_size
+    with opened(tmp_path, side=9) as cache:
+        cache.forget(np.array(numbers[:forgotten]))
+        assert cache.count() == 400 - forgotten
+        assert cache.read(numbers[-1:]).thumbnails == [b"x" * 4000]
+    assert ((tmp_path / CACHE).stat().st_size < before / 4) is smaller
+
+
 def test_a_cache_that_cannot_be_written_is_an_error_of_its_file(tmp_path: Path) -> None:
     """It names the file, as the errors of any other do."""
     (tmp_path / CACHE).mkdir()
