@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service check format format-check lint types imports lock docker audit sbom
+.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -108,6 +108,15 @@ bench-rebuild: setup  ## what a rebuild costs beside a build (EMBEDDER=DIR, PICT
 
 bench-heads: setup  ## time and memory of the heads at 81,313 landmarks, beside another library's
 	$(BIN)/python benchmarks/heads.py
+
+# Of the counts of Google Landmarks v2.
+SCALE ?= 1.0
+
+rehearsal: setup  ## the whole chain at the counts of GLDv2, with tiny drawn pictures (SCALE=0.1)
+	$(BIN)/python benchmarks/rehearsal.py --scale $(SCALE) --out $(DEMO)/rehearsal-$(SCALE)
+
+gpu-check: setup  ## everything that runs on an NVIDIA GPU, in eight minutes
+	$(BIN)/python benchmarks/gpu_check.py --out $(DEMO)/gpu-check
 
 # Vectors of the gallery: the clean pictures of GLDv2; 4132914 are all of its training pictures.
 ROWS ?= 1580470
