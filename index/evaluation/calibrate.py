@@ -135,7 +135,7 @@ def label_answers(
     """
     ranking = gallery.manifest.ranking
     plain = ranking.model_copy(update={"query_penalty": 0.0})
-    answers = answer_in_blocks(partial(recognize_by, plain, gallery), vectors)
+    answers = answer_in_blocks(partial(recognize_by, plain, gallery), vectors, "answer")
     penalties = np.zeros(len(vectors), np.float32)
     if gallery.distractors is not None:
         penalties = gallery.distractors.of_queries(vectors, ranking.query_distractors)

@@ -165,7 +165,7 @@ def evaluate(
         [queries[place] for place in readable],
         [batch.pictures[place] for place in readable],
         vectors,
-        answer_in_blocks(partial(recognize, gallery, k=metrics.DEPTH), vectors),
+        answer_in_blocks(partial(recognize, gallery, k=metrics.DEPTH), vectors, "answer"),
     )
     truths = {query.id: query.landmark_ids for query in queries}
     same, near = count_duplicates(gallery, answered)
@@ -223,7 +223,8 @@ def _ladder(
     gallery: Gallery, answered: AnsweredQueries, truths: _Truths
 ) -> Iterator[RankingMetrics]:
     for name, ranking in rankings(gallery).items():
-        answers = answer_in_blocks(partial(recognize_by, ranking, gallery), answered.vectors)
+        answer = partial(recognize_by, ranking, gallery)
+        answers = answer_in_blocks(answer, answered.vectors, f"answer by {name}")
         scores = _scores(_predictions(gallery, answered, answers), truths)
         yield RankingMetrics(ranking=name, **scores)
 

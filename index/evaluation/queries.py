@@ -17,6 +17,7 @@ from index.building.query_vectors import embed_paths
 from index.evaluation.metrics import Prediction
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition
+from index.progress import watch_rows
 from photographs import Photograph, Query
 
 NEAR_DUPLICATE_COSINE = 0.99
@@ -66,11 +67,19 @@ def embed_queries(
 
 
 def answer_in_blocks(
-    answer: Callable[[NDArray[np.float32]], list[Recognition]], vectors: NDArray[np.float32]
+    answer: Callable[[NDArray[np.float32]], list[Recognition]],
+    vectors: NDArray[np.float32],
+    what: str = "",
 ) -> list[Recognition]:
-    """Answer ``(n, d)`` queries a block at a time, which bounds the memory for their neighbors."""
-    blocks = np.split(vectors, range(_BLOCK_QUERIES, len(vectors), _BLOCK_QUERIES))
-    return [recognition for block in blocks if len(block) for recognition in answer(block)]
+    """Answer ``(n, d)`` queries a block at a time, which bounds the memory for their neighbors.
+
+    A progress bar on stderr is titled ``what``; without a title there is none.
+    """
+    blocks: Iterator[NDArray[np.float32]] = (
+        vectors[begin : begin + _BLOCK_QUERIES] for begin in range(0, len(vectors), _BLOCK_QUERIES)
+    )
+    watched = watch_rows(blocks, len(vectors), what) if what else blocks
+    return [recognition for block in watched for recognition in answer(block)]
 
 
 def to_prediction(gallery: Gallery, query_id: str, answer: Recognition) -> Prediction:
