@@ -1,4 +1,4 @@
-"""Make galleries out of photographs: sources, row plan, journal of embedded shards, writer.
+"""Make galleries out of photographs: sources, row plan, embeddings in a cache, writer.
 
 It knows nothing of evaluating and maintaining them.
 """
