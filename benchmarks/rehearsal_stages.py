@@ -298,8 +298,12 @@ STAGES: dict[str, Callable[[Rehearsal, str], Figures]] = {
 def _train(rehearsal: Rehearsal, name: str, steps: Steps, *words: str) -> Ended:
     where = ("--recipe", _RECIPE, "--data", rehearsal.data, "--out", rehearsal.run)
     scale = rehearsal.plan.scale
-    steps, pause = min(300, max(40, round(3000 * scale))), max(1, 20 * scale)
-    settings = ("--set", f"stages.0.steps={steps}", "--set", f"save_seconds={pause}")
+    values = {
+        "stages.0.steps": min(300, max(40, round(3000 * scale))),
+        "validation.gallery": max(2000, round(20_000 * scale)),
+        "save_seconds": max(1, 20 * scale),
+    }
+    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     return rehearsal.command(name, "trainer", "train", *where, *settings, *words, watch=steps)
 
 
