@@ -101,7 +101,11 @@ def run(words: Sequence[object], log: Path, watch: Watch | None = None) -> Ended
         )
     os.close(theirs)
     memory = _PeakMemory(process.pid)
-    killed = _follow(process, ours, log, watch, started)
+    try:
+        killed = _follow(process, ours, log, watch, started)
+    except BaseException:
+        process.kill()
+        raise
     code, seconds = process.wait(), time.monotonic() - started
     family = memory.stop()
     cpu, read, written = (a - b for a, b in zip(_counters(), before, strict=True))
