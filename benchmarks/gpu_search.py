@@ -43,7 +43,7 @@ def compare(folder: Path, rows: int, dimension: int, device: str) -> dict[str, A
     """
     path = folder / f"vectors-{rows}"
     tell(f"write {rows} vectors")
-    write_vectors(path, dimension, _blocks(rows, dimension, device))
+    write_vectors(path, _blocks(rows, dimension, device), rows=rows, dimension=dimension)
     queries = _queries(rows, dimension, device)
     best = _best_cosines(rows, queries, device)
     found: dict[str, Any] = {}
