@@ -269,9 +269,9 @@ def evaluate(rehearsal: Rehearsal, name: str) -> Figures:
 
 
 def calibrate(rehearsal: Rehearsal, name: str) -> Figures:
-    """Calibrate by all queries; a third of the answers above the threshold shall be right."""
+    """Calibrate by all queries; some of the answers above the threshold shall be right."""
     words = ("--embedder", rehearsal.embedder, "--data", rehearsal.data)
-    ended = rehearsal.index(name, "calibrate", *words, "--precision-target", 0.3)
+    ended = rehearsal.index(name, "calibrate", *words, "--precision-target", 0.05)
     threshold = ended.result["calibration"]["threshold"]
     return _described(ended, embedded=ended.result["embedded"], threshold=threshold)
 
