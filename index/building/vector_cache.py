@@ -5,6 +5,9 @@ a thumbnail where one was made. A file that has kept its size and time is not re
 was moved or copied is read, and known by its content. Rows have checksums. A damaged row is
 computed anew, and a damaged database replaced; both are logged.
 
+The database has no indexes: their keys, which are digests, would make every batch write pages all
+over the file. What rows are found by is kept in memory, about 90 bytes a row, while it is open.
+
 Readers and one writer work at once (SQLite's write-ahead log), on one machine. What a killed
 process wrote stays; a crash of the machine may lose the last few megabytes.
 """
@@ -41,8 +44,10 @@ CREATE TABLE IF NOT EXISTS pictures (
     id INTEGER PRIMARY KEY, embedder INTEGER NOT NULL, file BLOB NOT NULL, sha256 BLOB NOT NULL,
     bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, fault TEXT NOT NULL, side INTEGER NOT NULL,
     checksum BLOB NOT NULL, vector BLOB NOT NULL, thumbnail BLOB);
-CREATE UNIQUE INDEX IF NOT EXISTS by_file ON pictures (embedder, file);
-CREATE INDEX IF NOT EXISTS by_content ON pictures (embedder, sha256);
+"""
+_LOOK_UP = """
+CREATE TEMP TABLE by_file (file BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TEMP TABLE by_content (sha256 BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
 """
 _COLUMNS = "id, file, sha256, bytes, mtime_ns, fault, side, checksum, vector, thumbnail"
 
@@ -91,6 +96,8 @@ class VectorCache:
         with self._translated:
             self._connection = _open(path)
             self._embedder = self._number()
+            self._connection.executescript(_LOOK_UP)
+            self._list(0)
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +124,10 @@ class VectorCache:
             perhaps.
         """
         keys = [_key(file) for file in files]
-        where = f"embedder = ? AND file IN ({_marks(keys)})"
-        rows = {row[1]: row for row in self._select(where, self._embedder, *keys)}
+        with self._lock, self._translated:
+            self._list(self._listed + 1)
+        where = f"id IN (SELECT id FROM by_file WHERE file IN ({_marks(keys)}))"  # noqa: S608 (question marks)
+        rows = {row[1]: row for row in self._select(where, *keys)}
         for key, (size, mtime_ns) in zip(keys, states, strict=True):
             row = rows.get(key)
             same = row is not None and (row[3], row[4]) == (size, mtime_ns)
@@ -126,9 +135,9 @@ class VectorCache:
             yield self._decode(row) if row is not None and same and shown else None
 
     def find_content(self, sha256: bytes) -> NDArray[np.float32] | None:
-        """Return the vector of the first file of this content that was usable, or ``None``."""
-        where = "embedder = ? AND sha256 = ? AND fault = '' ORDER BY id LIMIT 1"
-        for row in self._select(where, self._embedder, sha256):
+        """Return the vector of a file of this content that was usable, or ``None``."""
+        where = "fault = '' AND id = (SELECT id FROM by_content WHERE sha256 = ?)"
+        for row in self._select(where, sha256):
             if row[2] == sha256 and (found := self._decode(row)):
                 return found.vector
         return None
@@ -139,15 +148,19 @@ class VectorCache:
         Returns:
             The number of each row.
         """
-        insert = f"INSERT OR REPLACE INTO pictures VALUES (NULL, {_marks(range(10))})"  # noqa: S608 (question marks)
+        insert = f"INSERT INTO pictures VALUES (NULL, {_marks(range(10))})"  # noqa: S608 (question marks)
         rows = [
             self._encode(file, picture, vector, thumbnail)
             for file, picture, vector, thumbnail in zip(
                 files, batch.pictures, batch.vectors, batch.thumbnails, strict=True
             )
         ]
+        earlier = "DELETE FROM pictures WHERE id = (SELECT id FROM by_file WHERE file = ?)"
         with self._writing():
-            return [self._connection.execute(insert, row).lastrowid or 0 for row in rows]
+            numbers = [self._connection.execute(insert, row).lastrowid or 0 for row in rows]
+            self._connection.executemany(earlier, ((row[1],) for row in rows))
+            self._list(min(numbers, default=0))
+        return numbers
 
     def read(self, numbers: Sequence[int]) -> EmbeddedBatch:
         """Return rows in the order asked for.
@@ -212,6 +225,17 @@ class VectorCache:
                 "SELECT id FROM embedders WHERE name = ?", (self._name,)
             )
             return int(found.fetchone()[0])
+
+    def _list(self, first: int) -> None:
+        """Let the rows from ``first`` on, this process's or another's, be found."""
+        (last,) = self._connection.execute("SELECT max(id) FROM pictures").fetchone()
+        for table, column in (("by_file", "file"), ("by_content", "sha256")):
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO {table} SELECT {column}, id FROM pictures "  # noqa: S608 (of this module)
+                "WHERE id >= ? AND embedder = ?",
+                (first, self._embedder),
+            )
+        self._listed: int = last or 0
 
     def _select(self, where: str, *values: object) -> list[tuple[Any, ...]]:
         query = f"SELECT {_COLUMNS} FROM pictures WHERE {where}"  # noqa: S608 (of this module)
@@ -300,6 +324,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         sqlite3.DatabaseError: It is damaged, or of another version.
     """
     for setting in (
+        "temp_store = MEMORY",
         f"page_size = {_PAGE_BYTES}",
         "journal_mode = WAL",
         "synchronous = NORMAL",
