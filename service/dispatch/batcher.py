@@ -34,6 +34,9 @@ _PATIENCE = 2.0
 
 _LOOK_SECONDS = 0.01
 
+_LOOK_UPS = 1024
+"""Look-ups that may wait: a page asks for five thumbnails at once, and each takes milliseconds."""
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
@@ -74,7 +77,7 @@ class Batcher:
         self._metrics = metrics
         self._numbers = itertools.count()
         self._scheduler: Scheduler[_Job] = Scheduler(Bounds(1, waiting, 1, deadline_seconds))
-        self._look_ups = Turns(waiting, deadline_seconds)
+        self._look_ups = Turns(_LOOK_UPS, deadline_seconds)
         self._batches: dict[asyncio.Task[None], Pool] = {}
         self._ending: set[asyncio.Task[None]] = set()  # pools that have been replaced
         self._closing = False

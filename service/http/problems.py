@@ -126,6 +126,7 @@ RULES: Mapping[type[Exception], Rule] = {
     errors.TooManyUnreadableError: _INTERNAL,
     errors.CatalogError: _INTERNAL,
     errors.RecipeError: _INTERNAL,
+    errors.RunInterruptedError: _INTERNAL,
     errors.TrainingError: _INTERNAL,
     errors.DownloadError: _INTERNAL,
 }

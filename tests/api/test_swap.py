@@ -201,6 +201,7 @@ class Askers:
                     self.faults.append(answer.text)
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("swaps", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_many_swaps_under_load_drop_and_mix_nothing(
     own: Artifacts, tmp_path: Path, swaps: int

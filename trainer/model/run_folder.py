@@ -146,14 +146,18 @@ def latest_checkpoint(run: Path) -> Path:
 
 
 def holds_checkpoint(run: Path) -> bool:
+    """Tell whether a network has begun to learn in the folder itself."""
+    return any((run / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def holds_networks(run: Path) -> bool:
     """Tell whether a network of the run, of one or of several seeds, has begun to learn."""
-    patterns = (f"{place}{name}" for place in ("", "*/") for name in (LAST, PREVIOUS))
-    return any(any(run.glob(pattern)) for pattern in patterns)
+    return holds_checkpoint(run) or any(map(holds_checkpoint, run.glob("*/")))
 
 
 def holds_multi_seed_run(run: Path) -> bool:
     """Tell whether a folder holds a multi-seed run of which a network has begun to learn."""
-    return (run / RECIPE).is_file() and holds_checkpoint(run) and read_recipe(run).networks > 1
+    return (run / RECIPE).is_file() and holds_networks(run) and read_recipe(run).networks > 1
 
 
 def write_report(run: Path, report: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def _weights_of(recipe: Recipe, weights: Path | None) -> Path | None:
 
 def _prepare_folder(recipe: Recipe, out: Path, *, resume: bool) -> None:
     """Make the folder of a run; one in which a network has begun to learn must be this recipe's."""
-    if (out / run_folder.RECIPE).exists() and run_folder.holds_checkpoint(out):
+    if (out / run_folder.RECIPE).exists() and run_folder.holds_networks(out):
         if not resume:
             raise TrainingError(f"{out} already holds a run; continue it with --resume")
         if run_folder.read_recipe(out).outcome() != recipe.outcome():

@@ -45,11 +45,11 @@ def start_or_resume(context: RunContext, weights: Path | None, *, resume: bool) 
     Raises:
         TrainingError: The folder holds a run that is not to be resumed, or cannot be.
     """
+    if processes.from_first(run_folder.holds_multi_seed_run(context.out)):
+        raise TrainingError(f"{context.out} holds a multi-seed run; choose another folder")
     exists = processes.from_first(run_folder.holds_checkpoint(context.out))
     if exists and not resume:
         raise TrainingError(f"{context.out} already holds a run; continue it with --resume")
-    if processes.from_first(run_folder.holds_multi_seed_run(context.out)):
-        raise TrainingError(f"{context.out} holds a multi-seed run; choose another folder")
     torch.manual_seed(context.recipe.seed)
     state = _restore(context) if exists else _start(context, weights)
     if processes.is_first():  # when resumed, what does not decide the outcome may have changed

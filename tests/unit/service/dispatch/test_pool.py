@@ -62,9 +62,24 @@ def children(process: int) -> list[int]:
     return [int(child) for child in listed.split()]
 
 
+@pytest.fixture(autouse=True)
+def others() -> set[int]:
+    """Find the processes that earlier tests of this process have left, such as torch's own."""
+    _OTHERS.update(children(os.getpid()))
+    return _OTHERS
+
+
+_OTHERS: set[int] = set()
+
+
+def fork_servers() -> list[int]:
+    """Find the fork servers, one for each pool."""
+    return [process for process in children(os.getpid()) if process not in _OTHERS]
+
+
 def descendants() -> set[int]:
     """Find the fork server and its workers."""
-    servers = children(os.getpid())
+    servers = fork_servers()
     return {*servers, *(worker for server in servers for worker in children(server))}
 
 
@@ -177,7 +192,7 @@ def test_a_worker_that_hangs_ends_with_its_pool(opening: Opening) -> None:
     """Whatever it does; and all are collected, so that none stays in the table of processes."""
 
     async def hangs(_: Pool) -> None:
-        [server] = children(os.getpid())
+        [server] = fork_servers()
         os.kill(children(server)[0], signal.SIGSTOP)
 
     for process in asyncio.run(opened(opening, hangs)):
@@ -188,7 +203,7 @@ def test_a_question_that_nobody_waits_for_does_not_answer_the_next(opening: Open
     """Its answer comes first, and is left out."""
 
     async def asks(pool: Pool) -> None:
-        [server] = children(os.getpid())
+        [server] = fork_servers()
         os.kill(server, signal.SIGSTOP)
         left = asyncio.ensure_future(pool.look_up("landmarks", 0, 1, "landmark-1"))
         await asyncio.sleep(0.1)
