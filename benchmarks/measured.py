@@ -171,12 +171,17 @@ def family_of(pid: int) -> list[int]:
 
 def own_memory(pids: Sequence[int]) -> int:
     """Return the bytes of memory of processes without pages of files, shared ones once."""
+    return memory_of(pids, "Pss_Anon", "Pss_Shmem")
+
+
+def memory_of(pids: Sequence[int], *kinds: str) -> int:
+    """Return the bytes of memory of processes, of kinds that the kernel tells apart."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             fields = [line.split() for line in lines]
-            total += sum(1024 * int(f[1]) for f in fields if f[0] in ("Pss_Anon:", "Pss_Shmem:"))
+            total += sum(1024 * int(f[1]) for f in fields if f[0].removesuffix(":") in kinds)
     return total
 
 

@@ -26,6 +26,7 @@ import gallery
 import numpy as np
 from cosines import CLEAN_ROWS, DIMENSION, DIRECTIONS, MEASURED, Drawn
 from load import tell
+from measured import family_of, memory_of
 from PIL import Image
 
 from embedder.manifest import read_manifest as read_embedder
@@ -174,20 +175,11 @@ class Process:
         Args:
             kind: ``Pss`` for all of it, ``Pss_Anon`` without what is a file's.
         """
-        lines = [
-            line.split()
-            for process in self.processes()
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        ]
-        return sum(1024 * int(words[1]) for words in lines if words[0] == f"{kind}:")
+        return memory_of(self.processes(), kind)
 
     def processes(self) -> list[int]:
         """Return the process that was started, and those that come of it."""
-        found = [self.pid]
-        for process in found:
-            for thread in Path(f"/proc/{process}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
-        return found
+        return family_of(self.pid)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import yaml
@@ -64,3 +65,13 @@ def small_network(**changes: object) -> NetworkRecipe:
         "neck": {"dimension": 16},
     }
     return NetworkRecipe.model_validate({**content, **changes})
+
+
+def wait_for_second_epoch(process: subprocess.Popen[str]) -> None:
+    """Read what a training says on stderr until its progress bar shows the second epoch."""
+    assert process.stderr
+    said = ""
+    while "epoch 2/2" not in said:
+        letter = process.stderr.read(1)
+        assert letter, said
+        said += letter

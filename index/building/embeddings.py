@@ -95,12 +95,14 @@ class Embeddings:
         """
         missing, times = self.missing(), StageTimes(reader_count(options.readers))
         total = len(self.photographs)
-        batches: deque[list[Path]] = deque()
+        begun: deque[tuple[NDArray[np.int64], list[Path]]] = deque()
 
         def start() -> Iterator[list[Path]]:
-            for places in _cut(missing, options.batch_pictures):
-                batches.append([p.path for p in self.photographs.take(places)])
-                yield batches[-1]
+            for begin in range(0, len(missing), options.batch_pictures):
+                places = missing[begin : begin + options.batch_pictures]
+                paths = [photograph.path for photograph in self.photographs.take(places)]
+                begun.append((places, paths))
+                yield paths
 
         embedded = embed_files(
             start(),
@@ -112,10 +114,10 @@ class Embeddings:
         )
         with progress_bar(total, done=total - len(missing), what="embed") as bar:
             pace = _Pace(len(missing))
-            cuts = _cut(missing, options.batch_pictures)
-            for places, batch in zip(cuts, embedded, strict=True):
+            for batch in embedded:
+                places, paths = begun.popleft()
                 with times.busy(WRITE):
-                    rows = self._cache.write(batches.popleft(), batch)
+                    rows = self._cache.write(paths, batch)
                 for place, row, picture in zip(places.tolist(), rows, batch.pictures, strict=True):
                     self._note(place, row, picture)
                 self.embedded += batch.embedded
@@ -152,11 +154,6 @@ class Embeddings:
             return vector
 
         return find
-
-
-def _cut(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    """Cut places into batches of ``size``; the last one may be shorter."""
-    return (places[begin : begin + size] for begin in range(0, len(places), size))
 
 
 class _Pace:

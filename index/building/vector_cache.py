@@ -159,7 +159,7 @@ class VectorCache:
         with self._writing():
             numbers = [self._connection.execute(insert, row).lastrowid or 0 for row in rows]
             self._connection.executemany(earlier, ((row[1],) for row in rows))
-            self._list(min(numbers, default=0))
+            self._list(min(numbers, default=self._listed + 1))
         return numbers
 
     def read(self, numbers: Sequence[int]) -> EmbeddedBatch:

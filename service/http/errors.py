@@ -4,7 +4,14 @@ from service.inference.errors import BusyError, RequestRefusedError
 
 
 class BodyTooLargeError(RequestRefusedError):
-    """The body is larger than a picture may be; the rest of it was not read."""
+    """The body is larger than a picture may be; the rest of it was not read.
+
+    Args:
+        max_bytes: Of a picture.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the picture is too large: at most {max_bytes} bytes are accepted")
 
 
 class MultipartError(RequestRefusedError):

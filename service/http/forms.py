@@ -146,9 +146,7 @@ class Form:
             if self._text_bytes > _TEXT_BYTES:
                 raise MultipartError("the multipart form holds too much beside files")
         elif len(part.data) > self._max_bytes:
-            raise BodyTooLargeError(
-                f"the picture is too large: at most {self._max_bytes} bytes are accepted"
-            )
+            raise BodyTooLargeError(self._max_bytes)
 
     def _end(self) -> None:
         self.is_complete = True

@@ -59,8 +59,7 @@ class JsonBody:
             if self._in_string:
                 self._strings[-1].feed(chunk[start:end])
                 if len(self._strings[-1].data) > self._max_bytes:
-                    text = f"at most {self._max_bytes} bytes are accepted"
-                    raise BodyTooLargeError(f"the picture is too large: {text}")
+                    raise BodyTooLargeError(self._max_bytes)
             else:
                 self._frame += chunk[start:end].translate(None, _SPACE)
             if quote >= 0:

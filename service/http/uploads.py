@@ -246,21 +246,16 @@ class BodyReader:
         if self._timeout is not None and not self._gives_way:
             self._timeout.reschedule(self._next_pace())
 
-    def _too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(
-            f"the picture is too large: at most {self.budget.max_bytes} bytes are accepted"
-        )
-
     async def _bounded(self, limit: int) -> AsyncGenerator[bytes, None]:
         """Yield the body in pieces; refuse it beyond ``limit`` bytes."""
         declared = self.request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:
-            raise self._too_large()
+            raise BodyTooLargeError(self.budget.max_bytes)
         received = paced = 0
         async for chunk in self.request.stream():
             received += len(chunk)
             if received > limit:
-                raise self._too_large()
+                raise BodyTooLargeError(self.budget.max_bytes)
             self.budget.take(self, len(chunk))
             if received >= paced + PACE_BYTES:
                 paced = received

@@ -22,7 +22,7 @@ from embedder.errors import ArtifactMissingError, CatalogError, TrainingError
 from photographs import open_data
 from tests.conftest import ROOT
 from tests.factories import photographs
-from tests.recipes import TINY, tiny_recipe
+from tests.recipes import TINY, tiny_recipe, wait_for_second_epoch
 from tests.torchrun import run, two_processes
 from trainer.evaluation.embed import embed_photographs
 from trainer.model import checkpoint
@@ -200,12 +200,7 @@ def test_processes_told_to_end_agree(tmp_path: Path, told: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr
-    said = ""
-    while "epoch 2/2" not in said:
-        letter = process.stderr.read(1)
-        assert letter, said
-        said += letter
+    wait_for_second_epoch(process)
     other = max(_children(process.pid))
     os.kill(process.pid if told == "launcher" else other, signal.SIGTERM)
     _, rest = process.communicate(timeout=120)

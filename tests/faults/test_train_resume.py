@@ -15,7 +15,7 @@ import torch
 
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, RunInterruptedError
 from tests.factories import photographs, view_bytes
-from tests.recipes import tiny_recipe
+from tests.recipes import tiny_recipe, wait_for_second_epoch
 from trainer.model import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -117,12 +117,7 @@ def test_a_run_told_to_end_says_that_it_can_be_resumed(tmp_path: Path, number: i
         text=True,
         start_new_session=True,
     )
-    assert process.stderr
-    said = ""
-    while "epoch 2/2" not in said:
-        letter = process.stderr.read(1)
-        assert letter, said
-        said += letter
+    wait_for_second_epoch(process)
     os.killpg(process.pid, number)  # of the loader's processes, too, as Ctrl-C and Slurm do
     _, rest = process.communicate(timeout=120)
     assert process.returncode == RunInterruptedError.exit_code == 75, rest

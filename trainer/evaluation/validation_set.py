@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photographs import Photograph, PhotographList, Query
+from photographs.prepare.split import first_of_each
 
 _T = TypeVar("_T")
 
@@ -82,8 +83,9 @@ def choose_validation_set(
     strange += [Query(picture.id, picture.path, ()) for picture in distractors]
     asked = [as_query(picture) for picture in _draw(known, bounds.queries, seed)]
     shown = {landmark for query in asked for landmark in query.landmark_ids}
-    places = _choose_gallery(train, shown, bounds)
-    return ValidationSet(train.take(places), asked, _draw(strange, bounds.queries, seed))
+    gallery = first_of_each(train, bounds.per_landmark)
+    places = _choose_gallery(gallery, shown, bounds.gallery)
+    return ValidationSet(gallery.take(places), asked, _draw(strange, bounds.queries, seed))
 
 
 def as_query(picture: Photograph | Query) -> Query:
@@ -100,13 +102,12 @@ def _draw(pictures: Sequence[_T], limit: int, seed: int) -> list[_T]:
     return [pictures[place] for place in sorted(chosen.tolist())]
 
 
-def _choose_gallery(train: PhotographList, shown: set[str], bounds: Bounds) -> NDArray[np.int64]:
-    """Return the places of the gallery's pictures, ascending."""
+def _choose_gallery(train: PhotographList, shown: set[str], most: int) -> NDArray[np.int64]:
+    """Return the places of at most so many pictures, ascending."""
     order = np.argsort(train.labels, kind="stable")
     of_landmark = train.labels[order]
     rank = np.arange(len(order)) - np.searchsorted(of_landmark, of_landmark)
-    order, rank = (column[rank < bounds.per_landmark] for column in (order, rank))
     others = np.array([landmark not in shown for landmark in train.landmarks], bool)
-    first = np.lexsort((rank, others[train.labels[order]]))[: bounds.gallery]
+    first = np.lexsort((rank, others[train.labels[order]]))[:most]
     chosen: NDArray[np.int64] = np.sort(order[first])
     return chosen
