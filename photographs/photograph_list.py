@@ -163,6 +163,11 @@ class PhotographList(Sequence[Photograph]):
         found: NDArray[np.bool_] = pc.is_in(ids, value_set=self.ids).to_numpy(zero_copy_only=False)
         return found
 
+    def among(self, ids: pa.StringArray) -> NDArray[np.bool_]:
+        """Tell of each photograph here, ``(n,)``, whether its id is one of ``ids``."""
+        found: NDArray[np.bool_] = pc.is_in(self.ids, value_set=ids).to_numpy(zero_copy_only=False)
+        return found
+
     def in_gallery_order(self) -> PhotographList:
         """Sort by landmark, then by id; those without a landmark last."""
         order = self.gallery_order()

@@ -61,7 +61,7 @@ class Sources:
 
     Attributes:
         members: The sources.
-        tombstones: Removed pictures, which are left out.
+        tombstones: Removed pictures of each, which are left out.
         photographs: ``n`` photographs.
         origins: ``(n,)`` int32, index into ``members`` of the source of each photograph.
     """
@@ -118,7 +118,7 @@ def list_digest(photographs: PhotographList) -> str:
 
 
 def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBSTONES) -> Sources:
-    """Merge sources into the order of a gallery, without removed pictures.
+    """Merge sources into the order of a gallery, without the removed pictures of each.
 
     A picture that several sources list is taken from the first of them, if it is the same file
     byte for byte and shows the same landmark.
@@ -127,6 +127,8 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
         CatalogError: Two sources use one id for different pictures, or nothing is left.
     """
     lists = [source.photographs for source in members]
+    if tombstones:
+        lists = [one.where(~tombstones.covers(n, one)) for n, one in enumerate(lists)]
     joined = PhotographList.concatenate(lists)
     origins = np.repeat(np.arange(len(lists), dtype=np.int32), [len(listed) for listed in lists])
     numbers = joined.ids.dictionary_encode().indices.to_numpy()  # alike where ids are alike
@@ -137,9 +139,6 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     for origin, repeated in zip(*np.unique(origins[again], return_counts=True), strict=True):
         _log.info("%d pictures of %s are in another list too", repeated, members[origin].root)
     places = firsts[joined.take(firsts).gallery_order()]
-    if tombstones:
-        pairs = joined.take(places).labeled_ids()
-        places = places[np.array([not tombstones.covers(*pair) for pair in pairs], bool)]
     if not len(places):
         raise CatalogError(members[0].root, "every picture that it lists was removed")
     return Sources(members, tombstones, joined.take(places), origins[places])

@@ -113,7 +113,7 @@ class GalleryWriter:
         write_report(staged / REPORT, self.unreadable)
         files[REPORT] = record(staged / REPORT)
         if sources.tombstones:
-            write_tombstones(staged, sources.tombstones.without())
+            write_tombstones(staged, sources.tombstones.without_rows())
             files[TOMBSTONES] = record(staged / TOMBSTONES)
         first, *added = (source.reference for source in sources.members)
         return GalleryManifest(

@@ -1,26 +1,33 @@
 """Tombstones: what was removed from a gallery and stays out of its rebuilds.
 
-``removed.npz`` holds ``rows``, removed rows that the gallery's files still have (ascending), and
-the ids ``pictures`` and ``landmarks``, which a rebuild leaves out for good although its lists may
-name them. Adding a picture or landmark again brings it back; so does a build from nothing.
+``removed.npz`` holds ``rows``, removed rows that the gallery's files still have (ascending); the
+ids ``pictures`` and ``landmarks``; and the sources that each stays out of: ``picture_sources`` and
+``landmark_sources``, a row for each id and a column for each source. A removal concerns the
+sources of its time. One that is added later brings its own pictures, and one that is added again
+brings back its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.errors import ArtifactDamagedError
 from index.gallery.catalog import Catalog
 from index.gallery.manifest import GalleryManifest
-from photographs import Photograph
+from photographs import PhotographList
 
 TOMBSTONES = "removed.npz"
+
+SourcesOfIds = Mapping[str, frozenset[int]]
+"""The sources that each id stays out of, as indices into the manifest's ``sources``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,33 +40,46 @@ class Tombstones:
         rows: ``(m,)`` int64 ascending, the removed rows that a gallery still has.
     """
 
-    pictures: frozenset[str] = frozenset()
-    landmarks: frozenset[str] = frozenset()
+    pictures: SourcesOfIds = field(default_factory=dict)
+    landmarks: SourcesOfIds = field(default_factory=dict)
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __bool__(self) -> bool:
         return bool(self.pictures or self.landmarks)
 
-    def covers(self, picture_id: str, landmark_id: str | None) -> bool:
-        """Tell whether a picture is removed."""
-        return picture_id in self.pictures or landmark_id in self.landmarks
+    def covers(self, source: int, photographs: PhotographList) -> NDArray[np.bool_]:
+        """Tell of each photograph of a source, ``(n,)``, whether it is removed."""
+        pictures, landmarks = (
+            [one for one, sources in ids.items() if source in sources]
+            for ids in (self.pictures, self.landmarks)
+        )
+        labels = [n for n, one in enumerate(photographs.landmarks) if one in set(landmarks)]
+        return np.isin(photographs.labels, labels) | photographs.among(
+            pa.array(pictures, pa.string())
+        )
 
     def with_more(
-        self, pictures: Iterable[str], landmarks: Iterable[str], catalog: Catalog
+        self, pictures: Iterable[str], landmarks: Iterable[str], catalog: Catalog, sources: int
     ) -> Tombstones:
-        """Return these and more, with the rows of a catalog that they cover."""
-        more = Tombstones(self.pictures.union(pictures), self.landmarks.union(landmarks))
-        codes = list(catalog.landmarks_of_ids(more.landmarks).values())
-        covered = np.isin(catalog.landmarks, codes) | catalog.has_pictures(more.pictures)
-        return replace(more, rows=np.flatnonzero(covered).astype(np.int64))
+        """Return these and more, with the rows of a catalog of so many sources that they cover."""
+        everywhere = frozenset(range(sources))
+        more = [dict.fromkeys(ids, everywhere) for ids in (pictures, landmarks)]
+        codes = list(catalog.landmarks_of_ids(more[1]).values())
+        covered = np.isin(catalog.landmarks, codes) | catalog.has_pictures(more[0])
+        rows = np.union1d(self.rows, np.flatnonzero(covered)).astype(np.int64)
+        return Tombstones({**self.pictures, **more[0]}, {**self.landmarks, **more[1]}, rows)
 
-    def without(self, photographs: Iterable[Photograph] = ()) -> Tombstones:
-        """Return the ids that remain when ``photographs`` are added again; no rows."""
-        pictures, landmarks = set(self.pictures), set(self.landmarks)
-        for photograph in photographs if self else ():
-            pictures.discard(photograph.id)
-            landmarks.discard(photograph.landmark_id or "")
-        return Tombstones(frozenset(pictures), frozenset(landmarks))
+    def without_source(self, source: int) -> Tombstones:
+        """Return what stays out of the other sources."""
+        pictures, landmarks = (
+            {one: rest for one, sources in ids.items() if (rest := sources - {source})}
+            for ids in (self.pictures, self.landmarks)
+        )
+        return replace(self, pictures=pictures, landmarks=landmarks)
+
+    def without_rows(self) -> Tombstones:
+        """Return the tombstones of a gallery whose files have none of the removed rows."""
+        return Tombstones(self.pictures, self.landmarks)
 
 
 def write_tombstones(directory: Path, tombstones: Tombstones) -> None:
@@ -67,9 +87,18 @@ def write_tombstones(directory: Path, tombstones: Tombstones) -> None:
     write_npz(
         directory / TOMBSTONES,
         rows=tombstones.rows,
-        pictures=np.array(sorted(tombstones.pictures), np.str_),
-        landmarks=np.array(sorted(tombstones.landmarks), np.str_),
+        **_arrays_of(tombstones.pictures, "picture"),
+        **_arrays_of(tombstones.landmarks, "landmark"),
     )
+
+
+def _arrays_of(ids: SourcesOfIds, what: str) -> dict[str, NDArray[Any]]:
+    names = sorted(ids)
+    count = max((max(sources) + 1 for sources in ids.values()), default=0)
+    table = np.zeros((len(names), count), np.bool_)
+    for place, name in enumerate(names):
+        table[place, list(ids[name])] = True
+    return {f"{what}s": np.array(names, np.str_), f"{what}_sources": table}
 
 
 def read_tombstones(directory: Path, manifest: GalleryManifest) -> Tombstones:
@@ -84,13 +113,28 @@ def read_tombstones(directory: Path, manifest: GalleryManifest) -> Tombstones:
     path = directory / TOMBSTONES
     arrays = read_npz(path)
     try:
-        rows, pictures, landmarks = (arrays[name] for name in ("rows", "pictures", "landmarks"))
+        rows = arrays["rows"]
+        pictures, landmarks = (
+            _sources_of(arrays, what, len(manifest.sources)) for what in ("picture", "landmark")
+        )
     except KeyError as error:
         raise ArtifactDamagedError(path, f"it lacks {error}") from error
+    except ValueError as error:
+        raise ArtifactDamagedError(path, "its sources do not fit its ids") from error
     if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) != manifest.removed:
         raise ArtifactDamagedError(path, f"it does not list {manifest.removed} rows")
     if len(rows) and (rows[0] < 0 or rows[-1] >= manifest.rows or (np.diff(rows) <= 0).any()):
         raise ArtifactDamagedError(path, "its rows are out of order or out of range")
     if len(rows) == manifest.rows:
         raise ArtifactDamagedError(path, "no row of the gallery is left")
-    return Tombstones(frozenset(pictures.tolist()), frozenset(landmarks.tolist()), rows)
+    return Tombstones(pictures, landmarks, rows)
+
+
+def _sources_of(arrays: Mapping[str, NDArray[Any]], what: str, sources: int) -> SourcesOfIds:
+    """Return the ids of an open file; those of earlier versions stay out of all sources."""
+    names = arrays[f"{what}s"].tolist()
+    table = arrays.get(f"{what}_sources", np.ones((len(names), sources), np.bool_))
+    return {
+        name: frozenset(np.flatnonzero(row).tolist())
+        for name, row in zip(names, table, strict=True)
+    }

@@ -24,6 +24,8 @@ from index.gallery.store import Store
 from index.gallery.tombstones import Tombstones
 from photographs import Credit, PhotographList, PhotographSet
 
+_GONE = -1
+
 
 def add(
     store: Store,
@@ -35,8 +37,8 @@ def add(
     """Add the photographs of a data folder to the published gallery.
 
     The folder becomes a source of the gallery, which later rebuilds read too; adding it again
-    brings it up to date. Pictures of other sources are not read and may be absent. Adding
-    removed pictures brings them back.
+    brings it up to date, with what was removed of it; what was removed of other sources stays out.
+    Pictures of other sources are not read and may be absent.
 
     Args:
         store: Holds the published gallery.
@@ -70,7 +72,7 @@ def add(
         keys = [source.key for source in members]
         place = keys.index(new.key) if new.key in keys else len(members)
         members[place : place + 1] = [new]
-        tombstones = gallery.tombstones.without(new.photographs)
+        tombstones = gallery.tombstones.without_source(place)
         sources = merge_sources(members, tombstones)
         trusted = set(range(len(members))) - {place}
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
@@ -79,13 +81,14 @@ def add(
 
 
 def _stored_sources(gallery: Gallery) -> list[Source]:
-    """Return the sources of a gallery with the photographs that its catalog has of each."""
+    """Return the sources of a gallery with the photographs that it has of each."""
     catalog = gallery.catalog
     ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
     names = {ids[n]: name for n in range(len(ids)) if (name := catalog.name(n)) != ids[n]}
     links = {ids[n]: link for n in range(len(ids)) if (link := catalog.link(n))}
     pictures, files = (catalog.column(name).combine_chunks() for name in ("picture_id", "path"))
-    origins = catalog.numbers("source")
+    origins = catalog.numbers("source").copy()
+    origins[gallery.tombstones.rows] = _GONE
     sources = []
     for place, reference in enumerate(gallery.manifest.sources):
         root = Path(reference.data)

@@ -22,8 +22,8 @@ def remove(
 ) -> GalleryManifest:
     """Publish the published gallery once more without some of its pictures.
 
-    All large files are shared with the build before. Earlier removals stay; removing something
-    again changes nothing.
+    All large files are shared with the build before. A removal concerns the sources that the
+    gallery has. Earlier removals stay; removing something again changes nothing.
 
     Args:
         store: Holds the published gallery.
@@ -39,8 +39,10 @@ def remove(
     """
     with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
         before = gallery.tombstones
-        _require_ids(gallery, set(pictures) - before.pictures, set(landmarks) - before.landmarks)
-        tombstones = before.with_more(pictures, landmarks, gallery.catalog)
+        known = before.pictures.keys(), before.landmarks.keys()
+        _require_ids(gallery, set(pictures) - known[0], set(landmarks) - known[1])
+        sources = len(gallery.manifest.sources)
+        tombstones = before.with_more(pictures, landmarks, gallery.catalog, sources)
         if len(tombstones.rows) == len(gallery.catalog):
             raise GalleryError("nothing would be left of the gallery; delete the store instead")
         write = partial(write_tombstones, tombstones=tombstones)
