@@ -105,21 +105,25 @@ def add(
     data: Folder,
     embedding: Embedding,
     making: Making = Making(),  # noqa: B008 (frozen)
+    prefix: str = "",
 ) -> Result:
-    """Add a folder of photographs to the gallery.
+    """Add a folder of photographs to the gallery, or bring it up to date.
 
     Args:
         store: Folder of the galleries.
         data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
         embedding: Embedder.
         making: Recipe.
+        prefix: What the ids of its pictures begin with in the gallery (default: nothing, or the
+            name of the folder where it uses an id of another picture).
     """
     from index.building.embedded import Tally
     from index.maintenance.add import add
     from photographs import open_data
 
     galleries, choice, tally = _store(store), embedding.choice(embedding.embedder), Tally()
-    manifest = add(galleries, choice, open_data(data), making.recipe(embedding), tally)
+    recipe = making.recipe(embedding)
+    manifest = add(galleries, choice, open_data(data), recipe, tally, prefix=prefix)
     return _describe(galleries, manifest, tally)
 
 

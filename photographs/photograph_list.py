@@ -150,6 +150,10 @@ class PhotographList(Sequence[Photograph]):
         ids, labels = self.ids.take(places), self.labels[places]
         return PhotographList(ids, self.landmarks, labels, self.root, files)
 
+    def with_ids(self, ids: pa.StringArray) -> PhotographList:
+        """Return the same photographs under other ids, ``(n,)``, with the files that they have."""
+        return PhotographList(ids, self.landmarks, self.labels, Path(), self.paths())
+
     def where(self, mask: NDArray[np.bool_]) -> PhotographList:
         """Return the photographs where ``mask``, ``(n,)``, is true; the same list where all are."""
         return self if mask.all() else self.take(np.flatnonzero(mask))

@@ -116,7 +116,10 @@ def _read_sources(
         raise CatalogError(folders[0], f"{counts}: {known}")
     names = [reference.name for reference in references]
     names[0] = list_name or names[0]
-    return [read_source(open_data(f), name) for f, name in zip(folders, names, strict=True)]
+    return [
+        read_source(open_data(folder), name, prefix=reference.prefix)
+        for folder, name, reference in zip(folders, names, references, strict=True)
+    ]
 
 
 def _keep_choices(

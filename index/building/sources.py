@@ -4,19 +4,25 @@ A gallery begins with one source and may be given more; removed pictures are lef
 here opens a gallery or embeds a picture.
 """
 
+from __future__ import annotations
+
 import hashlib
+import itertools
 import logging
+import re
 from collections import ChainMap, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedder.errors import CatalogError
-from embedder.picture_files import open_file
+from embedder.picture_files import find_file, open_file
 from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Tombstones
 from photographs import Credit, Photograph, PhotographList, PhotographSet
@@ -25,6 +31,7 @@ FOLDERS = "folders"
 """Name of the list of a data folder that has one folder per landmark."""
 
 _NO_TOMBSTONES = Tombstones()
+_MISSING = -1
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +41,14 @@ class Source:
     """One list of photographs.
 
     Attributes:
-        reference: Its entry in a manifest.
+        reference: Its entry in a manifest; its prefix stands before the ids in a gallery.
         root: Its data folder.
-        photographs: Those with a landmark, in the order of a gallery.
+        photographs: Those with a landmark, in the order of a gallery; ids without the prefix.
         names: Names of its landmarks, by id.
         links: Addresses of pages about its landmarks, likewise.
-        credits: Yields credits by picture id; perhaps of pictures outside of the list too.
+        read_credits: Yields credits by id; perhaps of pictures outside of the list too.
+        stored: Returns size and SHA-256 of a photograph, by its id, as a gallery has them;
+            ``None`` where the files count.
     """
 
     reference: ListReference
@@ -47,12 +56,18 @@ class Source:
     photographs: PhotographList
     names: Mapping[str, str]
     links: Mapping[str, str]
-    credits: Callable[[], Iterable[tuple[str, Credit]]]
+    read_credits: Callable[[], Iterable[tuple[str, Credit]]]
+    stored: Callable[[str], tuple[int, bytes]] | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """Identity of a source: its folder and its list."""
         return self.reference.data, self.reference.name
+
+    def credits(self) -> Iterator[tuple[str, Credit]]:
+        """Yield credits by the ids of a gallery."""
+        prefix = self.reference.prefix
+        return ((prefix + picture_id, credit) for picture_id, credit in self.read_credits())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +75,9 @@ class Sources:
     """The sources of a gallery and their photographs, merged in the order of its rows.
 
     Attributes:
-        members: The sources.
+        members: The sources, with the prefixes that tell their ids apart.
         tombstones: Removed pictures of each, which are left out.
-        photographs: ``n`` photographs.
+        photographs: ``n`` photographs, with the ids of a gallery.
         origins: ``(n,)`` int32, index into ``members`` of the source of each photograph.
     """
 
@@ -83,8 +98,10 @@ class Sources:
         return dict(ChainMap(*(dict(source.links) for source in self.members)))
 
 
-def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
+def read_source(data: PhotographSet, list_name: str | None = None, *, prefix: str = "") -> Source:
     """Read the photographs of a list, by default the default one, whose landmark is known.
+
+    ``prefix`` stands before their ids in a gallery.
 
     Raises:
         CatalogError: The list is missing, faulty, or names no landmark; or the file of credits
@@ -102,6 +119,7 @@ def read_source(data: PhotographSet, list_name: str | None = None) -> Source:
         name=name,
         digest=list_digest(photographs),
         pictures=len(photographs),
+        prefix=prefix,
     )
     read_credits = partial(data.credits, name)
     deque(read_credits(), maxlen=0)
@@ -121,41 +139,129 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     """Merge sources into the order of a gallery, without the removed pictures of each.
 
     A picture that several sources list is taken from the first of them, if it is the same file
-    byte for byte and shows the same landmark.
+    byte for byte and shows the same landmark. Where a later source uses an id for another
+    picture, as cameras do, all its ids get a prefix: the name of its folder.
 
     Raises:
-        CatalogError: Two sources use one id for different pictures, or nothing is left.
+        CatalogError: A list has an id twice, or nothing is left.
     """
-    lists = [source.photographs for source in members]
-    if tombstones:
-        lists = [one.where(~tombstones.covers(n, one)) for n, one in enumerate(lists)]
+    lists = [_without_removed(source, n, tombstones) for n, source in enumerate(members)]
     joined = PhotographList.concatenate(lists)
     origins = np.repeat(np.arange(len(lists), dtype=np.int32), [len(listed) for listed in lists])
-    numbers = joined.ids.dictionary_encode().indices.to_numpy()  # alike where ids are alike
-    _, firsts = np.unique(numbers, return_index=True)
-    again = np.flatnonzero(firsts[numbers] != np.arange(len(joined)))
-    for place in again.tolist():
-        _require_same(joined[firsts[numbers[place]]], joined[place])
-    for origin, repeated in zip(*np.unique(origins[again], return_counts=True), strict=True):
+    own = ~_find_repeated(members, joined, origins)
+    for origin, repeated in zip(*np.unique(origins[~own], return_counts=True), strict=True):
         _log.info("%d pictures of %s are in another list too", repeated, members[origin].root)
-    places = firsts[joined.take(firsts).gallery_order()]
-    if not len(places):
+    joined, origins = joined.where(own), origins[own]
+    if not len(joined):
         raise CatalogError(members[0].root, "every picture that it lists was removed")
+    prefixes = _choose_prefixes(members, joined.ids, origins)
+    if any(prefixes):
+        joined = joined.with_ids(_join_prefixes(prefixes, joined.ids, origins))
+    for place, (source, prefix) in enumerate(zip(members, prefixes, strict=True)):
+        tombstones = tombstones.renamed(place, source.reference.prefix, prefix)
+    members = [_with_prefix(*pair) for pair in zip(members, prefixes, strict=True)]
+    places = joined.gallery_order()
     return Sources(members, tombstones, joined.take(places), origins[places])
 
 
-def _require_same(first: Photograph, second: Photograph) -> None:
-    if first.landmark_id == second.landmark_id and _is_same_file(first.path, second.path):
-        return
-    reason = f"its id {second.id} is already that of another picture, {first.path}; rename one"
-    raise CatalogError(second.path, reason)
+def _without_removed(source: Source, place: int, tombstones: Tombstones) -> PhotographList:
+    photographs, prefix = source.photographs, source.reference.prefix
+    return photographs.where(~tombstones.covers(place, photographs, prefix))
 
 
-def _is_same_file(first: Path, second: Path) -> bool:
-    if first == second or first.resolve() == second.resolve():
-        return True
-    try:
-        with open_file(first) as one, open_file(second) as other:
-            return one.size == other.size and one.sha256() == other.sha256()
-    except OSError:
-        return True  # a file is missing: reading the first one will report it if it matters
+def _with_prefix(source: Source, prefix: str) -> Source:
+    if prefix == source.reference.prefix:
+        return source
+    return replace(source, reference=source.reference.model_copy(update={"prefix": prefix}))
+
+
+class _Content:
+    """What is compared of two pictures of one id."""
+
+    def __init__(self, source: Source, photograph: Photograph) -> None:
+        self._landmark, self._path = photograph.landmark_id, photograph.path
+        if source.stored is None:
+            self._size, self._sha256 = find_file(photograph.path)[0], b""
+        else:
+            self._size, self._sha256 = source.stored(photograph.id)
+
+    def equals(self, other: _Content) -> bool:
+        """Compare landmark and file; of a missing file, any other counts as a copy.
+
+        Reading will report it if it matters.
+        """
+        if self._landmark != other._landmark:
+            return False
+        if self._path == other._path or _MISSING in (self._size, other._size):
+            return True
+        if self._size != other._size:
+            return False
+        try:
+            same_file = self._path.resolve() == other._path.resolve()
+            return same_file or self._digest() == other._digest()
+        except OSError:
+            return True
+
+    def _digest(self) -> bytes:
+        if not self._sha256:
+            with open_file(self._path) as picture:
+                self._sha256 = picture.sha256()
+        return self._sha256
+
+
+def _find_repeated(
+    members: Sequence[Source], joined: PhotographList, origins: NDArray[np.int32]
+) -> NDArray[np.bool_]:
+    """Tell of each photograph, ``(n,)``, whether an earlier source has the same one."""
+    firsts = _find_firsts(joined.ids)
+    known: dict[int, list[_Content]] = {}
+    repeated = np.zeros(len(joined), np.bool_)
+    for place in np.flatnonzero(firsts != np.arange(len(joined))).tolist():
+        first = int(firsts[place])
+        if first not in known:
+            known[first] = [_Content(members[origins[first]], joined[first])]
+        content = _Content(members[origins[place]], joined[place])
+        repeated[place] = any(content.equals(earlier) for earlier in known[first])
+        if not repeated[place]:
+            known[first].append(content)
+    return repeated
+
+
+def _choose_prefixes(
+    members: Sequence[Source], ids: pa.StringArray, origins: NDArray[np.int32]
+) -> list[str]:
+    """Return a prefix for each source, so that each id with its prefix is there once."""
+    prefixes = [source.reference.prefix for source in members]
+    for _ in range(len(members) + 1):
+        whole = _join_prefixes(prefixes, ids, origins)
+        again = _find_firsts(whole) != np.arange(len(whole))
+        if not again.any():
+            return prefixes
+        origin = int(origins[again].min())
+        prefixes[origin] = _new_prefix(members[origin].root, whole)
+        what = "%s uses ids of other pictures: its ids begin with %s"
+        _log.info(what, members[origin].root, prefixes[origin])
+    raise CatalogError(members[origin].root, "it lists an id twice")
+
+
+def _new_prefix(root: Path, ids: pa.StringArray) -> str:
+    """Return a prefix that none of ``ids`` has; without spaces, which separate ids in lists."""
+    name = re.sub(r"[^\w.-]+", "-", root.name) or "source"
+    numbered = (f"{name}-{number}/" for number in itertools.count(2))
+    candidates = itertools.chain([f"{name}/"], numbered)
+    return next(one for one in candidates if not pc.any(pc.starts_with(ids, one)).as_py())
+
+
+def _join_prefixes(
+    prefixes: Sequence[str], ids: pa.StringArray, origins: NDArray[np.int32]
+) -> pa.StringArray:
+    before = pa.array(prefixes, pa.string()).take(pa.array(origins))
+    return pc.binary_join_element_wise(before, ids, "")
+
+
+def _find_firsts(ids: pa.StringArray) -> NDArray[np.int64]:
+    """Return the first place of each id, ``(n,)``."""
+    numbers = ids.dictionary_encode().indices.to_numpy()  # alike where ids are alike
+    _, firsts = np.unique(numbers, return_index=True)
+    found: NDArray[np.int64] = firsts[numbers]
+    return found

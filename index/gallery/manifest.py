@@ -52,14 +52,16 @@ class ListReference(FrozenModel):
     Attributes:
         data: The data folder, absolute; paths in the catalog are relative to it.
         name: The list file, or ``folders`` where each folder is a landmark.
-        digest: Of the ids, landmarks and paths of the list.
+        digest: Of the ids and landmarks of the list, in its order; files are not in it.
         pictures: How many it lists.
+        prefix: What stands before its ids in the gallery, so that they are there once.
     """
 
     data: str
     name: str
     digest: str = Field(pattern=_DIGEST)
     pictures: int = Field(ge=1)
+    prefix: str = ""
 
 
 class Recall(FrozenModel):

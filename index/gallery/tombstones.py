@@ -47,12 +47,18 @@ class Tombstones:
     def __bool__(self) -> bool:
         return bool(self.pictures or self.landmarks)
 
-    def covers(self, source: int, photographs: PhotographList) -> NDArray[np.bool_]:
-        """Tell of each photograph of a source, ``(n,)``, whether it is removed."""
+    def covers(
+        self, source: int, photographs: PhotographList, prefix: str = ""
+    ) -> NDArray[np.bool_]:
+        """Tell of each photograph of a source, ``(n,)``, whether it is removed.
+
+        ``prefix`` stands before their ids in the gallery.
+        """
         pictures, landmarks = (
             [one for one, sources in ids.items() if source in sources]
             for ids in (self.pictures, self.landmarks)
         )
+        pictures = [one.removeprefix(prefix) for one in pictures if one.startswith(prefix)]
         labels = [n for n, one in enumerate(photographs.landmarks) if one in set(landmarks)]
         return np.isin(photographs.labels, labels) | photographs.among(
             pa.array(pictures, pa.string())
@@ -76,6 +82,17 @@ class Tombstones:
             for ids in (self.pictures, self.landmarks)
         )
         return replace(self, pictures=pictures, landmarks=landmarks)
+
+    def renamed(self, source: int, before: str, after: str) -> Tombstones:
+        """Return the tombstones once the pictures of a source have another prefix."""
+        own = [one for one, sources in self.pictures.items() if source in sources]
+        if before == after or not own:
+            return self
+        pictures = dict(self.without_source(source).pictures)
+        for one in own:
+            name = after + one.removeprefix(before)
+            pictures[name] = pictures.get(name, frozenset()) | {source}
+        return replace(self, pictures=pictures)
 
     def without_rows(self) -> Tombstones:
         """Return the tombstones of a gallery whose files have none of the removed rows."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from embedder.errors import ArtifactMismatchError
+from embedder.errors import ArtifactMismatchError, CatalogError
 from index.building.build import write_gallery
 from index.building.embedded import Tally
 from index.building.embedder_choice import EmbedderChoice
@@ -19,7 +20,7 @@ from index.building.recipe import BuildRecipe
 from index.building.sources import Source, merge_sources, read_source
 from index.building.unreadable import REPORT, ReportLine, read_report
 from index.gallery.gallery import Gallery
-from index.gallery.manifest import GalleryManifest
+from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
 from index.gallery.tombstones import Tombstones
 from photographs import Credit, PhotographList, PhotographSet
@@ -33,6 +34,8 @@ def add(
     data: PhotographSet,
     recipe: BuildRecipe | None = None,
     tally: Tally | None = None,
+    *,
+    prefix: str = "",
 ) -> GalleryManifest:
     """Add the photographs of a data folder to the published gallery.
 
@@ -46,6 +49,8 @@ def add(
         data: The photographs, of landmarks of the gallery or of others.
         recipe: Options, and which list of the folder; thumbnails stay as the gallery has them.
         tally: Is told how many pictures were embedded.
+        prefix: What stands before its ids in the gallery; by default nothing, or the name of the
+            folder where an id is that of another picture.
 
     Raises:
         NoGalleryError: Nothing is published.
@@ -54,7 +59,7 @@ def add(
         ArtifactError: The published gallery, or the embedder, cannot be trusted.
         TooManyUnreadableError: Too many pictures cannot be read; what was published stays.
         GalleryError: The store cannot be written.
-        CatalogError: The list is faulty, or uses an id of another picture.
+        CatalogError: The list is faulty, or has another prefix already.
     """
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(open_trusted(store)) as gallery:
@@ -67,10 +72,12 @@ def add(
                 expected=str(published.embedder),
                 found=str(lazy.reference),
             )
-        new = read_source(data, recipe.list_name)
+        new = read_source(data, recipe.list_name, prefix=prefix)
         members = _stored_sources(gallery)
         keys = [source.key for source in members]
         place = keys.index(new.key) if new.key in keys else len(members)
+        if place < len(members):
+            new = _keep_prefix(members[place].reference, new)
         members[place : place + 1] = [new]
         tombstones = gallery.tombstones.without_source(place)
         sources = merge_sources(members, tombstones)
@@ -78,6 +85,16 @@ def add(
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
         plan = replace(plan, unreadable=_known_unreadable(gallery, new, tombstones))
         return write_gallery(store, plan, lazy, recipe, tally)
+
+
+def _keep_prefix(known: ListReference, new: Source) -> Source:
+    if new.reference.prefix not in ("", known.prefix):
+        reason = (
+            f"its ids in the gallery begin with {known.prefix!r}; drop it to add it with another"
+        )
+        raise CatalogError(new.root, reason)
+    update = {"prefix": known.prefix}
+    return replace(new, reference=new.reference.model_copy(update=update))
 
 
 def _stored_sources(gallery: Gallery) -> list[Source]:
@@ -91,26 +108,38 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
     origins[gallery.tombstones.rows] = _GONE
     sources = []
     for place, reference in enumerate(gallery.manifest.sources):
-        root = Path(reference.data)
-        stored = PhotographList(pictures, ids, catalog.landmarks, root, files)
-        own = stored.where(origins == place)
+        root, begin = Path(reference.data), len(reference.prefix)
+        own = np.flatnonzero(origins == place)
+        listed = pc.utf8_slice_codeunits(pictures.take(own), begin) if begin else pictures.take(own)
+        photographs = PhotographList(listed, ids, catalog.landmarks[own], root, files.take(own))
         credits_of = partial(_stored_credits, gallery, place)
-        sources.append(Source(reference, root, own, names, links, credits_of))
+        stored = partial(_stored_content, gallery, reference.prefix)
+        sources.append(Source(reference, root, photographs, names, links, credits_of, stored))
     return sources
+
+
+def _stored_content(gallery: Gallery, prefix: str, picture_id: str) -> tuple[int, bytes]:
+    row = gallery.find_picture(prefix + picture_id)
+    if row is None:
+        raise ValueError(f"the gallery has no picture {prefix + picture_id}")
+    stored = gallery.catalog.row(row)
+    return stored.bytes, stored.sha256
 
 
 def _stored_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit]]:
     """Yield the credits that a gallery has of the pictures of one of its sources."""
     if gallery.credits is None:
         return
+    prefix = gallery.manifest.sources[source].prefix
     for row in np.flatnonzero(gallery.catalog.numbers("source") == source).tolist():
         if (credit := gallery.credits[row]) is not None:
-            yield gallery.catalog.picture_id(row), credit
+            yield gallery.catalog.picture_id(row).removeprefix(prefix), credit
 
 
 def _known_unreadable(gallery: Gallery, new: Source, tombstones: Tombstones) -> list[ReportLine]:
     """Return the report of the gallery without pictures that are added or removed."""
     lines = read_report(gallery.directory / REPORT)
-    added = new.photographs.contains(pa.array([line.id for line in lines], pa.string()))
+    ids = [line.id.removeprefix(new.reference.prefix) for line in lines]
+    added = new.photographs.contains(pa.array(ids, pa.string()))
     pairs = zip(lines, added.tolist(), strict=True)
     return [line for line, again in pairs if not again and line.id not in tombstones.pictures]

@@ -40,7 +40,7 @@ FLAGS = {
     "cairn-index build": f"store data {EMBEDDING} {MAKING} thumbnails ranking vote-neighbors "
     "vote-power distractors gallery-penalty query-penalty gallery-distractors query-distractors",
     "cairn-index rebuild": f"store data {EMBEDDING} {MAKING} thumbnails hash",
-    "cairn-index add": f"store data {EMBEDDING} {MAKING}",
+    "cairn-index add": f"store data {EMBEDDING} {MAKING} prefix",
     "cairn-index remove": "store pictures landmarks",
     "cairn-index list": "store",
     "cairn-index verify": f"store embedder {RUNNING} sample build",

@@ -64,16 +64,119 @@ def test_added_pictures_take_their_places(
     assert rebuild(store, choice).build_id == manifest.build_id
 
 
-@pytest.mark.usefixtures("never")
-def test_an_id_that_is_taken_is_refused(
+def cameras(folder: Path, *, view: int) -> Path:
+    """Write three pictures under the names that every camera gives, one of them that of data."""
+    for landmark in range(3):
+        path = folder / f"landmark-{landmark}" / f"picture-{landmark}-0.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(view_bytes(landmark, view + landmark))
+    return folder
+
+
+def shown(store: Store) -> dict[str, str]:
+    """Return the file of each picture of the published gallery, by id."""
+    with closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
+        rows = [gallery.catalog.row(row) for row in range(len(gallery.catalog))]
+        roots = [source.data for source in gallery.manifest.sources]
+    return {row.picture_id: f"{roots[row.source]}/{row.path}" for row in rows}
+
+
+def test_equal_file_names_in_two_folders_are_two_pictures(
     store: Store, choice: EmbedderChoice, tmp_path: Path
 ) -> None:
-    """Two different pictures of one id are a fault that names both."""
-    more = tmp_path / "more"
-    (more / "landmark-0").mkdir(parents=True)
-    (more / "landmark-0/picture-0-0.jpg").write_bytes(view_bytes(0, 99))
-    with pytest.raises(CatalogError, match=r"picture-0-0 is already .*data/landmark-0/picture"):
-        add(store, choice, open_data(more))
+    """The ids of the later folder begin with its name; also where two folders have that name."""
+    before = shown(store)
+    first = add(store, choice, open_data(cameras(tmp_path / "a/my camera", view=50)))
+    second = add(store, choice, open_data(cameras(tmp_path / "b/my camera", view=60)))
+    assert [source.prefix for source in second.sources] == ["", "my-camera/", "my-camera-2/"]
+    assert (first.rows, second.rows, second.landmarks) == (33, 36, 5)
+    pictures = shown(store)
+    assert before.items() < pictures.items()
+    assert pictures["my-camera/landmark-1/picture-1-0"] == str(
+        tmp_path / "a/my camera/landmark-1/picture-1-0.jpg"
+    )
+    assert pictures["my-camera-2/landmark-1/picture-1-0"].startswith(f"{tmp_path}/b/")
+    assert rebuild(store, choice).build_id == second.build_id
+    assert add(store, choice, open_data(tmp_path / "a/my camera")).build_id == second.build_id
+
+
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_one_picture_of_a_folder_with_a_prefix_is_removed(
+    store: Store,
+    choice: EmbedderChoice,
+    tmp_path: Path,
+    rebuilt: bool,  # noqa: FBT001 (parametrized)
+) -> None:
+    """Its namesakes elsewhere stay, also those that are added later."""
+    more = cameras(tmp_path / "more", view=50)
+    add(store, choice, open_data(more))
+    remove(store, pictures=["more/landmark-1/picture-1-0"])
+    if rebuilt:
+        rebuild(store, choice)
+    manifest = add(store, choice, open_data(cameras(tmp_path / "others", view=60)))
+    assert manifest.rows - manifest.removed == 35
+    assert "landmark-1/picture-1-0" in shown(store)
+    assert "others/landmark-1/picture-1-0" in shown(store)
+    assert "more/landmark-1/picture-1-0" not in shown(store)
+
+
+@pytest.mark.usefixtures("never")
+def test_a_copy_in_another_folder_is_the_same_picture(
+    store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
+) -> None:
+    """It is compared with what the gallery recorded: the first folder may be absent."""
+    shutil.copytree(data / "landmark-0", tmp_path / "more/landmark-0")
+    data.rename(tmp_path / "unplugged")
+    manifest = add(store, choice, open_data(tmp_path / "more"))
+    assert (manifest.rows, [source.prefix for source in manifest.sources]) == (30, ["", ""])
+
+
+def test_an_absent_folder_keeps_its_pictures(
+    store: Store, choice: EmbedderChoice, data: Path, tmp_path: Path
+) -> None:
+    """A picture of the same name is not taken for its copy."""
+    more = cameras(tmp_path / "more", view=50)
+    data.rename(tmp_path / "unplugged")
+    manifest = add(store, choice, open_data(more))
+    assert (manifest.rows, manifest.added[0].prefix) == (33, "more/")
+
+
+def test_a_prefix_can_be_chosen(store: Store, choice: EmbedderChoice, tmp_path: Path) -> None:
+    """It holds for the folder from then on; another one later is refused."""
+    more = open_data(cameras(tmp_path / "more", view=50))
+    manifest = add(store, choice, more, prefix="2026/")
+    assert "2026/landmark-0/picture-0-0" in shown(store)
+    assert add(store, choice, more).build_id == manifest.build_id
+    assert rebuild(store, choice).build_id == manifest.build_id
+    with pytest.raises(CatalogError, match="begin with '2026/'"):
+        add(store, choice, more, prefix="other/")
+
+
+def test_ids_that_collide_later_are_told_apart(
+    store: Store,
+    choice: EmbedderChoice,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rebuild gives the prefix, embeds nothing again, and keeps out what was removed."""
+    more = cameras(tmp_path / "more", view=50)
+    for name in ("landmark-0", "landmark-1", "landmark-2"):
+        (more / name).rename(more / f"{name}0")
+    add(store, choice, open_data(more))
+    remove(store, pictures=["landmark-10/picture-1-0"])
+    (data / "landmark-00").mkdir()
+    (data / "landmark-00/picture-0-0.jpg").write_bytes(view_bytes(0, 80))
+    embedded = count_embedded(monkeypatch)
+    manifest = rebuild(store, choice)
+    assert (sum(embedded), manifest.added[0].prefix) == (1, "more/")
+    assert {name for name in shown(store) if "0/" in name} == {
+        *(f"landmark-0/picture-0-{view}" for view in range(6)),
+        "landmark-00/picture-0-0",
+        "more/landmark-00/picture-0-0",
+        "more/landmark-20/picture-2-0",
+    }
+    assert rebuild(store, choice).build_id == manifest.build_id
 
 
 def test_only_the_gallerys_embedder_can_add(store: Store, data: Path, tmp_path: Path) -> None:
