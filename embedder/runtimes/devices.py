@@ -35,9 +35,11 @@ def _cuda_is_available() -> bool:
 
 
 def can_run_bf16(device: UsableDevice) -> bool:
-    """Tell whether the processor has bfloat16 instructions."""
+    """Tell whether the processor, or the GPU, has bfloat16 instructions."""
     if device == "cuda":
-        return True
+        from embedder.runtimes import torch_export
+
+        return torch_export.can_run_bf16()
     from embedder.runtimes import openvino
 
     return openvino.can_run_bf16()

@@ -150,6 +150,11 @@ def cuda_is_available() -> bool:
     return torch.cuda.is_available()
 
 
+def can_run_bf16() -> bool:
+    """Tell whether the NVIDIA GPU has bfloat16 instructions; torch emulates them on older ones."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def load_network(path: Path, device: UsableDevice) -> torch.fx.GraphModule:
     """Load an exported network, ``(n, 3, side, side)`` → ``(n, d)``.
 

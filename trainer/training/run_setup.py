@@ -222,7 +222,7 @@ def _bounds(recipe: Recipe) -> Bounds:
 def _choose_precision(recipe: Recipe, device: torch.device) -> Precision:
     """Choose what to compute in: bfloat16 needs no scaled loss, and float16 is slow on CPUs."""
     cuda = device.type == "cuda"
-    able = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else can_run_bf16("cpu")
+    able = can_run_bf16("cuda" if cuda else "cpu")
     if recipe.precision == "bf16" and not able:
         raise DeviceError("this processor has no bfloat16; set precision=auto or precision=f32")
     if recipe.precision != "auto":
