@@ -7,11 +7,12 @@ from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
 from photographs.lists import write_csv, write_list
 from photographs.names import landmark_order, search_form
-from photographs.photograph import Credit, Photograph, Query
+from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
 from photographs.photograph_list import PhotographList
 from photographs.photograph_set import PhotographSet
 
 __all__ = [
+    "CREDIT_COLUMNS",
     "Credit",
     "Photograph",
     "PhotographList",

@@ -7,7 +7,6 @@ pictures whose paths differ in nothing but the extension keep theirs. No picture
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from embedder.errors import CatalogError
 from embedder.formats.opening import read_suffixes
 from photographs.lists import pick_listed
 from photographs.names import landmark_order, normal_form
-from photographs.photograph import Credit, Query
+from photographs.photograph import CREDIT_COLUMNS, Query
 from photographs.photograph_list import PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
 
@@ -102,9 +101,9 @@ class FolderSet(PhotographSet):
         """Return nothing: folders tell no addresses."""
         return {}
 
-    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
-        """Yield nothing: folders tell no credits."""
-        return iter(())
+    def credits(self, list_name: str) -> pa.Table:
+        """Return none: folders tell no credits."""
+        return CREDIT_COLUMNS.empty_table()
 
     def _refuse_splits(self) -> None:
         """Refuse folders train/ and test/ with landmarks below: they would pass for landmarks."""

@@ -19,6 +19,7 @@ and whoever reads a picture finds it missing.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from embedder.errors import CatalogError
 from photographs.lists import Listed, Row, read_list, read_rows
 from photographs.names import normal_form
-from photographs.photograph import Credit, Query
+from photographs.photograph import CREDIT_COLUMNS, Query
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
 from photographs.tars import read_members
@@ -50,6 +51,7 @@ SPLIT_FILES = {
 GALLERY_LISTS = (CLEAN_LIST, TRAIN_LIST, INDEX_LIST)
 """The lists that a gallery is made of; the first that is there is the default."""
 
+_BLOCK_ROWS = 1 << 16
 _WEB_PAGE = re.compile(r"https?://\S+\Z", re.IGNORECASE)
 _PLAIN_ID = r"\A[0-9A-Za-z_-]{3,}\z"
 
@@ -120,12 +122,16 @@ class Gldv2Set(PhotographSet):
             for _, (landmark, address) in read_rows(path, ("landmark_id", "category")):
                 yield normal_form(landmark), address
 
-    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
-        """Yield the credits of the list's split."""
+    def credits(self, list_name: str) -> pa.Table:
+        """Return the credits of the list's split."""
         path = self.directory / f"{split_of(Path(list_name).name)}_attribution.csv"
-        if path.is_file():
-            for _, (picture_id, *fields) in read_rows(path, ("id", *Credit._fields)):
-                yield picture_id, Credit(*(field or None for field in fields))
+        blocks = list[pa.RecordBatch]()
+        rows = read_rows(path, CREDIT_COLUMNS.names) if path.is_file() else iter(())
+        while block := [fields for _, fields in islice(rows, _BLOCK_ROWS)]:
+            columns = (pa.array(column, pa.string()) for column in zip(*block, strict=True))
+            known = [pc.if_else(pc.equal(column, ""), None, column) for column in columns]
+            blocks.append(pa.record_batch(known, CREDIT_COLUMNS.names).cast(CREDIT_COLUMNS))
+        return pa.Table.from_batches(blocks, CREDIT_COLUMNS).unify_dictionaries()
 
     def _index_landmarks(self, ids: pa.StringArray) -> tuple[list[str], NDArray[np.int32]]:
         """Return landmarks and labels of pictures of the index, where they are published."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
@@ -49,3 +51,16 @@ class Credit(NamedTuple):
     license: str | None
     title: str | None
     url: str | None
+
+
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
+CREDIT_COLUMNS = pa.schema(
+    {
+        "id": pa.string(),
+        "author": _REPEATED,
+        "license": _REPEATED,
+        "title": pa.string(),
+        "url": pa.string(),
+    }
+)
+"""Columns of many credits: the id of each picture, and the fields of :class:`Credit`."""

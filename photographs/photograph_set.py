@@ -1,11 +1,12 @@
 """The interface of the layouts of data folders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from photographs.photograph import Credit, Query
+import pyarrow as pa
+
+from photographs.photograph import Query
 from photographs.photograph_list import PhotographList
 
 
@@ -73,11 +74,14 @@ class PhotographSet(ABC):
         """Return known addresses of pages about landmarks, by id; else as :meth:`names`."""
 
     @abstractmethod
-    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
-        """Yield the known credits, each with the id of its picture.
+    def credits(self, list_name: str) -> pa.Table:
+        """Return the known credits, each with the id of its picture.
 
         Args:
             list_name: The list of the pictures; credits of others may be among them.
+
+        Returns:
+            Of the columns of :data:`photographs.photograph.CREDIT_COLUMNS`.
 
         Raises:
             CatalogError: The file of credits is faulty; the line is named.

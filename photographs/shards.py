@@ -9,15 +9,15 @@ is the text of ``KEY.cls``, or ``landmark_id`` or else ``label`` of ``KEY.json``
 neither shows no known landmark. Nothing is unpacked.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedder.errors import CatalogError
 from photographs.lists import pick_listed
-from photographs.photograph import Credit, Query
+from photographs.photograph import CREDIT_COLUMNS, Query
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
 from photographs.tars import Members
@@ -78,6 +78,6 @@ class ShardSet(PhotographSet):
         """Return nothing: shards tell no addresses."""
         return {}
 
-    def credits(self, list_name: str) -> Iterator[tuple[str, Credit]]:
-        """Yield nothing: shards tell no credits."""
-        return iter(())
+    def credits(self, list_name: str) -> pa.Table:
+        """Return none: shards tell no credits."""
+        return CREDIT_COLUMNS.empty_table()

@@ -10,10 +10,9 @@ import hashlib
 import itertools
 import logging
 import re
-from collections import ChainMap, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from embedder.errors import CatalogError
 from embedder.picture_files import find_file, open_file
 from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Tombstones
-from photographs import Credit, Photograph, PhotographList, PhotographSet
+from photographs import CREDIT_COLUMNS, Photograph, PhotographList, PhotographSet
 
 FOLDERS = "folders"
 """Name of the list of a data folder that has one folder per landmark."""
@@ -46,7 +45,7 @@ class Source:
         photographs: Those with a landmark, in the order of a gallery; ids without the prefix.
         names: Names of its landmarks, by id.
         links: Addresses of pages about its landmarks, likewise.
-        read_credits: Yields credits by id; perhaps of pictures outside of the list too.
+        told: Credits by id, of the columns of ``CREDIT_COLUMNS``; perhaps of others too.
         stored: Returns size and SHA-256 of a photograph, by its id, as a gallery has them;
             ``None`` where the files count.
     """
@@ -56,7 +55,7 @@ class Source:
     photographs: PhotographList
     names: Mapping[str, str]
     links: Mapping[str, str]
-    read_credits: Callable[[], Iterable[tuple[str, Credit]]]
+    told: pa.Table
     stored: Callable[[str], tuple[int, bytes]] | None = None
 
     @property
@@ -64,10 +63,10 @@ class Source:
         """Identity of a source: its folder and its list."""
         return self.reference.data, self.reference.name
 
-    def credits(self) -> Iterator[tuple[str, Credit]]:
-        """Yield credits by the ids of a gallery."""
-        prefix = self.reference.prefix
-        return ((prefix + picture_id, credit) for picture_id, credit in self.read_credits())
+    def credits(self) -> pa.Table:
+        """Return the credits by the ids of a gallery."""
+        ids = pc.binary_join_element_wise(self.reference.prefix, self.told["id"], "")
+        return self.told.set_column(0, CREDIT_COLUMNS.field("id"), ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +120,8 @@ def read_source(data: PhotographSet, list_name: str | None = None, *, prefix: st
         pictures=len(photographs),
         prefix=prefix,
     )
-    read_credits = partial(data.credits, name)
-    deque(read_credits(), maxlen=0)
-    names, links = data.names(name), data.links(name)
-    return Source(reference, data.directory, photographs, names, links, read_credits)
+    names, links, told = data.names(name), data.links(name), data.credits(name)
+    return Source(reference, data.directory, photographs, names, links, told)
 
 
 def list_digest(photographs: PhotographList) -> str:

@@ -7,36 +7,34 @@ they are dictionary-encoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError
 from index.gallery.arrow import map_table, new_arrow
 from index.gallery.catalog import Catalog
-from photographs import Credit
+from photographs import CREDIT_COLUMNS, Credit
 
 CREDITS = "credits.arrow"
 
-_REPEATED = pa.dictionary(pa.int32(), pa.string())
-_SCHEMA = pa.schema(
-    {"author": _REPEATED, "license": _REPEATED, "title": pa.string(), "url": pa.string()}
-)
-_FOUND = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in Credit._fields)])
-_BLOCK_PICTURES = 1 << 16
-
-PictureCredits = Iterable[tuple[str, Credit]]
-"""Picture ids with their credits."""
+_SCHEMA = CREDIT_COLUMNS.remove(0)
+_PLAIN = pa.schema([(name, pa.string()) for name in _SCHEMA.names])
 
 
 class Credits:
-    """Open credits."""
+    """Open credits.
+
+    Attributes:
+        table: The columns of ``CREDIT_COLUMNS`` but for the ids.
+    """
 
     def __init__(self, table: pa.Table) -> None:
+        self.table = table
         self._columns = [table[name] for name in Credit._fields]
 
     @classmethod
@@ -56,42 +54,28 @@ class Credits:
         return credit if any(credit) else None
 
 
-def write_credits(directory: Path, sources: Sequence[PictureCredits]) -> dict[str, FileRecord]:
+def write_credits(directory: Path, sources: Sequence[pa.Table]) -> dict[str, FileRecord]:
     """Write the credits of a gallery whose catalog is written, if there are any.
 
-    ``sources`` has the credits of each source, in their order; perhaps of other pictures too.
+    ``sources`` has the credits of each source, tables of ``CREDIT_COLUMNS``, in their order;
+    perhaps of other pictures too.
 
     Returns:
         The record of the file by its name; nothing where there are no credits.
-
-    Raises:
-        CatalogError: A source is faulty.
     """
     catalog = Catalog.open(directory)
-    blocks = [
-        block for place, found in enumerate(sources) for block in _find(catalog, place, found)
-    ]
-    table = pa.Table.from_batches(blocks, _FOUND)
-    if not len(table):
+    ids, origins = catalog.column("picture_id"), catalog.numbers("source")
+    places, before = np.full(len(catalog), -1), 0
+    for source, told in enumerate(sources):
+        found = pc.index_in(ids, value_set=told["id"]).fill_null(-1).to_numpy()
+        own = (origins == source) & (found >= 0)
+        places[own] = before + found[own]
+        before += len(told)
+    joined = pa.concat_tables([told.select(_PLAIN.names).cast(_PLAIN) for told in sources])
+    aligned = joined.take(pa.array(places, mask=places < 0)).combine_chunks()
+    if all(column.null_count == len(column) for column in aligned.columns):
         return {}
-    places = np.full(len(catalog), -1)
-    places[table["row"].to_numpy()] = np.arange(len(table))
-    aligned = table.drop_columns("row").take(pa.array(places, mask=places < 0)).combine_chunks()
     file = RecordedFile(directory / CREDITS)
     with file, new_arrow(file, _SCHEMA) as writer:
-        writer.write_table(aligned.cast(_SCHEMA))
+        writer.write_table(aligned.cast(_SCHEMA))  # with the words in the order of the rows
     return {CREDITS: file.record()}
-
-
-def _find(
-    catalog: Catalog, source: int, picture_credits: PictureCredits
-) -> Iterator[pa.RecordBatch]:
-    left = iter(picture_credits)
-    while block := list(islice(left, _BLOCK_PICTURES)):
-        rows = catalog.rows_of_pictures([picture_id for picture_id, _ in block], source)
-        kept = [
-            {"row": row, **credit._asdict()}
-            for row, (_, credit) in zip(rows, block, strict=True)
-            if row is not None and any(credit)
-        ]
-        yield pa.RecordBatch.from_pylist(kept, _FOUND)

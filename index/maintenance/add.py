@@ -1,6 +1,5 @@
 """Add a folder of photographs to the published gallery, embedding only what is new."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from embedder.errors import ArtifactMismatchError, CatalogError
 from index.building.build import write_gallery
@@ -23,7 +23,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
 from index.gallery.tombstones import Tombstones
-from photographs import Credit, PhotographList, PhotographSet
+from photographs import CREDIT_COLUMNS, PhotographList, PhotographSet
 
 _GONE = -1
 
@@ -112,9 +112,9 @@ def _stored_sources(gallery: Gallery) -> list[Source]:
         own = np.flatnonzero(origins == place)
         listed = pc.utf8_slice_codeunits(pictures.take(own), begin) if begin else pictures.take(own)
         photographs = PhotographList(listed, ids, catalog.landmarks[own], root, files.take(own))
-        credits_of = partial(_stored_credits, gallery, place)
+        told = _stored_credits(gallery, own, listed)
         stored = partial(_stored_content, gallery, reference.prefix)
-        sources.append(Source(reference, root, photographs, names, links, credits_of, stored))
+        sources.append(Source(reference, root, photographs, names, links, told, stored))
     return sources
 
 
@@ -126,14 +126,11 @@ def _stored_content(gallery: Gallery, prefix: str, picture_id: str) -> tuple[int
     return stored.bytes, stored.sha256
 
 
-def _stored_credits(gallery: Gallery, source: int) -> Iterator[tuple[str, Credit]]:
-    """Yield the credits that a gallery has of the pictures of one of its sources."""
+def _stored_credits(gallery: Gallery, rows: NDArray[np.int64], ids: pa.StringArray) -> pa.Table:
+    """Return the credits that a gallery has of some of its rows, by these ids."""
     if gallery.credits is None:
-        return
-    prefix = gallery.manifest.sources[source].prefix
-    for row in np.flatnonzero(gallery.catalog.numbers("source") == source).tolist():
-        if (credit := gallery.credits[row]) is not None:
-            yield gallery.catalog.picture_id(row).removeprefix(prefix), credit
+        return CREDIT_COLUMNS.empty_table()
+    return gallery.credits.table.take(rows).add_column(0, CREDIT_COLUMNS.field("id"), ids)
 
 
 def _known_unreadable(gallery: Gallery, new: Source, tombstones: Tombstones) -> list[ReportLine]:
