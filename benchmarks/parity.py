@@ -37,9 +37,9 @@ def main() -> None:
     network = EmbeddingNetwork(recipe.network.model_copy(update={"pretrained": "none"})).eval()
     tensors, _ = checkpoint.load(options.run / "best.safetensors")
     network.load_state_dict(checkpoint.part(tensors, "network"))
-    pictures, expected = embed_photographs(
-        network, list_pictures(options.pictures), recipe.embed, bf16=False
-    )
+    listed = list_pictures(options.pictures)
+    places, expected = embed_photographs(network, listed, recipe.embed, bf16=False)
+    pictures = [listed[place] for place in places]
     result: dict[str, object] = {"pictures": len(pictures), "torch": torch.__version__}
     for precision in GOLDEN_COSINE:
         if precision == "bf16" and not can_run_bf16("cpu"):

@@ -152,7 +152,7 @@ def cuda_is_available() -> bool:
 
 def can_run_bf16() -> bool:
     """Tell whether the NVIDIA GPU has bfloat16 instructions; torch emulates them on older ones."""
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def load_network(path: Path, device: UsableDevice) -> torch.fx.GraphModule:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
@@ -21,10 +22,10 @@ from tqdm import tqdm
 from embedder.artifacts.documents import write_document
 from embedder.errors import ArtifactMismatchError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, PhotographList, landmark_order, write_list
+from photographs import Photograph, PhotographList, write_list
 from photographs.prepare.split import labeled
 from trainer.evaluation.defaults import MAX_ANGLE_DEGREES
-from trainer.evaluation.denoise_page import CheckedPicture, write_page
+from trainer.evaluation.denoise_page import CheckedPictures, write_page
 from trainer.evaluation.embed import embed_photographs
 from trainer.model import run_folder
 from trainer.model.run_folder import TrainedNetwork
@@ -74,23 +75,19 @@ def denoise(
     known = labeled(columns, trained.recipe.data.subset, seed=trained.recipe.seed)
     read, labels, cosines = _compare(trained, known)
     angles = dominant_angles(cosines, labels)
-    small = np.bincount(labels, minlength=1)[labels] <= SMALL
-    kept = (angles <= max_angle_degrees) | small
-    checked = [
-        CheckedPicture(photograph, float(angle), bool(keep), (truths or {}).get(photograph.id))
-        for photograph, angle, keep in zip(read, angles, kept, strict=True)
-    ]
+    kept = (angles <= max_angle_degrees) | (np.bincount(labels, minlength=1)[labels] <= SMALL)
+    checked = CheckedPictures(read, angles, kept, truths or {})
     report = {
         "schema_version": REPORT_VERSION,
         "run": trained.digest,
         "max_angle": max_angle_degrees,
         "unreadable": len(known) - len(read),
         **_describe(checked),
-        "dropped_pictures": [_entry(one) for one in checked if not one.kept],
+        "dropped_pictures": [_entry(checked, place) for place in np.flatnonzero(~kept).tolist()],
     }
     out.mkdir(parents=True, exist_ok=True)
-    listed = [one.photograph for one in checked if one.kept]
-    ids_are_paths = any("/" in photograph.id for photograph in listed)  # may hold spaces
+    listed = read.where(kept)
+    ids_are_paths = pc.any(pc.match_substring(listed.ids, "/")).as_py()  # may hold spaces
     write_list(out / "train_denoised.csv", listed, by_landmark=not ids_are_paths)
     write_page(out / "report.html", report, checked)
     write_document(out / "report.json", report)
@@ -136,69 +133,68 @@ def _load_finished(run: Path) -> TrainedNetwork:
 
 
 def _compare(
-    trained: TrainedNetwork, photographs: Sequence[Photograph]
-) -> tuple[list[Photograph], NDArray[np.int64], NDArray[np.float32]]:
+    trained: TrainedNetwork, photographs: PhotographList
+) -> tuple[PhotographList, NDArray[np.int64], NDArray[np.float32]]:
     """Compare photographs with the sub-centers of their landmarks.
 
     Returns:
         The ``n`` readable photographs, their landmark numbers ``(n,)``, and cosines ``(n, K)``.
     """
     recipe, numbers = trained.recipe, {name: n for n, name in enumerate(trained.landmarks)}
-    unknown = {p.landmark_id for p in photographs if p.landmark_id not in numbers}
-    if unknown:
+    if unknown := set(photographs.landmarks) - numbers.keys():
         raise ArtifactMismatchError(
             "landmarks of the photographs",
             expected=f"the {len(numbers)} that the run was trained on",
-            found=f"{len(unknown)} others, one of them {min(map(str, unknown))}",
+            found=f"{len(unknown)} others, one of them {min(unknown)}",
         )
+    labels = np.array([numbers[name] for name in photographs.landmarks])[photographs.labels]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = trained.network.to(device).to(memory_format=torch.channels_last)
     bf16 = recipe.precision != "f32" and can_run_bf16("cuda" if device.type == "cuda" else "cpu")
     weight = functional.normalize(trained.head["weight"]).numpy()
     centers = weight.reshape(len(numbers), -1, weight.shape[1])
-    read: list[Photograph] = []
-    cosines = [np.empty((0, centers.shape[1]), np.float32)]
+    read, cosines = [np.empty(0, np.int64)], [np.empty((0, centers.shape[1]), np.float32)]
     with tqdm(total=len(photographs), desc="compare", unit="picture") as bar:
         for start in range(0, len(photographs), CHUNK):
             chunk = photographs[start : start + CHUNK]
             found, rows = embed_photographs(network, chunk, recipe.embed, bf16=bf16)
-            own = centers[[numbers[str(p.landmark_id)] for p in found]]
-            if found:
-                cosines.append(np.einsum("nd,nkd->nk", rows, own))
-            read += found
+            read.append(start + found)
+            if found.size:
+                cosines.append(np.einsum("nd,nkd->nk", rows, centers[labels[read[-1]]]))
             bar.update(len(chunk))
-    labels = np.array([numbers[str(p.landmark_id)] for p in read], np.int64)
-    return read, labels, np.concatenate(cosines)
+    places = np.concatenate(read)
+    return photographs.take(places), labels[places], np.concatenate(cosines)
 
 
-def _describe(checked: Sequence[CheckedPicture]) -> dict[str, Any]:
+def _describe(checked: CheckedPictures) -> dict[str, Any]:
     """Count the kept and dropped pictures; with precision and recall if truths are known."""
-    before = {str(one.photograph.landmark_id) for one in checked}
-    after = {str(one.photograph.landmark_id) for one in checked if one.kept}
+    photographs, kept = checked.photographs, checked.kept
+    before = np.unique(photographs.labels)
+    emptied = np.setdiff1d(before, photographs.labels[kept]).tolist()
     edges = range(0, 180 + BIN_DEGREES, BIN_DEGREES)
-    counts, _ = np.histogram([one.angle_degrees for one in checked], edges)
+    counts, _ = np.histogram(checked.angles, edges)
     described: dict[str, Any] = {
-        "pictures": len(checked),
-        "kept": sum(one.kept for one in checked),
-        "dropped": sum(not one.kept for one in checked),
+        "pictures": len(photographs),
+        "kept": int(np.count_nonzero(kept)),
+        "dropped": int(np.count_nonzero(~kept)),
         "landmarks": len(before),
-        "emptied": sorted(before - after, key=landmark_order),
+        "emptied": [photographs.landmarks[label] for label in emptied],
         "angles": {f"{a}-{b}": int(n) for (a, b), n in zip(pairwise(edges), counts, strict=True)},
     }
-    if known := [one for one in checked if one.truth is not None]:
-        wrong = sum(one.wrong for one in known)
-        dropped = sum(not one.kept for one in known)
-        both = sum(one.wrong and not one.kept for one in known)
+    known, wrong = checked.judged() if checked.truths else (np.zeros(0, bool),) * 2
+    if known.any():
+        both, dropped = (int(np.count_nonzero(~kept & mask)) for mask in (wrong, known))
         described |= {
-            "wrong": wrong,
+            "wrong": int(np.count_nonzero(wrong)),
             "dropped_wrong": both,
             "precision": both / dropped if dropped else None,
-            "recall": both / wrong if wrong else None,
+            "recall": both / wrong.sum() if wrong.any() else None,
         }
     return described
 
 
-def _entry(one: CheckedPicture) -> dict[str, Any]:
-    label = {"id": one.photograph.id, "landmark_id": one.photograph.landmark_id}
-    truth = {} if one.truth is None else {"truth": one.truth}
-    return {**label, "angle": round(one.angle_degrees, 2), **truth}
+def _entry(checked: CheckedPictures, place: int) -> dict[str, Any]:
+    photograph, truth = checked.photographs[place], checked.truth(place)
+    label = {"id": photograph.id, "landmark_id": photograph.landmark_id}
+    told = {} if truth is None else {"truth": truth}
+    return {**label, "angle": round(float(checked.angles[place]), 2), **told}

@@ -1,14 +1,16 @@
 """A page with the pictures that denoising dropped, beside one that fits their landmark."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedder.artifacts.files import write_atomic
 from embedder.reports.page import figure, page, side_by_side, table, text
-from photographs import Photograph
+from photographs import PhotographList
 
 LANDMARKS = 40
 """Landmarks that are shown: those with the most dropped pictures."""
@@ -20,34 +22,41 @@ _COUNTS = ("pictures", "kept", "dropped", "unreadable", "landmarks", "max_angle"
 _TRUTHS = ("wrong", "dropped_wrong", "precision", "recall")
 
 
-@dataclass(frozen=True)
-class CheckedPicture:
-    """A training picture and how far it lies from its landmark.
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedPictures:
+    """Training pictures and how far each lies from its landmark.
 
     Attributes:
-        photograph: With the landmark of its label.
-        angle_degrees: To the dominant sub-center of that landmark, in [0, 180].
-        kept: Whether it stays in the list.
-        truth: The landmark it really shows; None if unknown.
+        photographs: ``n``, with the landmarks of their labels.
+        angles: ``(n,)`` degrees in [0, 180], to the dominant sub-center of that landmark.
+        kept: ``(n,)``, whether each stays in the list.
+        truths: By picture id, the landmark it really shows, where that is known.
     """
 
-    photograph: Photograph
-    angle_degrees: float
-    kept: bool
-    truth: str | None
+    photographs: PhotographList
+    angles: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+    truths: Mapping[str, str | None]
 
-    @property
-    def wrong(self) -> bool:
-        """Whether its label is known to be wrong."""
-        return self.truth is not None and self.truth != self.photograph.landmark_id
+    def truth(self, place: int) -> str | None:
+        """Return the landmark that a picture really shows; ``None`` if unknown."""
+        return self.truths.get(self.photographs[place].id)
+
+    def judged(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Tell of each picture whether its truth is known, and whether its label is wrong."""
+        pairs = self.photographs.labeled_ids()
+        right = ((self.truths.get(picture_id), label) for picture_id, label in pairs)
+        told = np.array([(t is not None, t not in (None, label)) for t, label in right], bool)
+        known, wrong = told.reshape(-1, 2).T
+        return known, wrong
 
 
-def write_page(path: Path, report: Mapping[str, Any], checked: Sequence[CheckedPicture]) -> None:
+def write_page(path: Path, report: Mapping[str, Any], checked: CheckedPictures) -> None:
     """Write the page of a denoising report about every picture that could be read."""
     write_atomic(path, page("Dropped pictures", _body(report, checked)))
 
 
-def _body(report: Mapping[str, Any], checked: Sequence[CheckedPicture]) -> Iterator[str]:
+def _body(report: Mapping[str, Any], checked: CheckedPictures) -> Iterator[str]:
     yield table([{key: report[key] for key in _COUNTS}])
     if report["emptied"]:
         yield f"<p>No picture is left of landmarks {text(', '.join(report['emptied']))}.</p>"
@@ -57,30 +66,31 @@ def _body(report: Mapping[str, Any], checked: Sequence[CheckedPicture]) -> Itera
         )
     yield "<h2>Pictures by their angle, in degrees</h2>"
     yield table([{angles: count for angles, count in report["angles"].items() if count}])
-    groups: dict[str, list[CheckedPicture]] = defaultdict(list)
-    for one in checked:
-        groups[str(one.photograph.landmark_id)].append(one)
-    dropped = {mark: sum(not one.kept for one in group) for mark, group in groups.items()}
-    shown = sorted((mark for mark in groups if dropped[mark]), key=lambda mark: -dropped[mark])
+    landmarks, labels = checked.photographs.landmarks, checked.photographs.labels
+    dropped = np.bincount(labels[~checked.kept], minlength=len(landmarks))
+    shown = np.argsort(-dropped, kind="stable")[: np.count_nonzero(dropped)].tolist()
     yield (
         f"<h2>{min(len(shown), LANDMARKS)} of {len(shown)} landmarks with dropped pictures</h2>"
         "<p>Each row begins with the picture that fits its landmark best; then come the dropped "
         "ones, the farthest first. Green ones are known to have a wrong label.</p>"
     )
-    for mark in shown[:LANDMARKS]:
-        yield f"<p><b>{text(mark)}</b>: {dropped[mark]} of {len(groups[mark])} dropped</p>"
-        yield side_by_side(_row(groups[mark]))
+    for label in shown[:LANDMARKS]:
+        own = np.flatnonzero(labels == label)
+        yield f"<p><b>{text(landmarks[label])}</b>: {dropped[label]} of {len(own)} dropped</p>"
+        yield side_by_side(_row(checked, own))
 
 
-def _row(group: Sequence[CheckedPicture]) -> Iterator[str]:
+def _row(checked: CheckedPictures, own: NDArray[np.int64]) -> Iterator[str]:
     """Show the nearest picture of a landmark and the farthest of the dropped ones."""
-    ordered = sorted(group, key=lambda one: one.angle_degrees)
-    yield _figure(ordered[0])
-    yield from map(_figure, [one for one in reversed(ordered) if not one.kept][:PICTURES])
+    ordered = own[np.argsort(checked.angles[own], kind="stable")]
+    far = ordered[::-1][~checked.kept[ordered[::-1]]][:PICTURES]
+    for place in (int(ordered[0]), *far.tolist()):
+        yield _figure(checked, place)
 
 
-def _figure(one: CheckedPicture) -> str:
-    truth = f", truly {text(str(one.truth))}" if one.wrong else ""
-    caption = f"{one.angle_degrees:.1f}°{truth}<br>"
-    caption += f"<span class=soft>{text(one.photograph.id)}</span>"
-    return figure(one.photograph.path, caption, right=one.wrong and not one.kept)
+def _figure(checked: CheckedPictures, place: int) -> str:
+    picture, truth = checked.photographs[place], checked.truth(place)
+    wrong = truth not in (None, picture.landmark_id)
+    told = f", truly {text(str(truth))}" if wrong else ""
+    caption = f"{checked.angles[place]:.1f}°{told}<br><span class=soft>{text(picture.id)}</span>"
+    return figure(picture.path, caption, right=wrong and not checked.kept[place])

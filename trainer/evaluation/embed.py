@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,19 +33,16 @@ class _Pictured(Protocol):
     def path(self) -> Path: ...
 
 
-_P = TypeVar("_P", bound=_Pictured)
-
-
 @torch.no_grad()
 def embed_photographs(
     network: nn.Module,
-    photographs: Sequence[_P],
+    photographs: Sequence[_Pictured],
     preprocess: Preprocess,
     *,
     bf16: bool,
     batch_size: int = 32,
     progress: str = "",
-) -> tuple[list[_P], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Embed photographs or queries, as the exported embedder will; processes share the work.
 
     Args:
@@ -57,7 +54,8 @@ def embed_photographs(
         progress: What the progress bar calls the work; without it there is no bar.
 
     Returns:
-        Those that could be read, and ``(n, …)``, the network's output for each.
+        ``(n,)``, the places of those that could be read, ascending; and ``(n, …)``, the network's
+        output for each.
     """
     device = next(network.parameters()).device
     to_input = Normalize(preprocess, device)
@@ -72,9 +70,9 @@ def embed_photographs(
             places.append(read + share.start)
             rows.append(vectors.float().cpu())
             bar.update(len(read))
-    found = processes.gather_tensors(torch.cat(places)).tolist()
+    found = processes.gather_tensors(torch.cat(places))
     vectors = processes.gather_tensors(torch.cat(rows) if rows else torch.empty(0, 0))
-    return [photographs[place] for place in found], vectors.numpy()
+    return found.numpy(), vectors.numpy()
 
 
 def prepare_crops(

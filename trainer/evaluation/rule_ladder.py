@@ -99,13 +99,15 @@ def measure_rules(
         return None, None
     views = ViewEmbeddings(candidate.network, recipe.embed_views).eval()
     embed = partial(embed_photographs, views, preprocess=recipe.embed, bf16=candidate.bf16)
-    searched, gallery_views = embed(pictures.gallery, progress="gallery")
+    places, gallery_views = embed(pictures.gallery, progress="gallery")
+    searched = [pictures.gallery[place] for place in places]
     whitening = None
     if recipe.embed_whiten:
         whitening = learn_whitening(_finish(gallery_views, None), recipe.embed_whiten)
     unknown = distractors[1::2]
     queries = [*pictures.queries, *unknown]
-    readable, query_views = embed(queries, progress="queries")
+    places, query_views = embed(queries, progress="queries")
+    readable = [queries[place] for place in places]
     if not searched or not any(query.landmark_ids for query in readable):
         return None, whitening
     vote = recipe.ranking if recipe.ranking.rule == "vote" else _VOTE
@@ -114,7 +116,7 @@ def measure_rules(
     neighbors = search.find_neighbors()
     answers = {"head": _answer_by_head(candidate, queries), **search.answer_by_rules(neighbors)}
     measured, reference_views = embed(distractors[::2], progress="distractors")
-    if unknown and measured:
+    if unknown and len(measured):
         answers |= search.answer_with_penalties(reference_views)
     truths = {_name(query): query.landmark_ids for query in queries}
     ladder = RuleLadder(
@@ -246,8 +248,8 @@ def _answer_by_head(candidate: Candidate, queries: Sequence[Query]) -> list[Pred
         _HeadAnswers(candidate).eval(), queries, candidate.recipe.embed, bf16=candidate.bf16
     )
     return [
-        Prediction(_name(query), candidate.landmarks[int(number)], float(score))
-        for query, (score, number) in zip(answered, best, strict=True)
+        Prediction(_name(queries[place]), candidate.landmarks[int(number)], float(score))
+        for place, (score, number) in zip(answered.tolist(), best, strict=True)
     ]
 
 

@@ -48,13 +48,13 @@ def top1_metrics(
     embed = partial(embed_photographs, network, preprocess=preprocess, bf16=bf16)
     searched, rows = embed(pictures.gallery, progress="gallery")
     known, vectors = embed(pictures.queries, progress="queries")
-    if not searched or not known:
+    if not len(searched) or not len(known):
         return Metrics(-1.0, None)
-    landmarks = [str(photograph.landmark_id) for photograph in searched]
+    landmarks = [str(pictures.gallery[place].landmark_id) for place in searched]
     truths = {query.id: query.landmark_ids for query in pictures.queries}
-    answers = _answer([query.id for query in known], landmarks, rows, vectors)
+    answers = _answer([pictures.queries[place].id for place in known], landmarks, rows, vectors)
     unknown, vectors = embed(pictures.distractors, progress="distractors")
-    if unknown:
+    if len(unknown):
         names = [f"distractor {number}" for number in range(len(unknown))]
         answers += _answer(names, landmarks, rows, vectors)
         truths |= dict.fromkeys(names, ())

@@ -50,7 +50,7 @@ def vectors(run: Path, pictures: list[Photograph]) -> dict[str, np.ndarray]:
     tensors, _ = checkpoint.load(run / "last.safetensors")
     network.load_state_dict(checkpoint.part(tensors, "averaged"))
     read, rows = embed_photographs(network.eval(), pictures, recipe.embed, bf16=False)
-    return {picture.id: row for picture, row in zip(read, rows, strict=True)}
+    return {picture.id: row for picture, row in zip([pictures[n] for n in read], rows, strict=True)}
 
 
 @pytest.fixture

@@ -123,7 +123,8 @@ def test_the_head_answers_by_its_nearest_sub_center(
     tensors, facts = checkpoint.load(run / "best.safetensors")
     network = EmbeddingNetwork(recipe.network).eval()
     network.load_state_dict(checkpoint.part(tensors, "network"))
-    asked, rows = embed_photographs(network, validation_part, recipe.embed, bf16=False)
+    places, rows = embed_photographs(network, validation_part, recipe.embed, bf16=False)
+    asked = [validation_part[place] for place in places]
     centers = torch.nn.functional.normalize(tensors["head.weight"]).numpy()
     best = (rows @ centers.T).argmax(axis=1) // 2
     right = [facts["landmarks"][n] == p.landmark_id for n, p in zip(best, asked, strict=True)]
