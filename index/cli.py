@@ -15,8 +15,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app, run
-from index.cli_options import Embedding, Making, RankingOptions, Running
-from index.evaluation.defaults import PRECISION_TARGET
+from index.cli_options import BuildId, Embedding, Making, RankingOptions, Running
+from index.evaluation.commands import calibrate, evaluate, predict
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Ids = Annotated[tuple[str, ...], Parameter(metavar="ID...", consume_multiple=(1,
 Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE")]
 
 app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
+for command in (predict, evaluate, calibrate):
+    app.command(command)
 
 
 @app.command
@@ -165,7 +167,7 @@ def verify(
     embedder: Folder | None = None,
     running: Running = Running(),  # noqa: B008 (frozen)
     sample: PositiveCount = SAMPLE_PICTURES,
-    build: Annotated[str | None, Parameter(metavar="ID")] = None,
+    build: BuildId = None,
 ) -> Result:
     """Check a build: bytes, counts and vectors.
 
@@ -185,14 +187,12 @@ def verify(
 
 
 @app.command
-def rollback(
-    *, store: Folder, build: Annotated[str | None, Parameter(metavar="ID")] = None
-) -> Result:
+def rollback(*, store: Folder, build: BuildId = None) -> Result:
     """Publish an earlier build again.
 
     Args:
         store: Folder of the galleries.
-        build: Which build (default: the one before the published one).
+        build: Which build (default: the one that was published before).
     """
     from index.maintenance.history import roll_back
 
@@ -219,103 +219,6 @@ def gc(
     return asdict(clean(_store(store), keep=keep, idle_hours=idle_hours))
 
 
-@app.command
-def predict(
-    *,
-    store: Folder,
-    embedding: Embedding,
-    pictures: Annotated[Path, Parameter(metavar="DIR_OR_LIST")],
-    out: Annotated[Path, Parameter(metavar="CSV")],
-) -> Result:
-    """Answer pictures and write a submission.
-
-    Args:
-        store: Folder of the galleries.
-        embedding: Embedder.
-        pictures: Folder that is walked, or a list of ids or paths.
-        out: The submission to write.
-    """
-    from index.evaluation.predict import predict
-    from photographs import list_pictures
-
-    queries = list_pictures(pictures)
-    with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
-        written = predict(gallery, embedder, queries, out, embedding.pipeline(store))
-        return {
-            "submission": str(written.path),
-            "report": str(written.report),
-            "queries": written.queries,
-            "unreadable": written.unreadable,
-            "embedded": written.embedded,
-            "build_id": gallery.build_id,
-        }
-
-
-@app.command
-def evaluate(
-    *,
-    store: Folder,
-    embedding: Embedding,
-    data: Folder,
-    report: Annotated[Path | None, Parameter(metavar="HTML")] = None,
-) -> Result:
-    """Evaluate a gallery by labeled queries.
-
-    Args:
-        store: Folder of the galleries.
-        embedding: Embedder.
-        data: Photographs with labeled queries, in a layout that build reads.
-        report: Write a page with the metrics and the worst mistakes beside their neighbors.
-    """
-    from index.evaluation.evaluate import evaluate
-    from index.evaluation.report import write_report
-    from photographs import open_data
-
-    photographs = open_data(data)
-    with embedding.open() as embedder, embedding.open_gallery(store, embedder) as gallery:
-        options = embedding.pipeline(store)
-        evaluation, answered = evaluate(gallery, embedder, photographs, options)
-        if report is not None:
-            write_report(report, gallery, evaluation, answered)
-    return asdict(evaluation)
-
-
-@app.command
-def calibrate(
-    *,
-    store: Folder,
-    embedding: Embedding,
-    data: Folder,
-    precision_target: Annotated[
-        float, Parameter(validator=Number(gt=0, lt=1), metavar="SHARE")
-    ] = PRECISION_TARGET,
-) -> Result:
-    """Fit confidences to the labeled queries, and publish the result.
-
-    Args:
-        store: Folder of the galleries.
-        embedding: Embedder.
-        data: Photographs with labeled queries, in a layout that build reads.
-        precision_target: Share of the answers above the threshold that shall be right.
-    """
-    from index.building.embedded import Tally
-    from index.evaluation.calibrate import calibrate
-    from photographs import open_data
-
-    photographs, tally = open_data(data), Tally()
-    with embedding.open() as embedder:
-        manifest = calibrate(
-            _store(store),
-            embedder,
-            photographs,
-            embedding.pipeline(store),
-            precision_target=precision_target,
-            tally=tally,
-        )
-    fitted = manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
-    return {**fitted, **asdict(tally)}
-
-
 def _store(directory: Path) -> Store:
     from index.gallery.store import Store
 
@@ -327,6 +230,7 @@ def _describe(store: Store, manifest: GalleryManifest, tally: Tally | None = Non
     shown |= {"recall", "thumbnail_side", "unreadable"}
     return {
         **manifest.model_dump(mode="json", include=shown),
+        "published": manifest.build_id == store.current(),
         **(asdict(tally) if tally else {}),
         "list": manifest.list.name,
         "embedder": manifest.embedder.digest,

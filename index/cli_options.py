@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from index.gallery.gallery import Gallery
     from index.ranking.ranking import Ranking
 
+BuildId = Annotated[str | None, Parameter(metavar="ID")]
 Penalty = Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf), metavar="W")]
 
 
@@ -70,12 +71,18 @@ class Embedding(Running):
         """Load the embedder, to be closed by ``with``."""
         return closing(self.choice(self.embedder).open())
 
-    def open_gallery(self, store: Path, embedder: Embedder) -> closing[Gallery]:
-        """Open the published gallery, to be closed by ``with``."""
+    def open_gallery(
+        self, store: Path, embedder: Embedder, build: str | None = None
+    ) -> closing[Gallery]:
+        """Open a build, by default the published one, to be closed by ``with``."""
         from index.gallery.gallery import Gallery
 
         gallery = Gallery.open(
-            store, embedder_digest=embedder.digest, threads=self.threads, device=embedder.device
+            store,
+            embedder_digest=embedder.digest,
+            build=build,
+            threads=self.threads,
+            device=embedder.device,
         )
         return closing(gallery)
 
@@ -106,12 +113,15 @@ class Making:
             pictures and on a GPU that holds them, fastscan above (default: auto, or the kind
             that was asked for when the gallery was built).
         min_recall: Publish nothing whose recall@1 against exact answers is lower (default: any).
+        no_publish: Leave the new build unpublished, to be evaluated first; the command publish
+            publishes it.
     """
 
     list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None
     max_unreadable: Share | None = None
     kind: Annotated[str | None, Parameter(metavar="KIND")] = None
     min_recall: Share | None = None
+    no_publish: bool = False
 
     def recipe(self, embedding: Embedding, thumbnails: int | None = None) -> BuildRecipe:
         """Turn the options into a recipe."""
@@ -124,6 +134,7 @@ class Making:
             kind=self.kind,
             min_recall=self.min_recall,
             thumbnail_side=thumbnails,
+            no_publish=self.no_publish,
         )
 
 

@@ -20,6 +20,7 @@ def republish(
     gallery: Gallery,
     *,
     write: Callable[[Path], None] = lambda _: None,
+    no_publish: bool = False,
     **changes: object,
 ) -> GalleryManifest:
     """Publish a gallery with another manifest, unless that would say the same.
@@ -28,10 +29,11 @@ def republish(
         store: The gallery's store; the caller is its writer.
         gallery: Shares its files with the new build.
         write: Writes new or replaced files of the gallery into a directory.
+        no_publish: Leave the new build unpublished.
         **changes: Fields of the manifest.
 
     Returns:
-        The manifest of the gallery that is now published.
+        The manifest of the new build, or of ``gallery`` if that would say the same.
     """
     before, build_id = gallery.manifest, store.new_build_id()
     with store.staging(build_id) as staged:
@@ -42,11 +44,11 @@ def republish(
         facts = {"build_id": build_id, "created": now(), "files": {**before.files, **written}}
         manifest = before.model_copy(update={**facts, **changes})
         if same_content(manifest, before):
-            _log.info("nothing has changed; %s stays published", before.build_id)
+            _log.info("nothing has changed; %s stays as it is", before.build_id)
             return before
         write_manifest(staged, manifest)
         Gallery.open_directory(staged, embedder_digest=None).close()
-        store.publish(build_id)
+        store.publish(build_id, no_publish=no_publish)
     return manifest
 
 

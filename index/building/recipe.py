@@ -25,6 +25,7 @@ class BuildRecipe:
         min_recall: Lowest recall@1 that may be published, in [0, 1]; by default any.
         thumbnail_side: Longest side of thumbnails in pixels, 0 for none; by default that of the
             gallery that is rebuilt.
+        no_publish: Leave the new build unpublished, to be judged first.
     """
 
     list_name: str | None = None
@@ -34,6 +35,7 @@ class BuildRecipe:
     kind: str | None = None
     min_recall: float | None = None
     thumbnail_side: int | None = None
+    no_publish: bool = False
 
     def limit(self, total: int) -> float:
         """Return the share of ``total`` pictures that may be unreadable."""

@@ -79,7 +79,7 @@ class GalleryWriter:
         """Write the gallery, measure its recall and publish it, unless nothing has changed.
 
         Returns:
-            The manifest of the gallery that is now published.
+            The manifest of the new build, or of the published one if nothing has changed.
         """
         published = self.plan.gallery
         extras = self.recipe.extras
@@ -98,7 +98,7 @@ class GalleryWriter:
             manifest = manifest.model_copy(update=found)
             write_manifest(staged, manifest)
             Gallery.open_directory(staged, embedder_digest=None).close()
-            directory = store.publish(build_id)
+            directory = store.publish(build_id, no_publish=self.recipe.no_publish)
         if count := len(self.unreadable):
             _log.warning("%d pictures cannot be read; %s lists them", count, directory / REPORT)
         return manifest

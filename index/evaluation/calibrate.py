@@ -1,4 +1,4 @@
-"""Calibrate the published gallery by labeled queries.
+"""Calibrate a gallery by labeled queries.
 
 The calibrated build shares every file with the one before; only its manifest is its own.
 """
@@ -36,6 +36,21 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationRecipe:
+    """The options of a calibration.
+
+    Attributes:
+        precision_target: Share of correct answers above the threshold, in (0, 1).
+        build_id: The build that is calibrated; ``None`` for the published one.
+        pipeline: Batch size and threads.
+    """
+
+    precision_target: float = PRECISION_TARGET
+    build_id: str | None = None
+    pipeline: PipelineOptions = DEFAULT_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
 class LabeledAnswers:
     """Answers that are known to be correct or wrong.
 
@@ -59,12 +74,10 @@ def calibrate(
     store: Store,
     embedder: Embedder,
     data: PhotographSet,
-    options: PipelineOptions = DEFAULT_OPTIONS,
-    *,
-    precision_target: float = PRECISION_TARGET,
+    recipe: CalibrationRecipe | None = None,
     tally: Tally | None = None,
 ) -> GalleryManifest:
-    """Calibrate the published gallery by labeled queries and publish the result.
+    """Calibrate a gallery by labeled queries, and publish the result if it was published.
 
     Three things are fitted: the strength of the query penalty, where the gallery has
     distractors; the curve from confidence to probability; and the threshold above which an
@@ -74,8 +87,7 @@ def calibrate(
         store: Holds the gallery.
         embedder: The one that made it.
         data: Holds the queries, some of which show no landmark.
-        options: Batch size and threads.
-        precision_target: Share of correct answers above the threshold, in (0, 1).
+        recipe: Options.
         tally: Is told how many queries were embedded.
 
     Raises:
@@ -92,11 +104,14 @@ def calibrate(
             "every query shows a landmark: without pictures of none, no threshold can be fitted"
         )
         raise CatalogError(data.directory, reason)
+    recipe = recipe or CalibrationRecipe()
     with (
         store.writing(),
-        closing(Gallery.open(store.path, embedder_digest=embedder.digest)) as gallery,
+        closing(
+            Gallery.open(store.path, embedder_digest=embedder.digest, build=recipe.build_id)
+        ) as gallery,
     ):
-        batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
+        batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, recipe.pipeline))
         if tally is not None:
             tally.embedded = batch.embedded
             tally.known = len(batch.usable()) - batch.embedded
@@ -108,11 +123,13 @@ def calibrate(
         ranking, calibration = fit_calibration(
             label_answers(gallery, batch.vectors[places], truths),
             gallery.manifest.ranking,
-            precision_target,
+            recipe.precision_target,
             data=str(data.directory.resolve()),
             build_id=gallery.build_id,
         )
-        return republish(store, gallery, ranking=ranking, calibration=calibration)
+        no_publish = gallery.build_id != store.current()
+        fitted = {"ranking": ranking, "calibration": calibration}
+        return republish(store, gallery, no_publish=no_publish, **fitted)
 
 
 def _not_in_gallery(gallery: Gallery, batch: EmbeddedBatch) -> list[int]:

@@ -6,6 +6,7 @@
       CURRENT              the id of the published build
       LOCK                 locked by the writer; the system unlocks it when the process ends
       builds/<build id>/   a complete gallery: it is renamed to this when it is
+      builds/<build id>/UNPUBLISHED   it was never the published build
       builds/.new-*/       one being written; the next writer deletes what a killed one left
       builds/.old-*/       one being deleted; likewise
       vectors.sqlite       vectors of queries and distractors, which commands do not embed again
@@ -30,6 +31,7 @@ from embedder.artifacts.documents import check_version
 from embedder.artifacts.files import sync_directory, sync_tree, write_atomic
 from embedder.errors import (
     ArtifactDamagedError,
+    ArtifactError,
     ArtifactMissingError,
     GalleryError,
     NoGalleryError,
@@ -38,6 +40,7 @@ from embedder.errors import (
 
 _BUILD_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
 _NEW, _OLD = ".new-", ".old-"
+_UNPUBLISHED = "UNPUBLISHED"
 
 
 class Store:
@@ -115,6 +118,9 @@ class Store:
             shutil.rmtree(directory)
         for pointer in self.path.glob(f".{self._current.name}.*"):
             pointer.unlink()
+        with contextlib.suppress(ArtifactError):
+            if current := self.current():  # its publisher may have been killed
+                self._unmark(current)
 
     def new_build_id(self) -> str:
         """Return an id that sorts after all builds: the time and a random ending.
@@ -146,23 +152,39 @@ class Store:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def publish(self, build_id: str) -> Path:
+    def publish(self, build_id: str, *, no_publish: bool = False) -> Path:
         """Make the staged build the published one, atomically and durably.
 
         Every byte is on disk before the build gets its name, and the build has its name
         before ``CURRENT`` names it: after a crash the old or the new gallery is published,
         complete.
+
+        Args:
+            build_id: The build.
+            no_publish: Only give it its name; ``CURRENT`` stays, and :meth:`point_to` may name
+                the build later.
         """
         staged, directory = self._builds / f"{_NEW}{build_id}", self._builds / build_id
+        if no_publish:
+            (staged / _UNPUBLISHED).touch()
         sync_tree(staged)
         staged.rename(directory)
         sync_directory(self._builds)
-        self.point_to(build_id)
+        if not no_publish:
+            self.point_to(build_id)
         return directory
 
     def point_to(self, build_id: str) -> None:
         """Make an existing build the published one, atomically and durably."""
         write_atomic(self._current, f"{build_id}\n".encode())
+        self._unmark(build_id)
+
+    def was_published(self, build_id: str) -> bool:
+        """Tell whether a build is, or ever was, the published one."""
+        return build_id == self.current() or not (self._builds / build_id / _UNPUBLISHED).exists()
+
+    def _unmark(self, build_id: str) -> None:
+        (self._builds / build_id / _UNPUBLISHED).unlink(missing_ok=True)
 
     def delete(self, build_id: str) -> None:
         """Delete a build; processes that have it open keep what they mapped.

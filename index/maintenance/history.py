@@ -21,12 +21,14 @@ class StoredBuild:
     Attributes:
         build_id: Its name.
         current: Whether it is the published one.
+        published: Whether it is, or ever was, the published one.
         manifest: ``None`` where it cannot be read.
         fault: Why the manifest cannot be read; empty where it can.
     """
 
     build_id: str
     current: bool
+    published: bool = True
     manifest: GalleryManifest | None = None
     fault: str = ""
 
@@ -37,6 +39,7 @@ class StoredBuild:
         return {
             "build_id": self.build_id,
             "current": self.current,
+            "published": self.published,
             "created": manifest.created.isoformat() if manifest else None,
             **{name: getattr(manifest, name, None) for name in names},
             "embedder": manifest.embedder.digest if manifest else None,
@@ -71,14 +74,15 @@ def list_builds(store: Store) -> list[StoredBuild]:
             manifest = read_manifest(store.directory(build_id))
         except ArtifactError as error:
             fault = str(error)
-        builds.append(StoredBuild(build_id, build_id == current, manifest, fault))
+        published = store.was_published(build_id)
+        builds.append(StoredBuild(build_id, build_id == current, published, manifest, fault))
     return builds
 
 
 def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
     """Publish an earlier build again after checking every byte of it.
 
-    By default it is the newest one that is older than the published one.
+    By default it is the newest one that is older than the published one and was published too.
 
     Raises:
         NoGalleryError: Nothing is published.
@@ -89,14 +93,24 @@ def roll_back(store: Store, build_id: str | None = None) -> GalleryManifest:
     with store.writing():
         current = store.directory().name
         if build_id is None:
-            build_id = max((name for name in store.build_ids() if name < current), default=None)
+            older = (name for name in store.build_ids() if name < current)
+            build_id = max(filter(store.was_published, older), default=None)
         if build_id is None:
             raise GalleryError(f"{store.path} has no build older than {current}, the published")
-        directory = store.directory(build_id)
-        with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
-            check_files(directory, gallery.manifest.files, deep=True)
-        store.point_to(build_id)
-        return gallery.manifest
+        return publish_checked(store, build_id)
+
+
+def publish_checked(store: Store, build_id: str) -> GalleryManifest:
+    """Publish an existing build after checking every byte of it; the caller is the writer.
+
+    Raises:
+        ArtifactError: The build is missing or damaged.
+    """
+    directory = store.directory(build_id)
+    with closing(Gallery.open_directory(directory, embedder_digest=None)) as gallery:
+        check_files(directory, gallery.manifest.files, deep=True)
+    store.point_to(build_id)
+    return gallery.manifest
 
 
 def clean(store: Store, *, keep: int = KEEP_BUILDS, idle_hours: float = IDLE_HOURS) -> Cleaned:

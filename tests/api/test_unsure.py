@@ -13,7 +13,7 @@ import pytest
 from embedder.embedder import Embedder
 from index.building.build import build
 from index.cli import main
-from index.evaluation.calibrate import calibrate
+from index.evaluation.calibrate import CalibrationRecipe, calibrate
 from index.gallery.store import Store
 from photographs import open_data
 from tests.api.conftest import Artifacts, Running, serving
@@ -37,7 +37,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
             (queries / f"{landmark}-{number}.jpg").write_bytes(stranger)
     embedder = Embedder.load(maker)
     build(store, embedder, open_data(data))
-    calibrate(store, embedder, open_data(queries), precision_target=0.9)
+    calibrate(store, embedder, open_data(queries), CalibrationRecipe(0.9))
     embedder.close()
     return Artifacts(data, maker, store.path)
 

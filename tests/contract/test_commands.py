@@ -26,7 +26,7 @@ from trainer.cli import app as trainer_app
 APPS = {"cairn-train": trainer_app, "cairn-index": index_app, "cairn-serve": service_app}
 RUNNING = "device precision threads"
 EMBEDDING = f"embedder batch-size {RUNNING}"
-MAKING = "list max-unreadable kind min-recall"
+MAKING = "list max-unreadable kind min-recall no-publish"
 FLAGS = {
     "cairn-train train": "recipe data out weights init-from set resume",
     "cairn-train export": "out ensemble backbone weights side fit pooling mirrored name",
@@ -46,9 +46,9 @@ FLAGS = {
     "cairn-index verify": f"store embedder {RUNNING} sample build",
     "cairn-index rollback": "store build",
     "cairn-index gc": "store keep idle-hours",
-    "cairn-index predict": f"store {EMBEDDING} pictures out",
-    "cairn-index evaluate": f"store {EMBEDDING} data report",
-    "cairn-index calibrate": f"store {EMBEDDING} data precision-target",
+    "cairn-index predict": f"store {EMBEDDING} pictures out build",
+    "cairn-index evaluate": f"store {EMBEDDING} data report build",
+    "cairn-index calibrate": f"store {EMBEDDING} data precision-target build",
     "cairn-serve predict": "url key-file at-once",
     "cairn-serve key": "",
 }

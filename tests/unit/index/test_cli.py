@@ -19,7 +19,7 @@ from embedder.errors import ArtifactMismatchError, ArtifactMissingError, Gallery
 from embedder.manifest import read_manifest, write_manifest
 from index.building.pipeline import PipelineOptions
 from index.cli import app, main
-from index.evaluation.calibrate import calibrate
+from index.evaluation.calibrate import CalibrationRecipe
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.store import Store
 from index.maintenance.history import clean
@@ -217,7 +217,7 @@ def test_help_loads_nothing_heavy() -> None:
     ("command", "function", "flags"),
     [
         ("predict", PipelineOptions, {"batch_size": "batch_pictures", "threads": "readers"}),
-        ("calibrate", calibrate, {"precision_target": "precision_target"}),
+        ("calibrate", CalibrationRecipe, {"precision_target": "precision_target"}),
         ("verify", verify, {"sample": "sample"}),
         ("gc", clean, {"keep": "keep", "idle_hours": "idle_hours"}),
     ],

@@ -14,7 +14,7 @@ from index.building.embedder_choice import EmbedderChoice
 from index.building.extras import DistractorSet, Extras
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
-from index.evaluation.calibrate import LabeledAnswers, calibrate, fit_calibration
+from index.evaluation.calibrate import CalibrationRecipe, LabeledAnswers, calibrate, fit_calibration
 from index.evaluation.evaluate import evaluate
 from index.evaluation.report import write_report
 from index.gallery.distractors import MOST_LANDMARKS, OWN
@@ -57,7 +57,7 @@ def test_a_calibrated_gallery_knows_what_it_does_not_know(
     """Calibrating publishes the same files with a manifest that says more; the service uses it."""
     _many_queries(gldv2)
     before = Gallery.open(store.path, embedder_digest=embedder.digest)
-    manifest = calibrate(store, embedder, open_data(gldv2), precision_target=0.8)
+    manifest = calibrate(store, embedder, open_data(gldv2), CalibrationRecipe(0.8))
     gallery = Gallery.open(store.path, embedder_digest=embedder.digest)
     assert gallery.build_id == manifest.build_id != before.build_id
     assert gallery.manifest.files == before.manifest.files
@@ -101,7 +101,7 @@ def test_a_calibration_ends_with_the_centers_that_it_was_fitted_with(
     store, choice = Store(tmp_path / "own"), EmbedderChoice(embedder_directory, threads=1)
     ranking = Ranking(query_penalty=0.5, query_distractors=MOST_LANDMARKS)
     build(store, embedder, open_data(gldv2), BuildRecipe(extras=Extras(ranking, OWN)))
-    calibrated = calibrate(store, embedder, open_data(gldv2), precision_target=0.8)
+    calibrated = calibrate(store, embedder, open_data(gldv2), CalibrationRecipe(0.8))
     assert calibrated.ranking.query_penalty > 0
     next(gldv2.rglob("000abc.jpg")).touch()
     kept = rebuild(store, choice)
@@ -110,6 +110,22 @@ def test_a_calibration_ends_with_the_centers_that_it_was_fitted_with(
     more = photographs(tmp_path / "more", landmarks=1, views=2)
     assert add(store, choice, open_data(more)).calibration is None
     assert "calibrate" in caplog.text
+
+
+def test_an_unpublished_build_is_calibrated_and_stays_unpublished(
+    store: Store, embedder: Embedder, gldv2: Path
+) -> None:
+    """What is judged before it is served is calibrated first."""
+    _many_queries(gldv2)
+    published = store.current()
+    made = build(store, embedder, open_data(gldv2), BuildRecipe(no_publish=True))
+    recipe = CalibrationRecipe(0.8, made.build_id)
+    manifest = calibrate(store, embedder, open_data(gldv2), recipe)
+    assert manifest.calibration is not None
+    assert manifest.calibration.build_id == made.build_id
+    assert store.current() == published
+    assert store.build_ids() == [published, made.build_id, manifest.build_id]
+    assert not store.was_published(manifest.build_id)
 
 
 def test_unsuitable_queries_are_refused(store: Store, embedder: Embedder, gldv2: Path) -> None:

@@ -110,3 +110,31 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for name in ("absent", "../builds", ".."):
         with pytest.raises(ArtifactMissingError):
             store.directory(name)
+
+
+def test_an_unpublished_build_is_complete_and_not_current(tmp_path: Path) -> None:
+    """It can be read by its id; once it was published, it never counts as unpublished again."""
+    store = Store(tmp_path)
+    first = put(store, "1")
+    with store.writing():
+        second = store.new_build_id()
+        with store.staging(second) as staged:
+            (staged / "file").write_text("2")
+            store.publish(second, no_publish=True)
+    assert store.current() == first
+    assert (store.directory(second) / "file").read_text() == "2"
+    assert [store.was_published(build) for build in (first, second)] == [True, False]
+    store.point_to(second)
+    store.point_to(first)
+    assert store.was_published(second)
+
+
+def test_a_publisher_that_was_killed_has_published(tmp_path: Path) -> None:
+    """Between the two writes of a publication; the next writer ends it."""
+    store = Store(tmp_path)
+    first = put(store, "1")
+    mark = store.directory(first) / "UNPUBLISHED"
+    mark.touch()
+    assert store.was_published(first)
+    with store.writing():
+        assert not mark.exists()

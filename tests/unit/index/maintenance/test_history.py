@@ -17,6 +17,7 @@ from embedder.errors import (
     StoreBusyError,
 )
 from index.building.build import build
+from index.building.recipe import BuildRecipe
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import MANIFEST, read_manifest, write_manifest
 from index.gallery.store import Store
@@ -52,8 +53,8 @@ def test_builds_are_listed_oldest_first(store: Store) -> None:
     facts = [(s["rows"], s["removed"], s["landmarks"]) for s in summaries]
     assert facts == [(8, 0, 2), (12, 0, 3), (12, 1, 3)]
     assert list(summaries[0]) == [
-        "build_id", "current", "created", "kind", "rows", "removed", "landmarks", "embedder",
-        "fault",
+        "build_id", "current", "published", "created", "kind", "rows", "removed", "landmarks",
+        "embedder", "fault",
     ]  # fmt: skip
     assert [b.current for b in builds] == [False, False, True]
     (store.directory(builds[0].build_id) / MANIFEST).write_text("{")
@@ -183,3 +184,19 @@ def test_an_empty_store_cannot_be_verified_or_rolled_back(tmp_path: Path) -> Non
     for ask in (verify, roll_back):
         with pytest.raises(NoGalleryError):
             ask(Store(tmp_path / "empty"))
+
+
+def test_a_build_that_was_never_published_is_not_gone_back_to(
+    store: Store, embedder: Embedder, tmp_path: Path
+) -> None:
+    """It may have been refused; the list tells it from the others, and gc deletes it in time."""
+    published = [build.build_id for build in list_builds(store)]
+    data = open_data(tmp_path / "data")
+    unpublished = build(store, embedder, data, BuildRecipe(no_publish=True)).build_id
+    assert store.current() == published[-1]
+    latest = build(store, embedder, data).build_id
+    assert [b.published for b in list_builds(store)] == [True, True, True, False, True]
+    assert roll_back(store).build_id == published[-1]
+    assert roll_back(store, unpublished).build_id == unpublished == store.current()
+    assert store.was_published(unpublished)
+    assert clean(store, keep=1).kept == [unpublished, latest]
