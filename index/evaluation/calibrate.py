@@ -7,21 +7,25 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError, GalleryError
-from index.building.embedded import EmbeddedBatch, Tally
+from index.building.embedded import Tally
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.publish import republish
 from index.evaluation.defaults import PRECISION_TARGET
-from index.evaluation.queries import answer_in_blocks, embed_queries
+from index.evaluation.queries import (
+    EmbeddedQueries,
+    answer_by_each,
+    embed_queries,
+    rows_with_content,
+)
+from index.evaluation.truths import Truths
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
-from index.gallery.recognize import recognize_by
 from index.gallery.store import Store
 from index.ranking.calibration import Calibration, choose_threshold, fit_logistic
 from index.ranking.ranking import Ranking
@@ -111,17 +115,21 @@ def calibrate(
             Gallery.open(store.path, embedder_digest=embedder.digest, build=recipe.build_id)
         ) as gallery,
     ):
-        batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, recipe.pipeline))
+        batches = embed_queries(gallery, embedder, queries, recipe.pipeline)
+        readable = EmbeddedQueries.join(batches)
         if tally is not None:
-            tally.embedded = batch.embedded
-            tally.known = len(batch.usable()) - batch.embedded
-        places = _not_in_gallery(gallery, batch)
+            tally.embedded = readable.embedded
+            tally.known = len(readable.places) - readable.embedded
+        usable = rows_with_content(gallery, readable.contents) < 0
+        places, vectors = readable.places[usable], readable.vectors[usable]
+        if skipped := len(queries) - len(places):
+            _log.warning("%d queries are unreadable or in the gallery itself; left out", skipped)
         if len(places) < _FEWEST:
             reason = f"it has {len(places)} usable queries; {_FEWEST} are needed"
             raise CatalogError(data.directory, reason)
-        truths = [queries[place].landmark_ids for place in places]
+        truths = [queries[place].landmark_ids for place in places.tolist()]
         ranking, calibration = fit_calibration(
-            label_answers(gallery, batch.vectors[places], truths),
+            label_answers(gallery, vectors, truths),
             gallery.manifest.ranking,
             recipe.precision_target,
             data=str(data.directory.resolve()),
@@ -130,17 +138,6 @@ def calibrate(
         no_publish = gallery.build_id != store.current()
         fitted = {"ranking": ranking, "calibration": calibration}
         return republish(store, gallery, no_publish=no_publish, **fitted)
-
-
-def _not_in_gallery(gallery: Gallery, batch: EmbeddedBatch) -> list[int]:
-    """Return the places of the usable pictures whose content the gallery does not have."""
-    catalog, usable = gallery.catalog, batch.usable()
-    rows = catalog.rows_of_content({batch.pictures[place].sha256 for place in usable})
-    contents = {catalog.row(int(row)).sha256 for row in rows}
-    places = [place for place in usable if batch.pictures[place].sha256 not in contents]
-    if skipped := len(batch.pictures) - len(places):
-        _log.warning("%d queries are unreadable or in the gallery itself; left out", skipped)
-    return places
 
 
 def label_answers(
@@ -152,17 +149,13 @@ def label_answers(
     """
     ranking = gallery.manifest.ranking
     plain = ranking.model_copy(update={"query_penalty": 0.0})
-    answers = answer_in_blocks(partial(recognize_by, plain, gallery), vectors, "answer")
+    (answers,) = answer_by_each(gallery, [plain], vectors)
     penalties = np.zeros(len(vectors), np.float32)
     if gallery.distractors is not None:
         penalties = gallery.distractors.of_queries(vectors, ranking.query_distractors)
-    landmark_id, pairs = gallery.catalog.landmark_id, zip(answers, truths, strict=True)
-    return LabeledAnswers(
-        np.array([answer.confidence for answer in answers], np.float64),
-        penalties.astype(np.float64),
-        np.array([landmark_id(answer.landmark) in truth for answer, truth in pairs], np.bool_),
-        sum(not truth for truth in truths),
-    )
+    shown = Truths.of(truths, gallery.catalog)
+    right, unknown = shown.shows(answers.landmarks), int((~shown.known).sum())
+    return LabeledAnswers(answers.confidences, penalties.astype(np.float64), right, unknown)
 
 
 def fit_calibration(

@@ -4,10 +4,9 @@ Beside the metrics of the gallery's own ranking stands a ladder: the same querie
 ranking that the gallery allows, which shows whether its choice is right.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,26 +14,24 @@ from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
-from index.building.embedded import EmbeddedBatch
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.evaluation import metrics
 from index.evaluation.queries import (
     AnsweredQueries,
-    answer_in_blocks,
+    Answers,
+    EmbeddedQueries,
+    answer_by_each,
     count_duplicates,
     embed_queries,
-    to_prediction,
 )
-from index.gallery.catalog import Catalog
+from index.evaluation.truths import Truths
 from index.gallery.gallery import Gallery
-from index.gallery.recognize import Recognition, recognize, recognize_by
+from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
 from photographs import PhotographSet
 
 CLASS_SIZES = (1, 5, 20, 100)
 """The smallest number of pictures of each group of landmarks that have metrics of their own."""
-
-_Truths = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +116,7 @@ class Evaluation(Scores):
         class_sizes: The known queries by the size of their landmark; without those whose
             landmark is not in the gallery.
         threshold: The effect of the calibrated threshold; ``None`` without a calibration.
+        search_seconds: How long it took to search and rank for all queries and rankings.
         build_id: The gallery.
         embedder: Digest of the embedder.
     """
@@ -134,6 +132,7 @@ class Evaluation(Scores):
     ladder: tuple[RankingMetrics, ...]
     class_sizes: tuple[ClassSizeMetrics, ...]
     threshold: ThresholdMetrics | None
+    search_seconds: float
     build_id: str
     embedder: str
 
@@ -158,36 +157,33 @@ def evaluate(
     queries = data.queries()
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
-    batch = EmbeddedBatch.join(embed_queries(gallery, embedder, queries, options))
-    readable = batch.usable()
-    vectors = batch.vectors[readable]
-    answered = AnsweredQueries(
-        [queries[place] for place in readable],
-        [batch.pictures[place] for place in readable],
-        vectors,
-        answer_in_blocks(partial(recognize, gallery, k=metrics.DEPTH), vectors, "answer"),
-    )
-    truths = {query.id: query.landmark_ids for query in queries}
-    same, near = count_duplicates(gallery, answered)
-    predictions = _predictions(gallery, answered, answered.answers)
-    served = _scores(predictions, truths)
-    rows = _rows_by_landmark(gallery.catalog)
+    readable = EmbeddedQueries.join(embed_queries(gallery, embedder, queries, options))
+    started = time.monotonic()
+    steps = {"served": gallery.manifest.ranking, **rankings(gallery)}
+    answers = answer_by_each(gallery, [*steps.values()], readable.vectors, metrics.DEPTH)
+    seconds = time.monotonic() - started
+    own = [queries[place] for place in readable.places.tolist()]
+    answered = AnsweredQueries(own, readable.vectors, answers[0])
+    same, near = count_duplicates(gallery, answered, readable.contents)
+    truths = Truths.of((query.landmark_ids for query in queries), gallery.catalog)
+    scored = Scored(truths, readable.places, _live_counts(gallery))
     evaluation = Evaluation(
-        **served,
-        map100=_map100(answered, truths, rows),
+        **scored.scores(answers[0]),
+        map100=scored.map100(answers[0], gallery.catalog.landmarks),
         queries=len(queries),
-        known=sum(map(bool, truths.values())),
-        unknown=sum(not landmarks for landmarks in truths.values()),
-        unreadable=len(queries) - len(readable),
-        embedded=batch.embedded,
+        known=int(truths.known.sum()),
+        unknown=int((~truths.known).sum()),
+        unreadable=len(queries) - len(own),
+        embedded=readable.embedded,
         same_content=same,
         near_duplicates=near,
-        ladder=(
-            RankingMetrics(ranking="served", **served),
-            *_ladder(gallery, answered, truths),
+        ladder=tuple(
+            RankingMetrics(ranking=name, **scored.scores(given))
+            for name, given in zip(steps, answers, strict=True)
         ),
-        class_sizes=tuple(_class_sizes(predictions, truths, rows)),
-        threshold=_threshold_metrics(gallery, answered),
+        class_sizes=tuple(scored.class_sizes(answers[0])),
+        threshold=scored.threshold(answers[0], gallery.manifest.calibration),
+        search_seconds=round(seconds, 3),
         build_id=gallery.build_id,
         embedder=embedder.digest,
     )
@@ -212,82 +208,83 @@ def rankings(gallery: Gallery) -> dict[str, Ranking]:
     return ladder
 
 
-def _predictions(
-    gallery: Gallery, answered: AnsweredQueries, answers: Sequence[Recognition]
-) -> list[metrics.Prediction]:
-    pairs = zip(answered.queries, answers, strict=True)
-    return [to_prediction(gallery, query.id, answer) for query, answer in pairs]
+def _live_counts(gallery: Gallery) -> NDArray[np.int64]:
+    """Count the pictures of each landmark, ``(landmarks,)``, without removed ones."""
+    codes = gallery.catalog.landmarks[gallery.live_rows()]
+    return np.bincount(codes, minlength=gallery.catalog.landmark_count)
 
 
-def _ladder(
-    gallery: Gallery, answered: AnsweredQueries, truths: _Truths
-) -> Iterator[RankingMetrics]:
-    for name, ranking in rankings(gallery).items():
-        answer = partial(recognize_by, ranking, gallery)
-        answers = answer_in_blocks(answer, answered.vectors, f"answer by {name}")
-        scores = _scores(_predictions(gallery, answered, answers), truths)
-        yield RankingMetrics(ranking=name, **scores)
+class Scored:
+    """Scores answers to the readable ones of some queries.
 
+    Args:
+        truths: What all queries show.
+        readable: ``(n,)``, the places of the readable ones, ascending.
+        counts: ``(landmarks,)``, pictures of each landmark of the gallery.
+    """
 
-def _scores(predictions: Sequence[metrics.Prediction], truths: _Truths) -> dict[str, Any]:
-    """Return the fields of :class:`Scores`."""
-    known = [p for p in predictions if truths[p.query_id]]
-    unknown = [p.confidence for p in predictions if not truths[p.query_id]]
-    shown = {query: landmarks for query, landmarks in truths.items() if landmarks}
-    return {
-        "gap": metrics.gap(predictions, truths) if shown else None,
-        "landmark_only_gap": metrics.gap(known, shown) if shown else None,
-        "top1": metrics.top1_accuracy(predictions, truths) if shown else None,
-        "auroc": metrics.auroc([p.confidence for p in known], unknown)
-        if known and unknown
-        else None,
-    }
+    def __init__(
+        self, truths: Truths, readable: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> None:
+        self._truths, self._readable, self._counts = truths, readable, counts
+        self._own = truths.take(readable)
 
+    def scores(self, answers: Answers) -> dict[str, Any]:
+        """Return the fields of :class:`Scores`."""
+        known, total = self._own.known, int(self._truths.known.sum())
+        right, confidences = self._own.shows(answers.landmarks), answers.confidences
+        both = known.any() and not known.all()
+        return {
+            "gap": metrics.gap_of(confidences, right, total) if total else None,
+            "landmark_only_gap": metrics.gap_of(confidences[known], right[known], total)
+            if total
+            else None,
+            "top1": int(right.sum()) / total if total else None,
+            "auroc": metrics.auroc(confidences[known], confidences[~known]) if both else None,
+        }
 
-def _rows_by_landmark(catalog: Catalog) -> dict[str, range]:
-    """Return the rows of each landmark, by its id; they are consecutive."""
-    bounds = np.searchsorted(catalog.landmarks, np.arange(catalog.landmark_count + 1)).tolist()
-    pairs = enumerate(pairwise(bounds))
-    return {catalog.landmark_id(code): range(*pair) for code, pair in pairs}
+    def map100(self, answers: Answers, landmarks: NDArray[np.int32]) -> float | None:
+        """Return mAP@100 over the queries whose landmark is in the gallery.
 
+        Args:
+            answers: Theirs.
+            landmarks: ``(rows,)``, codes of the gallery's rows.
+        """
+        counts = self._truths.pictures(self._counts)
+        relevant = np.zeros((len(counts), answers.rows.shape[1]), np.bool_)
+        relevant[self._readable] = self._own.shows(landmarks[answers.rows])
+        asked = counts > 0
+        if not asked.any():
+            return None
+        return metrics.mean_average_precision_of(relevant[asked], counts[asked])
 
-def _map100(answered: AnsweredQueries, truths: _Truths, rows: Mapping[str, range]) -> float | None:
-    relevant = {
-        query: [*chain(*(rows.get(x, ()) for x in shown))] for query, shown in truths.items()
-    }
-    relevant = {query: found for query, found in relevant.items() if found}
-    pairs = zip(answered.queries, answered.answers, strict=True)
-    retrieved = {query.id: answer.rows.tolist() for query, answer in pairs if query.id in relevant}
-    return metrics.mean_average_precision_at_100(retrieved, relevant) if relevant else None
+    def class_sizes(self, answers: Answers) -> Iterator[ClassSizeMetrics]:
+        """Yield the metrics of each group of landmarks that a query shows."""
+        sizes, right = self._truths.largest(self._counts), self._own.shows(answers.landmarks)
+        for least, above in zip(CLASS_SIZES, (*CLASS_SIZES[1:], np.inf), strict=True):
+            asked = (sizes >= least) & (sizes < above)
+            if total := int(asked.sum()):
+                own = asked[self._readable]
+                group_gap = metrics.gap_of(answers.confidences[own], right[own], total)
+                top1 = int(right[own].sum()) / total
+                yield ClassSizeMetrics(least, total, top1, group_gap)
 
-
-def _class_sizes(
-    predictions: Sequence[metrics.Prediction], truths: _Truths, rows: Mapping[str, range]
-) -> Iterator[ClassSizeMetrics]:
-    sizes = {landmark: len(own) for landmark, own in rows.items()}
-    for least, asked in metrics.group_by_size(truths, sizes, CLASS_SIZES).items():
-        if asked:
-            given = [p for p in predictions if p.query_id in asked]
-            top1, group_gap = metrics.top1_accuracy(given, asked), metrics.gap(given, asked)
-            yield ClassSizeMetrics(least, len(asked), top1, group_gap)
-
-
-def _threshold_metrics(gallery: Gallery, answered: AnsweredQueries) -> ThresholdMetrics | None:
-    calibration = gallery.manifest.calibration
-    if calibration is None:
-        return None
-    catalog, pairs = gallery.catalog, list(zip(answered.queries, answered.answers, strict=True))
-    right = np.array([catalog.landmark_id(a.landmark) in q.landmark_ids for q, a in pairs], bool)
-    shown = np.array([bool(query.landmark_ids) for query, _ in pairs], bool)
-    above = np.array([bool(answer.known) for _, answer in pairs], bool)
-    return ThresholdMetrics(
-        confidence=calibration.threshold,
-        precision_target=calibration.precision_target,
-        precision=_share(right[above]),
-        answered=_share(above) or 0.0,
-        known_answered=_share(above[shown]),
-        unknown_answered=_share(above[~shown]),
-    )
+    def threshold(
+        self, answers: Answers, calibration: Calibration | None
+    ) -> ThresholdMetrics | None:
+        """Return the effect of a calibration's threshold."""
+        if calibration is None:
+            return None
+        right, shown = self._own.shows(answers.landmarks), self._own.known
+        above = answers.confidences >= calibration.threshold
+        return ThresholdMetrics(
+            confidence=calibration.threshold,
+            precision_target=calibration.precision_target,
+            precision=_share(right[above]),
+            answered=_share(above) or 0.0,
+            known_answered=_share(above[shown]),
+            unknown_answered=_share(above[~shown]),
+        )
 
 
 def _share(facts: NDArray[np.bool_]) -> float | None:

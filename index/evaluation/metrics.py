@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 _Shown = TypeVar("_Shown", bound=Collection[str])
 
@@ -64,13 +64,31 @@ def gap(predictions: Sequence[Prediction], truths: Mapping[str, Collection[str]]
     0.8333
     """
     _check(predictions, truths)
-    ranked = sorted(predictions, key=lambda p: (-p.confidence, p.query_id, p.landmark_id))
-    right, total = 0, 0.0
-    for place, answer in enumerate(ranked, start=1):
-        if answer.landmark_id in truths[answer.query_id]:
-            right += 1
-            total += right / place
-    return total / _count_known(truths)
+    ordered = sorted(predictions, key=lambda p: (p.query_id, p.landmark_id))
+    right = [answer.landmark_id in truths[answer.query_id] for answer in ordered]
+    confidences = [answer.confidence for answer in ordered]
+    return gap_of(np.array(confidences), np.array(right, np.bool_), _count_known(truths))
+
+
+def gap_of(confidences: NDArray[np.floating], right: NDArray[np.bool_], known: int) -> float:
+    """Score answers by :func:`gap`, given as columns.
+
+    Args:
+        confidences: ``(n,)``, finite, in the order of the query ids.
+        right: ``(n,)``, whether each answer is correct.
+        known: How many queries show a landmark, at least 1, those without an answer too.
+
+    >>> round(gap_of(np.array([0.9, 0.5, 0.7]), np.array([True, True, False]), 2), 4)
+    0.8333
+    """
+    hits = right[np.argsort(-confidences, kind="stable")]
+    precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return _sum(precisions[hits]) / known
+
+
+def _sum(numbers: NDArray[np.floating]) -> float:
+    """Add one after the other, as a loop over queries does: the same to the last digit."""
+    return float(np.cumsum(numbers)[-1]) if len(numbers) else 0.0
 
 
 def top1_accuracy(
@@ -147,6 +165,22 @@ def mean_average_precision_at_100(
         raise ValueError(f"{min(strange)} is not among the queries")
     total = sum(_average_precision(ranking, relevant[q]) for q, ranking in rankings.items())
     return total / len(relevant)
+
+
+def mean_average_precision_of(relevant: NDArray[np.bool_], counts: NDArray[np.integer]) -> float:
+    """Score rankings by :func:`mean_average_precision_at_100`, given as columns.
+
+    Args:
+        relevant: ``(n, k)``, whether each of the pictures that were found, best first, should
+            be; none is found twice, and ``k`` is at most :data:`DEPTH`.
+        counts: ``(n,)``, how many should be found, at least 1.
+
+    >>> mean_average_precision_of(np.array([[True, False, False, True]]), np.array([2]))
+    0.75
+    """
+    precisions = np.cumsum(relevant, axis=1) / np.arange(1, relevant.shape[1] + 1)
+    totals = np.cumsum(precisions * relevant, axis=1)[:, -1]
+    return _sum(totals / np.minimum(counts, DEPTH)) / len(counts)
 
 
 def _average_precision(ranking: Sequence[Hashable], relevant: Collection[Hashable]) -> float:

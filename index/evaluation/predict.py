@@ -6,21 +6,19 @@ The ranking is the served one, :mod:`index.gallery.recognize`.
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
-from index.building.unreadable import ReportLine, write_report
+from index.building.unreadable import write_report
 from index.evaluation.metrics import Prediction
-from index.evaluation.queries import answer_in_blocks, embed_queries, to_prediction
+from index.evaluation.queries import AnsweredPictures, answer_pictures
 from index.gallery.gallery import Gallery
-from index.gallery.recognize import recognize
-from photographs import Photograph, write_csv
+from photographs import Photograph, PhotographList, write_csv
 
 _AMBIGUOUS = re.compile(r"[\s%]")
 
@@ -71,22 +69,27 @@ def predict(
     if out.is_dir():
         raise CatalogError(out, "it is a folder; name a file for the answers")
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows, faults, embedded = list[tuple[str, str]](), [], 0
-    for batch in embed_queries(gallery, embedder, queries, options):
-        answers = answer_in_blocks(partial(recognize, gallery), batch.vectors)
-        embedded += batch.embedded
-        for picture, answer in zip(batch.pictures, answers, strict=True):
-            query = queries[len(rows)]
-            given = to_prediction(gallery, query.id, answer) if picture.usable else None
-            rows.append((query.id, format_answer(given)))
-            if not picture.usable:
-                faults.append(ReportLine(query.id, str(query.path), picture.fault))
+    asked = PhotographList.of(queries)
+    found = answer_pictures(gallery, embedder, asked, options)
     report = out.with_name(f"{out.stem}.unreadable.csv")
-    write_report(report, faults)
-    write_csv(out, ("id", "landmarks"), rows, errors="surrogateescape")
-    if faults:
-        _log.warning("%d queries cannot be read; %s lists them", len(faults), report)
-    return Submission(out, report, len(queries), len(faults), embedded)
+    write_report(report, found.unreadable)
+    write_csv(out, ("id", "landmarks"), _rows(gallery, asked, found), errors="surrogateescape")
+    if lost := len(found.unreadable):
+        _log.warning("%d queries cannot be read; %s lists them", lost, report)
+    return Submission(out, report, len(asked), len(found.unreadable), found.embedded)
+
+
+def _rows(
+    gallery: Gallery, asked: PhotographList, found: AnsweredPictures
+) -> Iterator[tuple[str, str]]:
+    landmark_id, answers = gallery.catalog.landmark_id, found.answers
+    ids = (picture_id for picture_id, _ in asked.labeled_ids())
+    columns = zip(
+        ids, found.readable, answers.landmarks.tolist(), answers.confidences.tolist(), strict=True
+    )
+    for query, readable, landmark, confidence in columns:
+        prediction = Prediction(query, landmark_id(landmark), confidence) if readable else None
+        yield query, format_answer(prediction)
 
 
 def format_answer(prediction: Prediction | None) -> str:

@@ -1,23 +1,27 @@
 """Queries of a gallery: embed them, answer them, and find those that the gallery contains.
 
-The ranking is the served one, :mod:`index.gallery.recognize`.
+The ranking is the served one, :mod:`index.gallery.recognize`. What is kept of a hundred thousand
+queries are columns, not an object of each.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
-from index.building.embedded import EmbeddedBatch, ReadPicture
+from index.building.embedded import EmbeddedBatch
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.query_vectors import embed_paths
-from index.evaluation.metrics import Prediction
+from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
-from index.gallery.recognize import Recognition
+from index.gallery.recognize import Recognition, recognize, recognize_by_each
 from index.progress import watch_rows
+from index.ranking.ranking import Ranking
 from photographs import Photograph, Query
 
 NEAR_DUPLICATE_COSINE = 0.99
@@ -27,26 +31,104 @@ _NAMED = 5
 """How many duplicates of each kind the log names."""
 
 _BLOCK_QUERIES = 256
+_DIGEST_BYTES = 32
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedQueries:
+    """The readable ones of some queries.
+
+    Attributes:
+        places: ``(n,)`` int64, their places among all queries, ascending.
+        vectors: ``(n, d)`` unit rows.
+        contents: ``(n, 32)`` uint8, the SHA-256 of their files.
+        embedded: How many of them the network has just embedded; the others were known.
+    """
+
+    places: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    contents: NDArray[np.uint8]
+    embedded: int
+
+    @classmethod
+    def join(cls, batches: Iterator[EmbeddedBatch]) -> EmbeddedQueries:
+        """Keep what is readable of batches, at least one."""
+        places, vectors, contents = list[NDArray[np.int64]](), [], bytearray()
+        begin = embedded = 0
+        for batch in batches:
+            usable = batch.usable()
+            places.append(begin + np.array(usable, np.int64))
+            vectors.append(batch.vectors[usable])
+            contents += b"".join(batch.pictures[place].sha256 for place in usable)
+            begin += len(batch.pictures)
+            embedded += batch.embedded
+        digests = np.frombuffer(contents, np.uint8).reshape(-1, _DIGEST_BYTES)
+        return cls(np.concatenate(places), np.concatenate(vectors), digests, embedded)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """The answers of a gallery to ``n`` queries.
+
+    Attributes:
+        landmarks: ``(n,)`` int32 codes.
+        confidences: ``(n,)`` float64.
+        rows: ``(n, k)`` int64, gallery rows, nearest first by the ranking.
+        similarities: ``(n, k)`` float32, their cosines, without penalties.
+    """
+
+    landmarks: NDArray[np.int32]
+    confidences: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, n: int, k: int) -> Answers:
+        """Make room for ``n`` answers with ``k`` neighbors."""
+        rows, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+        return cls(np.empty(n, np.int32), np.empty(n, np.float64), rows, similarities)
+
+    def put(self, begin: int, answers: Sequence[Recognition]) -> None:
+        """Take answers, from the place ``begin`` on."""
+        k = self.rows.shape[1]
+        for place, answer in enumerate(answers, begin):
+            self.landmarks[place], self.confidences[place] = answer.landmark, answer.confidence
+            self.rows[place], self.similarities[place] = answer.rows[:k], answer.similarities[:k]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnsweredPictures:
+    """Pictures and the answers of a gallery's own ranking.
+
+    Attributes:
+        answers: To all ``n`` pictures; without meaning for an unreadable one.
+        readable: ``(n,)``, which of them can be read.
+        unreadable: Report of the others.
+        embedded: How many the network has just embedded; the vectors of others were kept.
+    """
+
+    answers: Answers
+    readable: NDArray[np.bool_]
+    unreadable: Sequence[ReportLine]
+    embedded: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AnsweredQueries:
     """Readable queries and the answers of a gallery.
 
     Attributes:
         queries: ``n`` queries.
-        pictures: Their files.
         vectors: ``(n, d)`` unit rows.
         answers: By the gallery's own ranking, with :data:`index.evaluation.metrics.DEPTH`
             neighbors.
     """
 
     queries: Sequence[Query]
-    pictures: Sequence[ReadPicture]
     vectors: NDArray[np.float32]
-    answers: Sequence[Recognition]
+    answers: Answers
 
 
 def embed_queries(
@@ -66,47 +148,98 @@ def embed_queries(
     return embed_paths([query.path for query in queries], embedder, "embed queries", options)
 
 
-def answer_in_blocks(
-    answer: Callable[[NDArray[np.float32]], list[Recognition]],
-    vectors: NDArray[np.float32],
-    what: str = "",
-) -> list[Recognition]:
-    """Answer ``(n, d)`` queries a block at a time, which bounds the memory for their neighbors.
+def answer_pictures(
+    gallery: Gallery,
+    embedder: Embedder,
+    pictures: Sequence[Photograph],
+    options: PipelineOptions = DEFAULT_OPTIONS,
+    k: int = 1,
+) -> AnsweredPictures:
+    """Embed pictures and answer each with ``k`` neighbors, block by block; no vector is kept."""
+    n = len(pictures)
+    answers, readable = Answers.empty(n, min(k, len(gallery))), np.zeros(n, np.bool_)
+    unreadable, begin, embedded = list[ReportLine](), 0, 0
+    for batch in embed_queries(gallery, embedder, pictures, options):
+        for place, read in enumerate(batch.pictures, begin):
+            readable[place] = read.usable
+            if not read.usable:
+                one = pictures[place]
+                unreadable.append(ReportLine(one.id, str(one.path), read.fault))
+        for first in range(0, len(batch.pictures), _BLOCK_QUERIES):
+            block = batch.vectors[first : first + _BLOCK_QUERIES]
+            answers.put(begin + first, recognize(gallery, block, k))
+        begin += len(batch.pictures)
+        embedded += batch.embedded
+    return AnsweredPictures(answers, readable, unreadable, embedded)
 
-    A progress bar on stderr is titled ``what``; without a title there is none.
+
+def answer_by_each(
+    gallery: Gallery, rankings: Sequence[Ranking], vectors: NDArray[np.float32], k: int = 1
+) -> list[Answers]:
+    """Answer ``(n, d)`` queries by each of several rankings, with a progress bar on stderr.
+
+    Blocks of queries are searched one after the other, which bounds the memory for neighbors.
+
+    Returns:
+        The answers by each ranking; those by the first have ``k`` neighbors, or all where there
+        are fewer, and the others none.
     """
-    blocks: Iterator[NDArray[np.float32]] = (
-        vectors[begin : begin + _BLOCK_QUERIES] for begin in range(0, len(vectors), _BLOCK_QUERIES)
-    )
-    watched = watch_rows(blocks, len(vectors), what) if what else blocks
-    return [recognition for block in watched for recognition in answer(block)]
+    n = len(vectors)
+    widths = [min(k, len(gallery)), *[0] * (len(rankings) - 1)]
+    answers = [Answers.empty(n, width) for width in widths]
+    blocks = (vectors[begin : begin + _BLOCK_QUERIES] for begin in range(0, n, _BLOCK_QUERIES))
+    for number, block in enumerate(watch_rows(blocks, n, "answer")):
+        found = recognize_by_each(rankings, gallery, block, k)
+        for columns, own in zip(answers, found, strict=True):
+            columns.put(number * _BLOCK_QUERIES, own)
+    return answers
 
 
-def to_prediction(gallery: Gallery, query_id: str, answer: Recognition) -> Prediction:
-    """Name the landmark of an answer by its id."""
-    return Prediction(query_id, gallery.catalog.landmark_id(answer.landmark), answer.confidence)
-
-
-def count_duplicates(gallery: Gallery, answered: AnsweredQueries) -> tuple[int, int]:
+def count_duplicates(
+    gallery: Gallery, answered: AnsweredQueries, contents: NDArray[np.uint8]
+) -> tuple[int, int]:
     """Count the queries that are in the gallery, and name some of them in the log.
+
+    Args:
+        gallery: The gallery.
+        answered: ``n`` queries and its answers.
+        contents: ``(n, 32)``, SHA-256 of their files.
 
     Returns:
         How many are byte for byte a file of the gallery, and how many others have a cosine of
         at least :data:`NEAR_DUPLICATE_COSINE` to one of its pictures.
     """
-    catalog = gallery.catalog
-    found = catalog.rows_of_content({picture.sha256 for picture in answered.pictures}).tolist()
-    row_of = {catalog.row(row).sha256: row for row in reversed(found)}
-    same, near = list[str](), list[str]()
-    triples = zip(answered.queries, answered.pictures, answered.answers, strict=True)
-    for query, picture, answer in triples:
-        nearest = int(answer.similarities.argmax())
-        if (row := row_of.get(picture.sha256)) is not None:
-            same.append(f"{query.id} is the same file as {catalog.picture_id(row)}")
-        elif answer.similarities[nearest] >= NEAR_DUPLICATE_COSINE:
-            row = int(answer.rows[nearest])
-            near.append(f"{query.id} is very near to {catalog.picture_id(row)}")
-    for duplicates in filter(None, (same, near)):
-        named = ", ".join(duplicates[:_NAMED]) + (", …" if len(duplicates) > _NAMED else "")
-        _log.warning("%d queries seem to be in the gallery: %s", len(duplicates), named)
+    rows, answers = rows_with_content(gallery, contents), answered.answers
+    queries, catalog = answered.queries, gallery.catalog
+    same = np.flatnonzero(rows >= 0)
+    near = np.flatnonzero((rows < 0) & (answers.similarities.max(axis=1) >= NEAR_DUPLICATE_COSINE))
+    if len(same):
+        pairs = ((queries[place].id, catalog.picture_id(rows[place])) for place in same[:_NAMED])
+        _warn_of([f"{query} is the same file as {picture}" for query, picture in pairs], len(same))
+    if len(near):
+        nearest = answers.rows[near, answers.similarities[near].argmax(axis=1)]
+        pairs = (
+            (queries[place].id, catalog.picture_id(row))
+            for place, row in zip(near[:_NAMED], nearest.tolist(), strict=False)
+        )
+        _warn_of([f"{query} is very near to {picture}" for query, picture in pairs], len(near))
     return len(same), len(near)
+
+
+def _warn_of(duplicates: Sequence[str], count: int) -> None:
+    named = ", ".join(duplicates) + (", …" if count > len(duplicates) else "")
+    _log.warning("%d queries seem to be in the gallery: %s", count, named)
+
+
+def rows_with_content(gallery: Gallery, contents: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Find a row of the same content for each of some files, ``(n,)``; -1 where there is none.
+
+    Args:
+        gallery: The gallery; removed rows are passed over.
+        contents: ``(n, 32)``, SHA-256 of the files.
+    """
+    catalog, digests = gallery.catalog, [content.tobytes() for content in contents]
+    found = catalog.rows_of_content(set(digests))
+    found = found[np.isin(found, gallery.live_rows(), assume_unique=True)]
+    row_of = {catalog.row(row).sha256: row for row in reversed(found.tolist())}
+    return np.array([row_of.get(digest, -1) for digest in digests], np.int64)

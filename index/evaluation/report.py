@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from embedder.artifacts.files import write_atomic
 from embedder.reports.page import figure, number, page, side_by_side, table, text
 from index.evaluation.evaluate import Evaluation
-from index.evaluation.queries import AnsweredQueries
+from index.evaluation.queries import AnsweredQueries, Answers
+from index.evaluation.truths import Truths
 from index.gallery.gallery import Gallery
-from index.gallery.recognize import Recognition
 
 MISTAKES = 24
 """Number of wrong answers that are shown: the most confident ones."""
@@ -46,33 +48,42 @@ def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -
 
 def _worst(gallery: Gallery, answered: AnsweredQueries) -> list[int]:
     """Find the most confident wrong answers, most confident first."""
-    pairs = enumerate(zip(answered.queries, answered.answers, strict=True))
-    landmark_id = gallery.catalog.landmark_id
-    wrong = [n for n, (q, a) in pairs if landmark_id(a.landmark) not in q.landmark_ids]
-    return sorted(wrong, key=lambda place: -answered.answers[place].confidence)[:MISTAKES]
+    shown = (query.landmark_ids for query in answered.queries)
+    right = Truths.of(shown, gallery.catalog).shows(answered.answers.landmarks)
+    order = np.argsort(-answered.answers.confidences, kind="stable")
+    worst: list[int] = order[~right[order]][:MISTAKES].tolist()
+    return worst
 
 
 def _mistake(gallery: Gallery, answered: AnsweredQueries, place: int) -> str:
-    query, answer = answered.queries[place], answered.answers[place]
+    query, answers = answered.queries[place], answered.answers
+    confidence, calibration = float(answers.confidences[place]), gallery.manifest.calibration
     catalog = gallery.catalog
-    codes = {catalog.landmark_id(code): code for code in range(catalog.landmark_count)}
-    names = {id_: catalog.name(codes[id_]) for id_ in query.landmark_ids if id_ in codes}
+    codes = catalog.landmarks_of_ids(query.landmark_ids)
+    names = {landmark: catalog.name(code) for landmark, code in codes.items()}
     truths = [names.get(id_, f"{id_}, not in the gallery") for id_ in query.landmark_ids]
     truth = " / ".join(truths) or "no landmark"
-    predicted = catalog.name(answer.landmark)
-    caption = f"<b>{text(truth)}</b><br>predicted: {text(predicted)}, {answer.confidence:.3f}"
-    if answer.probability is not None:
-        caption += f", probability {answer.probability:.2f}"
+    predicted = catalog.name(int(answers.landmarks[place]))
+    caption = f"<b>{text(truth)}</b><br>predicted: {text(predicted)}, {confidence:.3f}"
+    if calibration is not None:
+        caption += f", probability {calibration.probability(confidence):.2f}"
     own = figure(query.path, f"{caption}<br><span class=soft>{text(query.id)}</span>")
-    return side_by_side([own, *_neighbors(gallery, answer, query.landmark_ids)])
+    return side_by_side([own, *_neighbors(gallery, answers, place, query.landmark_ids)])
 
 
-def _neighbors(gallery: Gallery, answer: Recognition, landmark_ids: Sequence[str]) -> Iterator[str]:
-    pairs = zip(answer.rows.tolist(), answer.similarities.tolist(), strict=True)
+def _neighbors(
+    gallery: Gallery, answers: Answers, place: int, landmark_ids: Sequence[str]
+) -> Iterator[str]:
+    pairs = zip(answers.rows[place].tolist(), answers.similarities[place].tolist(), strict=True)
     for row, similarity in list(pairs)[:_NEIGHBORS]:
-        stored = gallery.catalog.row(row)
-        root = Path(gallery.manifest.sources[stored.source].data)
-        name = gallery.catalog.name(int(gallery.catalog.landmarks[row]))
-        soft = f"<span class=soft>{text(stored.picture_id)}</span>"
-        caption = f"{text(name)}<br>{similarity:.3f} {soft}"
-        yield figure(root / stored.path, caption, right=stored.landmark_id in landmark_ids)
+        right = gallery.catalog.row(row).landmark_id in landmark_ids
+        yield gallery_figure(gallery, row, f"{similarity:.3f}", right=right)
+
+
+def gallery_figure(gallery: Gallery, row: int, remark: str, *, right: bool = False) -> str:
+    """Render a picture of a gallery with its landmark, a remark in plain text, and its id."""
+    stored = gallery.catalog.row(row)
+    root = Path(gallery.manifest.sources[stored.source].data)
+    name = gallery.catalog.name(int(gallery.catalog.landmarks[row]))
+    soft = f"<span class=soft>{text(stored.picture_id)}</span>"
+    return figure(root / stored.path, f"{text(name)}<br>{text(remark)} {soft}", right=right)

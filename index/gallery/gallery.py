@@ -201,7 +201,7 @@ class Gallery:
 
         Queries and ``k`` are as for :meth:`search`; there is a penalty for each row.
         """
-        live = self._live_rows()
+        live = self.live_rows()
         found = scan_penalized(self._blocks(live), queries, min(k, len(self)), penalties[live])
         rows = live[found]
         vectors = self.vectors(rows.reshape(-1)).reshape(*rows.shape, -1)
@@ -229,7 +229,8 @@ class Gallery:
         for start in range(0, len(rows), _BLOCK_ROWS):
             yield self.vectors(rows[start : start + _BLOCK_ROWS])
 
-    def _live_rows(self) -> NDArray[np.int64]:
+    def live_rows(self) -> NDArray[np.int64]:
+        """Return the rows that a search can find, ascending."""
         if self._selected is not None:
             return self._selected
         return np.delete(np.arange(self.manifest.rows), self._left_out)
@@ -238,7 +239,7 @@ class Gallery:
         """Return the codes of the landmarks that a search can find, ascending."""
         if self._selected is None and not self._left_out.size:
             return np.arange(self.catalog.landmark_count)
-        codes = self.catalog.landmarks[self._live_rows()]
+        codes = self.catalog.landmarks[self.live_rows()]
         return codes[np.flatnonzero(np.diff(codes, prepend=-1))]
 
     def thumbnail(self, picture_id: str) -> bytes | None:

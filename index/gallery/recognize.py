@@ -4,7 +4,7 @@ Predictions over files, evaluation and the service all use this module, so they 
 digit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -124,6 +124,28 @@ def recognize_by(
     return [_rank(ranking, gallery, one, k, landmarks) for one in seen]
 
 
+def recognize_by_each(
+    rankings: Sequence[Ranking], gallery: Gallery, queries: NDArray[np.float32], k: int = 1
+) -> list[list[Recognition]]:
+    """Answer queries as :func:`recognize_by` by each of several rankings.
+
+    Rankings of one gallery penalty, and all without, share a search.
+
+    Raises:
+        ValueError: A ranking has penalties and the gallery no distractors.
+    """
+    width = max(k, *(ranking.voters for ranking in rankings))
+    strengths = {ranking.gallery_penalty for ranking in rankings}
+    found = {strength: _find(strength, gallery, queries, width) for strength in strengths}
+    return [
+        [
+            _rank(ranking, gallery, seen, k, 0)
+            for seen in _see(ranking, gallery, queries, *found[ranking.gallery_penalty])
+        ]
+        for ranking in rankings
+    ]
+
+
 def _rank(ranking: Ranking, gallery: Gallery, seen: _Seen, k: int, landmarks: int) -> Recognition:
     codes = gallery.catalog.landmarks[seen.rows]
     ranked = rank(codes, seen.scores, ranking)
@@ -168,12 +190,30 @@ def _look(
     together: bool,
 ) -> list[_Seen]:
     """Find the ``width`` best rows of each query, or of all of them together."""
-    if ranking.gallery_penalty:
-        strength = np.float32(ranking.gallery_penalty)
-        found, scores = _nearest_penalized(strength, gallery, queries, width)
-    else:
-        found = gallery.search(queries, width)
-        scores = found.similarities
+    found, scores = _find(ranking.gallery_penalty, gallery, queries, width)
+    return _see(ranking, gallery, queries, found, scores, together=together)
+
+
+def _find(
+    strength: float, gallery: Gallery, queries: NDArray[np.float32], width: int
+) -> tuple[Neighbors, NDArray[np.float32]]:
+    """Find the ``width`` best rows of each query, and their scores."""
+    if strength:
+        return _nearest_penalized(np.float32(strength), gallery, queries, width)
+    found = gallery.search(queries, width)
+    return found, found.similarities
+
+
+def _see(
+    ranking: Ranking,
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    found: Neighbors,
+    scores: NDArray[np.float32],
+    *,
+    together: bool = False,
+) -> list[_Seen]:
+    """Put the rows of each query, or of all of them together, beside the query's penalty."""
     costs = np.zeros(len(queries), np.float32)
     if ranking.query_penalty:
         penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)

@@ -6,7 +6,9 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from embedder.embedder import Embedder
@@ -18,6 +20,8 @@ from index.evaluation.metrics import Prediction, auroc, gap, top1_accuracy
 from index.evaluation.predict import predict
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
+from index.maintenance.remove import remove
+from index.search.neighbors import Neighbors
 from photographs import list_pictures, open_data
 
 
@@ -69,7 +73,8 @@ def test_a_second_evaluation_embeds_nothing(
     first, _ = evaluate(gallery, embedder, open_data(gldv2), options)
     second, _ = evaluate(gallery, embedder, open_data(gldv2), options)
     assert (first.embedded, second.embedded) == (4, 0)
-    assert replace(second, embedded=4) == first
+    assert replace(second, embedded=4, search_seconds=first.search_seconds) == first
+    assert 0 < first.search_seconds < 60
     written = predict(
         gallery, embedder, list_pictures(gldv2 / "test.csv"), tmp_path / "o.csv", options
     )
@@ -119,3 +124,34 @@ def test_data_without_labeled_queries_is_refused(
     (gldv2 / "recognition_solution_v2.1.csv").unlink()
     with pytest.raises(CatalogError, match="no labeled queries"):
         evaluate(gallery, embedder, open_data(gldv2))
+
+
+def test_removed_pictures_count_in_no_metric(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """What no search finds is not missed: mAP@100 stays 1, and groups are those of what is left."""
+    before, _ = evaluate(gallery, embedder, open_data(gldv2))
+    pictures = [gallery.catalog.picture_id(row) for row in (1, 2, 3)]  # of landmark 9, all but one
+    store = Store(tmp_path / "s")
+    remove(store, pictures=pictures)
+    shrunk = Gallery.open(store.path, embedder_digest=embedder.digest)
+    after, _ = evaluate(shrunk, embedder, open_data(gldv2))
+    assert before.map100 == after.map100 == 1.0
+    assert [(group.pictures, group.queries) for group in before.class_sizes] == [(1, 3)]
+    assert [(group.pictures, group.queries) for group in after.class_sizes] == [(1, 3)]
+
+
+def test_all_rankings_share_a_search(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a gallery without distractors, each query is searched once."""
+    searched, search = [], Gallery.search
+
+    def counted(self: Gallery, queries: NDArray[np.float32], k: int) -> Neighbors:
+        searched.append(len(queries))
+        return search(self, queries, k)
+
+    monkeypatch.setattr(Gallery, "search", counted)
+    metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
+    assert [step.ranking for step in metrics.ladder] == ["served", "top1", "vote"]
+    assert sum(searched) == metrics.queries
