@@ -16,7 +16,8 @@
     ├── GalleryError                  6   a gallery cannot be made or opened
     │   ├── NoGalleryError                nothing is published in the store
     │   ├── StoreBusyError                another writer is at work
-    │   └── TooManyUnreadableError        more unreadable pictures than allowed
+    │   ├── TooManyUnreadableError        more unreadable pictures than allowed
+    │   └── PublishRefusedError      14   a build is worse than it has to be
     ├── TrainingError                 7   a run cannot start, go on or be resumed
     │   └── RunInterruptedError      75   a run was told to end, and can be resumed
     ├── DeviceError                   8   the device asked for cannot be used
@@ -171,6 +172,20 @@ class TooManyUnreadableError(GalleryError):
             f"{unreadable} of {total} pictures cannot be read, more than the limit of "
             f"{limit:.1%}; {report} names them"
         )
+
+
+class PublishRefusedError(GalleryError):
+    """A build does not meet the condition that it was to be published on.
+
+    Its exit code tells a script from every other failure that the build was measured.
+    """
+
+    exit_code = 14
+
+    def __init__(self, build_id: str, reason: str) -> None:
+        self.build_id = build_id
+        self.reason = reason
+        super().__init__(f"{build_id} is not published: {reason}")
 
 
 class TrainingError(CairnError):

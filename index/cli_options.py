@@ -100,6 +100,24 @@ class Embedding(Running):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Asking(Running):
+    """Labeled queries that several builds are asked.
+
+    Attributes:
+        data: Photographs with labeled queries, in a layout that build reads.
+        embedder: Embedders that made the builds, in any order.
+        batch_size: Pictures that the network gets at once.
+    """
+
+    data: Annotated[Path | None, Parameter(metavar="DIR")] = None
+    embedder: Annotated[
+        tuple[Path, ...], Parameter(metavar="DIR...", consume_multiple=(1, None))
+    ] = ()
+    batch_size: PositiveCount = BATCH_PICTURES
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Making:
     """What is made of the photographs.
 

@@ -136,8 +136,9 @@ def calibrate(
             build_id=gallery.build_id,
         )
         no_publish = gallery.build_id != store.current()
-        fitted = {"ranking": ranking, "calibration": calibration}
-        return republish(store, gallery, no_publish=no_publish, **fitted)
+        return republish(
+            store, gallery, no_publish=no_publish, ranking=ranking, calibration=calibration
+        )
 
 
 def label_answers(

@@ -124,6 +124,7 @@ RULES: Mapping[type[Exception], Rule] = {
     # Not raised while requests are answered.
     AbandonedError: _INTERNAL,
     errors.TooManyUnreadableError: _INTERNAL,
+    errors.PublishRefusedError: _INTERNAL,
     errors.CatalogError: _INTERNAL,
     errors.RecipeError: _INTERNAL,
     errors.RunInterruptedError: _INTERNAL,

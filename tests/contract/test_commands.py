@@ -26,6 +26,7 @@ from trainer.cli import app as trainer_app
 APPS = {"cairn-train": trainer_app, "cairn-index": index_app, "cairn-serve": service_app}
 RUNNING = "device precision threads"
 EMBEDDING = f"embedder batch-size {RUNNING}"
+ASKING = f"data {EMBEDDING}"
 MAKING = "list max-unreadable kind min-recall no-publish"
 FLAGS = {
     "cairn-train train": "recipe data out weights init-from set resume",
@@ -49,6 +50,7 @@ FLAGS = {
     "cairn-index predict": f"store {EMBEDDING} pictures out build",
     "cairn-index evaluate": f"store {EMBEDDING} data report build",
     "cairn-index calibrate": f"store {EMBEDDING} data precision-target build",
+    "cairn-index publish": f"store if-gap-at-least unless-worse-than {ASKING}",
     "cairn-serve predict": "url key-file at-once",
     "cairn-serve key": "",
 }
@@ -82,7 +84,7 @@ def commands_of(name: str) -> set[str]:
 def test_every_command_is_listed() -> None:
     """The table has the commands that are there."""
     assert set(FLAGS) == {command for name in APPS for command in commands_of(name)}
-    assert len(FLAGS) == 20
+    assert len(FLAGS) == 21
 
 
 @pytest.mark.parametrize("command", FLAGS)
@@ -129,7 +131,7 @@ def test_help_of_every_command_draws_nothing(room: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    count = {"trainer": 7, "index": 11, "service": 2}[room]
+    count = {"trainer": 7, "index": 12, "service": 2}[room]
     assert ended.stdout == f"{count} []\n"
 
 

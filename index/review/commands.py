@@ -1,0 +1,69 @@
+"""Commands that look at builds before they are served; ``cairn-index`` has them.
+
+Heavy libraries are imported after the arguments are parsed, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from embedder.command_line import Folder, Share
+from embedder.errors import GalleryError
+from index.cli_options import Asking
+
+if TYPE_CHECKING:
+    from index.gallery.store import Store
+    from index.review.labeled_queries import LabeledQueries
+
+Result = dict[str, Any]
+Build = Annotated[str, Parameter(metavar="ID")]
+
+
+def publish(
+    build: Build,
+    /,
+    *,
+    store: Folder,
+    if_gap_at_least: Share | None = None,
+    unless_worse_than: Annotated[str | None, Parameter(metavar="ID|CURRENT")] = None,
+    asking: Asking = Asking(),  # noqa: B008 (frozen)
+) -> Result:
+    """Publish a build, if it is good enough.
+
+    Args:
+        build: Id of the build, as list shows it.
+        store: Folder of the galleries.
+        if_gap_at_least: Refuse a build with a lower GAP on the queries of --data.
+        unless_worse_than: Refuse a build with a lower GAP than this one, or the published one,
+            on the queries of --data.
+        asking: Queries.
+    """
+    from index.gallery.store import Store
+    from index.review.publish import PublishCondition, publish
+
+    galleries, condition = Store(store), None
+    measured = if_gap_at_least is not None or unless_worse_than is not None
+    if measured != (asking.data is not None):
+        raise GalleryError(
+            "--if-gap-at-least and --unless-worse-than need labeled queries, --data, and these one "
+            "of the two"
+        )
+    if (queries := _labeled_queries(galleries, asking)) is not None:
+        condition = PublishCondition(queries, if_gap_at_least, unless_worse_than)
+    return asdict(publish(galleries, build, condition))
+
+
+def _labeled_queries(store: Store, asking: Asking) -> LabeledQueries | None:
+    from index.building.pipeline import PipelineOptions
+    from index.building.vector_cache import CACHE
+    from index.review.labeled_queries import LabeledQueries
+    from photographs import open_data
+
+    if asking.data is None:
+        return None
+    options = PipelineOptions(asking.batch_size, asking.threads, store.path / CACHE)
+    choices = [asking.choice(embedder) for embedder in asking.embedder]
+    return LabeledQueries(open_data(asking.data), choices, options)
