@@ -5,7 +5,7 @@ It knows nothing of networks, galleries or HTTP.
 
 from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
-from photographs.lists import write_csv, write_list
+from photographs.lists import read_rows, write_csv, write_list
 from photographs.names import landmark_order, search_form
 from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
 from photographs.photograph_list import PhotographList
@@ -22,6 +22,7 @@ __all__ = [
     "list_pictures",
     "listed_ids",
     "open_data",
+    "read_rows",
     "search_form",
     "write_csv",
     "write_list",

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedder.artifacts.files import write_atomic
+from embedder.artifacts.files import atomic_file
 from embedder.errors import CatalogError
 from photographs.names import normal_form
 from photographs.photograph import Photograph
@@ -223,7 +223,7 @@ def write_csv(
     *,
     errors: str = "strict",
 ) -> None:
-    """Write a CSV file with a header atomically.
+    """Write a CSV file with a header atomically; rows are written as they come.
 
     Args:
         path: The file.
@@ -231,11 +231,12 @@ def write_csv(
         rows: One sequence of fields per line.
         errors: What becomes of text that is not UTF-8, such as file names: as in ``str.encode``.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode("utf-8", errors))
+    with atomic_file(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", errors, newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.detach()  # flushes it, and leaves the file open
 
 
 def _read_header(path: Path) -> list[str]:

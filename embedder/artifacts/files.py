@@ -4,12 +4,13 @@ Every artifact lists its files as :class:`FileRecord`; :func:`check` compares. N
 knows what the files mean.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -202,10 +203,20 @@ def check_blocks(path: Path, expected: FileRecord) -> Iterator[int]:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader, or a crash, sees the old file or the new one."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file that takes the place of ``path``, durably, when the block ends.
+
+    A reader, or a crash, sees the old file or the new one; after an error the old one stays.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

@@ -1,22 +1,40 @@
-"""Commands that ask a gallery: predict, evaluate, calibrate; ``cairn-index`` has them.
+"""Commands that ask a gallery for answers, or measure them; ``cairn-index`` has them.
 
 Heavy libraries are imported after the arguments are parsed, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from embedder.command_line import Folder
+from embedder.command_line import Folder, PositiveCount, print_line
 from index.cli_options import BuildId, Embedding
-from index.evaluation.defaults import PRECISION_TARGET
+from index.evaluation.defaults import PRECISION_TARGET, RETRIEVED, SHOWN_NEIGHBORS
 
 Result = dict[str, Any]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Retrieving:
+    """What is retrieved.
+
+    Attributes:
+        k: Pictures that are found for each query.
+        solution: Score the submission by this file, id,images with the pictures that should be
+            found: mAP@100.
+        build: Which build answers (default: the published one).
+    """
+
+    k: PositiveCount = RETRIEVED
+    solution: Annotated[Path | None, Parameter(metavar="CSV")] = None
+    build: BuildId = None
 
 
 def predict(
@@ -50,6 +68,67 @@ def predict(
             "embedded": written.embedded,
             "build_id": gallery.build_id,
         }
+
+
+def retrieve(
+    *,
+    store: Folder,
+    embedding: Embedding,
+    pictures: Annotated[Path, Parameter(metavar="DIR_OR_LIST")],
+    out: Annotated[Path, Parameter(metavar="CSV")],
+    asking: Retrieving = Retrieving(),
+) -> Result:
+    """Find the nearest gallery pictures of pictures and write a submission.
+
+    Args:
+        store: Folder of the galleries.
+        embedding: Embedder.
+        pictures: Folder that is walked, or a list of ids or paths.
+        out: The submission to write: id,images.
+        asking: Options.
+    """
+    from index.evaluation.retrieve import RetrievalRecipe, retrieve
+    from photographs import list_pictures
+
+    queries = list_pictures(pictures)
+    recipe = RetrievalRecipe(asking.k, asking.solution, embedding.pipeline(store))
+    opened = embedding.open()
+    with opened as embedder, embedding.open_gallery(store, embedder, asking.build) as gallery:
+        written = retrieve(gallery, embedder, queries, out, recipe)
+        return {
+            "submission": str(written.path),
+            "report": str(written.report),
+            "queries": written.queries,
+            "unreadable": written.unreadable,
+            "embedded": written.embedded,
+            "map100": written.map100,
+            "build_id": gallery.build_id,
+        }
+
+
+def search(
+    picture: Annotated[Path, Parameter(metavar="PICTURE")],
+    /,
+    *,
+    store: Folder,
+    embedding: Embedding,
+    k: PositiveCount = SHOWN_NEIGHBORS,
+    build: BuildId = None,
+) -> Result | int:
+    """Search the gallery for one picture: words on a terminal, else JSON.
+
+    Args:
+        picture: The picture.
+        store: Folder of the galleries.
+        embedding: Embedder.
+        k: How many neighbors are shown.
+        build: Which build answers (default: the published one).
+    """
+    from index.evaluation.search import search
+
+    with embedding.open() as embedder, embedding.open_gallery(store, embedder, build) as gallery:
+        found = search(gallery, embedder, picture, k)
+    return print_line("\n".join(found.lines())) if sys.stdout.isatty() else asdict(found)
 
 
 def evaluate(

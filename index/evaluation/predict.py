@@ -63,20 +63,34 @@ def predict(
     Raises:
         CatalogError: Two queries have the same id, or ``out`` is a folder.
     """
-    for picture_id, rows_of_id in Counter(query.id for query in queries).items():
-        if rows_of_id > 1:
-            raise CatalogError(out, f"picture {picture_id} would have two rows")
-    if out.is_dir():
-        raise CatalogError(out, "it is a folder; name a file for the answers")
-    out.parent.mkdir(parents=True, exist_ok=True)
     asked = PhotographList.of(queries)
+    check_output(out, asked)
     found = answer_pictures(gallery, embedder, asked, options)
-    report = out.with_name(f"{out.stem}.unreadable.csv")
+    report = report_path(out)
     write_report(report, found.unreadable)
     write_csv(out, ("id", "landmarks"), _rows(gallery, asked, found), errors="surrogateescape")
     if lost := len(found.unreadable):
         _log.warning("%d queries cannot be read; %s lists them", lost, report)
     return Submission(out, report, len(asked), len(found.unreadable), found.embedded)
+
+
+def check_output(out: Path, asked: PhotographList) -> None:
+    """Create the folder of a submission, before hours of embedding.
+
+    Raises:
+        CatalogError: Two queries have the same id, or ``out`` is a folder.
+    """
+    for picture_id, rows_of_id in Counter(asked.ids.to_pylist()).items():
+        if rows_of_id > 1:
+            raise CatalogError(out, f"picture {picture_id} would have two rows")
+    if out.is_dir():
+        raise CatalogError(out, "it is a folder; name a file for the answers")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def report_path(out: Path) -> Path:
+    """Name the file that lists the unreadable queries of a submission."""
+    return out.with_name(f"{out.stem}.unreadable.csv")
 
 
 def _rows(
@@ -95,9 +109,6 @@ def _rows(
 def format_answer(prediction: Prediction | None) -> str:
     """Format an answer for a submission; empty where there is none.
 
-    Submissions are split at spaces, and ids that are folder names may contain some: white space
-    and ``%`` in an id are percent-encoded. Numbers stay as they are.
-
     >>> format_answer(Prediction("a", "138982", 0.8731))
     '138982 0.873100'
     >>> format_answer(Prediction("a", "Hawa Mahal", 0.8731))
@@ -105,5 +116,13 @@ def format_answer(prediction: Prediction | None) -> str:
     """
     if prediction is None:
         return ""
-    landmark_id = _AMBIGUOUS.sub(lambda match: quote(match[0]), prediction.landmark_id)
-    return f"{landmark_id} {prediction.confidence:.6f}"
+    return f"{encode_id(prediction.landmark_id)} {prediction.confidence:.6f}"
+
+
+def encode_id(name: str) -> str:
+    """Encode an id for a submission.
+
+    Submissions are split at spaces, and ids that are folder names may contain some: white space
+    and ``%`` are percent-encoded. Numbers stay as they are.
+    """
+    return _AMBIGUOUS.sub(lambda match: quote(match[0]), name)

@@ -5,14 +5,16 @@ Heavy libraries are imported after the arguments are parsed, so that ``--help`` 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from embedder.command_line import Folder, Share
 from embedder.errors import GalleryError
-from index.cli_options import Asking
+from index.cli_options import Asking, BuildId
 
 if TYPE_CHECKING:
     from index.gallery.store import Store
@@ -54,6 +56,23 @@ def publish(
     if (queries := _labeled_queries(galleries, asking)) is not None:
         condition = PublishCondition(queries, if_gap_at_least, unless_worse_than)
     return asdict(publish(galleries, build, condition))
+
+
+def export_vectors(
+    *, store: Folder, out: Annotated[Path, Parameter(metavar="PARQUET")], build: BuildId = None
+) -> Result:
+    """Write the vectors of a gallery to a Parquet file, with ids, landmarks and digests.
+
+    Args:
+        store: Folder of the galleries.
+        out: The file to write.
+        build: Which build (default: the published one).
+    """
+    from index.gallery.gallery import Gallery
+    from index.review.export_vectors import export_vectors
+
+    with closing(Gallery.open(store, embedder_digest=None, build=build)) as gallery:
+        return asdict(export_vectors(gallery, out))
 
 
 def _labeled_queries(store: Store, asking: Asking) -> LabeledQueries | None:

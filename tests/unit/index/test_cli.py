@@ -20,6 +20,8 @@ from embedder.manifest import read_manifest, write_manifest
 from index.building.pipeline import PipelineOptions
 from index.cli import app, main
 from index.evaluation.calibrate import CalibrationRecipe
+from index.evaluation.retrieve import RetrievalRecipe
+from index.evaluation.search import search
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.store import Store
 from index.maintenance.history import clean
@@ -218,6 +220,8 @@ def test_help_loads_nothing_heavy() -> None:
     [
         ("predict", PipelineOptions, {"batch_size": "batch_pictures", "threads": "readers"}),
         ("calibrate", CalibrationRecipe, {"precision_target": "precision_target"}),
+        ("retrieve", RetrievalRecipe, {"k": "k"}),
+        ("search", search, {"k": "k"}),
         ("verify", verify, {"sample": "sample"}),
         ("gc", clean, {"keep": "keep", "idle_hours": "idle_hours"}),
     ],

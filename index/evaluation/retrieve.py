@@ -1,0 +1,155 @@
+"""Retrieve the gallery pictures nearest to each of some pictures, and write them as a submission.
+
+The form is that of the retrieval challenges on Google Landmarks v2, and so is the score.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from embedder.embedder import Embedder
+from embedder.errors import CatalogError
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
+from index.building.unreadable import write_report
+from index.evaluation import metrics
+from index.evaluation.defaults import RETRIEVED
+from index.evaluation.predict import check_output, encode_id, report_path
+from index.evaluation.queries import AnsweredPictures, answer_pictures
+from index.gallery.gallery import Gallery
+from photographs import Photograph, PhotographList, read_rows, write_csv
+
+_IGNORED = "Ignored"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRecipe:
+    """The options of a retrieval.
+
+    Attributes:
+        k: Most pictures of an answer.
+        solution: CSV file ``id,images[,Usage]`` of the pictures that should be found; ``None``
+            scores nothing.
+        pipeline: Batch size and threads.
+    """
+
+    k: int = RETRIEVED
+    solution: Path | None = None
+    pipeline: PipelineOptions = DEFAULT_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Answers written to files.
+
+    Attributes:
+        path: The CSV file of answers.
+        report: The CSV file that lists the unreadable queries.
+        queries: Number of queries.
+        unreadable: Number of them that are unreadable.
+        embedded: Number of them that the network has embedded now.
+        map100: Mean average precision at 100; ``None`` without a solution.
+    """
+
+    path: Path
+    report: Path
+    queries: int
+    unreadable: int
+    embedded: int
+    map100: float | None
+
+
+def retrieve(
+    gallery: Gallery,
+    embedder: Embedder,
+    queries: Sequence[Photograph],
+    out: Path,
+    recipe: RetrievalRecipe | None = None,
+) -> Retrieved:
+    """Write ``id,images``, one row for each query, in their order.
+
+    ``images`` are the ids of gallery pictures, nearest first by the gallery's ranking, separated
+    by spaces; an id that has white space is percent-encoded. It is empty for a picture that
+    cannot be read, which ``<out>.unreadable.csv`` beside it lists. Both files are written whole
+    or not at all.
+
+    Raises:
+        CatalogError: Two queries have the same id, ``out`` is a folder, or the solution is
+            faulty, or about none of the queries.
+    """
+    recipe, asked = recipe or RetrievalRecipe(), PhotographList.of(queries)
+    check_output(out, asked)
+    solution = read_solution(recipe.solution) if recipe.solution else None
+    if solution is not None and solution.keys().isdisjoint(asked.ids.to_pylist()):
+        raise CatalogError(recipe.solution or out, "it is about none of the queries")
+    found = answer_pictures(gallery, embedder, asked, recipe.pipeline, recipe.k)
+    report = report_path(out)
+    write_report(report, found.unreadable)
+    write_csv(out, ("id", "images"), _rows(gallery, asked, found), errors="surrogateescape")
+    if lost := len(found.unreadable):
+        _log.warning("%d queries cannot be read; %s lists them", lost, report)
+    score = None if solution is None else score_answers(gallery, asked, found, solution)
+    return Retrieved(out, report, len(asked), len(found.unreadable), found.embedded, score)
+
+
+def read_solution(path: Path) -> dict[str, list[str]]:
+    """Read which pictures should be found, by query id, without queries that are not scored.
+
+    Raises:
+        CatalogError: The file is missing or faulty; the line is named.
+    """
+    columns, solution = ("id", "images", "Usage"), dict[str, list[str]]()
+    try:
+        rows = list(read_rows(path, columns))
+    except CatalogError:
+        rows = [(line, [*fields, ""]) for line, fields in read_rows(path, columns[:2])]
+    for line, (query, images, usage) in rows:
+        if query in solution:
+            raise CatalogError(path, f"line {line}: query {query} is listed twice")
+        if usage != _IGNORED and (relevant := images.split()):
+            solution[query] = relevant
+    if not solution:
+        raise CatalogError(path, "it has no query with pictures that should be found")
+    return solution
+
+
+def score_answers(
+    gallery: Gallery,
+    asked: PhotographList,
+    found: AnsweredPictures,
+    solution: dict[str, list[str]],
+) -> float:
+    """Return mAP@100 over all queries of a solution; one that was not asked scores 0.
+
+    Source: :func:`index.evaluation.metrics.mean_average_precision_at_100`.
+    """
+    depth = min(found.answers.rows.shape[1], metrics.DEPTH)
+    places = {query: place for place, query in enumerate(asked.ids.to_pylist())}
+    relevant = np.zeros((len(solution), depth), np.bool_)
+    counts = np.zeros(len(solution), np.int64)
+    for number, (query, pictures) in enumerate(solution.items()):
+        wanted = {unquote(picture) for picture in pictures}
+        counts[number] = len(wanted)
+        place = places.get(query)
+        if place is not None and found.readable[place]:
+            own = [row for picture in wanted if (row := gallery.find_picture(picture)) is not None]
+            relevant[number] = np.isin(found.answers.rows[place, :depth], own)
+    return metrics.mean_average_precision_of(relevant, counts)
+
+
+def _rows(
+    gallery: Gallery, asked: PhotographList, found: AnsweredPictures
+) -> Iterator[tuple[str, str]]:
+    picture_ids = gallery.catalog.column("picture_id")
+    for place, (query, _) in enumerate(asked.labeled_ids()):
+        ids: list[str] = []
+        if found.readable[place]:
+            ids = picture_ids.take(found.answers.rows[place]).to_pylist()
+        yield query, " ".join(map(encode_id, ids))
