@@ -18,7 +18,7 @@ from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app,
 from index.cli_options import BuildId, Embedding, Making, RankingOptions, Running
 from index.evaluation.commands import calibrate, evaluate, predict, retrieve, search
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
-from index.review.commands import export_vectors, publish
+from index.review.commands import diff, export_vectors, publish
 
 if TYPE_CHECKING:
     from index.building.embedded import Tally
@@ -30,7 +30,7 @@ Ids = Annotated[tuple[str, ...], Parameter(metavar="ID...", consume_multiple=(1,
 Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE")]
 
 app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
-for command in (predict, retrieve, search, evaluate, calibrate, publish, export_vectors):
+for command in (predict, retrieve, search, evaluate, calibrate, publish, diff, export_vectors):
     app.command(command)
 
 

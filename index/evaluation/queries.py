@@ -90,6 +90,11 @@ class Answers:
         rows, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
         return cls(np.empty(n, np.int32), np.empty(n, np.float64), rows, similarities)
 
+    def take(self, places: NDArray[np.integer]) -> Answers:
+        """Return some of the answers, in the order of ``places``."""
+        columns = (self.landmarks, self.confidences, self.rows, self.similarities)
+        return Answers(*(column[places] for column in columns))
+
     def put(self, begin: int, answers: Sequence[Recognition]) -> None:
         """Take answers, from the place ``begin`` on."""
         k = self.rows.shape[1]
@@ -129,6 +134,11 @@ class AnsweredQueries:
     queries: Sequence[Query]
     vectors: NDArray[np.float32]
     answers: Answers
+
+    def take(self, places: NDArray[np.integer]) -> AnsweredQueries:
+        """Return some of the queries, in the order of ``places``."""
+        queries = [self.queries[place] for place in places.tolist()]
+        return AnsweredQueries(queries, self.vectors[places], self.answers.take(places))
 
 
 def embed_queries(

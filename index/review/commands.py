@@ -6,7 +6,7 @@ Heavy libraries are imported after the arguments are parsed, so that ``--help`` 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 Build = Annotated[str, Parameter(metavar="ID")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Differing:
+    """What a comparison writes.
+
+    Attributes:
+        out: Write all pictures that are new, gone or changed: change,picture,landmark_id.
+        report: Write a page with such pictures, and with answers that differ.
+    """
+
+    out: Annotated[Path | None, Parameter(metavar="CSV")] = None
+    report: Annotated[Path | None, Parameter(metavar="HTML")] = None
 
 
 def publish(
@@ -56,6 +70,31 @@ def publish(
     if (queries := _labeled_queries(galleries, asking)) is not None:
         condition = PublishCondition(queries, if_gap_at_least, unless_worse_than)
     return asdict(publish(galleries, build, condition))
+
+
+def diff(
+    old: Build,
+    new: Build,
+    /,
+    *,
+    store: Folder,
+    asking: Asking = Asking(),  # noqa: B008 (frozen)
+    writing: Differing = Differing(),
+) -> Result:
+    """Compare two builds: their pictures, landmarks, and answers.
+
+    Args:
+        old: Id of the one, as list shows it.
+        new: Id of the other.
+        store: Folder of the galleries.
+        asking: Queries.
+        writing: Files.
+    """
+    from index.gallery.store import Store
+    from index.review.diff import DiffOutput, diff
+
+    galleries, output = Store(store), DiffOutput(writing.out, writing.report)
+    return asdict(diff(galleries, old, new, _labeled_queries(galleries, asking), output))
 
 
 def export_vectors(

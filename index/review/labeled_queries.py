@@ -17,6 +17,9 @@ from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from photographs import PhotographSet
 
+CURRENT = "CURRENT"
+"""In place of the id of a build: the published one."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabeledQueries:

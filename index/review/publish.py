@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from embedder.errors import PublishRefusedError
 from index.gallery.store import Store
 from index.maintenance.history import publish_checked
-from index.review.labeled_queries import LabeledQueries
-
-CURRENT = "CURRENT"
-"""In place of the id of a build: the published one."""
+from index.review.labeled_queries import CURRENT, LabeledQueries
 
 _log = logging.getLogger(__name__)
 

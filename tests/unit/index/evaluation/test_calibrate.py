@@ -38,7 +38,7 @@ def store(embedder: Embedder, gldv2: Path, distractors: Path, tmp_path: Path) ->
     return store
 
 
-def _many_queries(gldv2: Path) -> None:
+def many_queries(gldv2: Path) -> None:
     """Replace the queries by forty: thirty of the landmarks, ten of none."""
     lines = ["id,landmarks,Usage"]
     for number in range(40):
@@ -55,7 +55,7 @@ def test_a_calibrated_gallery_knows_what_it_does_not_know(
     store: Store, embedder: Embedder, gldv2: Path, tmp_path: Path
 ) -> None:
     """Calibrating publishes the same files with a manifest that says more; the service uses it."""
-    _many_queries(gldv2)
+    many_queries(gldv2)
     before = Gallery.open(store.path, embedder_digest=embedder.digest)
     manifest = calibrate(store, embedder, open_data(gldv2), CalibrationRecipe(0.8))
     gallery = Gallery.open(store.path, embedder_digest=embedder.digest)
@@ -97,7 +97,7 @@ def test_a_calibration_ends_with_the_centers_that_it_was_fitted_with(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """New landmarks move every penalized confidence; where no center moves, it stays."""
-    _many_queries(gldv2)
+    many_queries(gldv2)
     store, choice = Store(tmp_path / "own"), EmbedderChoice(embedder_directory, threads=1)
     ranking = Ranking(query_penalty=0.5, query_distractors=MOST_LANDMARKS)
     build(store, embedder, open_data(gldv2), BuildRecipe(extras=Extras(ranking, OWN)))
@@ -116,7 +116,7 @@ def test_an_unpublished_build_is_calibrated_and_stays_unpublished(
     store: Store, embedder: Embedder, gldv2: Path
 ) -> None:
     """What is judged before it is served is calibrated first."""
-    _many_queries(gldv2)
+    many_queries(gldv2)
     published = store.current()
     made = build(store, embedder, open_data(gldv2), BuildRecipe(no_publish=True))
     recipe = CalibrationRecipe(0.8, made.build_id)
