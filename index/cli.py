@@ -16,9 +16,9 @@ from cyclopts.validators import Number
 
 from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app, run
 from index.cli_options import BuildId, Embedding, Making, RankingOptions, Running
-from index.evaluation.commands import calibrate, evaluate, predict, retrieve, search
+from index.evaluation import commands as evaluation_commands
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
-from index.review.commands import diff, export_vectors, publish
+from index.review import commands as review_commands
 
 if TYPE_CHECKING:
     from index.building.embedded import Tally
@@ -30,7 +30,7 @@ Ids = Annotated[tuple[str, ...], Parameter(metavar="ID...", consume_multiple=(1,
 Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE")]
 
 app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
-for command in (predict, retrieve, search, evaluate, calibrate, publish, diff, export_vectors):
+for command in (*evaluation_commands.COMMANDS, *review_commands.COMMANDS):
     app.command(command)
 
 
@@ -131,17 +131,27 @@ def add(
 
 
 @app.command
-def remove(*, store: Folder, pictures: Ids = (), landmarks: Ids = ()) -> Result:
+def remove(
+    *,
+    store: Folder,
+    pictures: Ids = (),
+    landmarks: Ids = (),
+    listed: Annotated[Path | None, Parameter(name="--list", metavar="CSV")] = None,
+) -> Result:
     """Remove pictures or landmarks from the gallery for good.
 
     Args:
         store: Folder of the galleries.
         pictures: Ids of pictures.
         landmarks: Ids of landmarks.
+        listed: List with a column id of more pictures, as check writes it.
     """
     from index.maintenance.remove import remove
+    from photographs import read_rows
 
     galleries = _store(store)
+    if listed is not None:
+        pictures = (*pictures, *(picture for _, (picture,) in read_rows(listed, ("id",))))
     return _describe(galleries, remove(galleries, pictures=pictures, landmarks=landmarks))
 
 

@@ -91,7 +91,7 @@ def plan_changes(
     doubtful = rows != _NEW if by_content else (rows != _NEW) & (times != recorded)
     to_hash = np.flatnonzero(doubtful)
     contents = catalog.column("sha256").take(rows[to_hash]).to_pylist()
-    hashes = _hash_files(photographs.take(to_hash), reader_count(readers))
+    hashes = hash_files(photographs.take(to_hash), reader_count(readers))
     for place, content, sha256 in zip(to_hash.tolist(), contents, hashes, strict=True):
         if sha256 != content:
             rows[place] = _NEW
@@ -110,7 +110,7 @@ def _states(photographs: PhotographList, readers: int) -> NDArray[np.int64]:
     return states
 
 
-def _hash_files(photographs: PhotographList, readers: int) -> Iterator[bytes]:
+def hash_files(photographs: PhotographList, readers: int) -> Iterator[bytes]:
     """Yield the SHA-256 of each file; no bytes for one that cannot be read."""
     if not photographs:
         return

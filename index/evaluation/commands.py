@@ -192,3 +192,6 @@ def calibrate(
         manifest = calibrate(galleries, embedder, photographs, recipe, tally)
     fitted = manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
     return {**fitted, "published": manifest.build_id == galleries.current(), **asdict(tally)}
+
+
+COMMANDS = (predict, retrieve, search, evaluate, calibrate)

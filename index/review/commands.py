@@ -26,6 +26,24 @@ Build = Annotated[str, Parameter(metavar="ID")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Checking:
+    """What is checked, and what is written.
+
+    Attributes:
+        list_name: With --data: list that would be the gallery (default: as for build).
+        build: With --store: which build (default: the published one).
+        out: Write the pictures whose landmark is probably wrong, for remove --list.
+        report: Write a page with these pictures.
+    """
+
+    list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None
+    build: BuildId = None
+    out: Annotated[Path | None, Parameter(metavar="CSV")] = None
+    report: Annotated[Path | None, Parameter(metavar="HTML")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Differing:
     """What a comparison writes.
 
@@ -97,6 +115,40 @@ def diff(
     return asdict(diff(galleries, old, new, _labeled_queries(galleries, asking), output))
 
 
+def check(
+    *,
+    data: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    store: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    checking: Checking = Checking(),
+) -> Result:
+    """Look for pictures that do not belong where they are, in photographs or in a gallery.
+
+    Args:
+        data: Photographs, in a layout that build reads: the same file under two landmarks,
+            landmarks with one picture, files that are passed over.
+        store: Folder of the galleries. By the vectors of a gallery also: nearly the same picture
+            under two landmarks, and pictures unlike their landmark.
+        checking: Options.
+    """
+    from index.gallery.gallery import Gallery
+    from index.review.check import check_data, check_gallery
+    from index.review.check_page import write_check_page
+    from photographs import open_data
+
+    if data is not None and store is None and checking.build is None:
+        found = check_data(open_data(data), checking.list_name)
+    elif store is not None and data is None and checking.list_name is None:
+        with closing(Gallery.open(store, embedder_digest=None, build=checking.build)) as gallery:
+            found = check_gallery(gallery)
+    else:
+        raise GalleryError("say --data DIR, with or without --list, or --store DIR, with --build")
+    if checking.out is not None:
+        found.write_list(checking.out)
+    if checking.report is not None:
+        write_check_page(checking.report, found)
+    return found.summary()
+
+
 def export_vectors(
     *, store: Folder, out: Annotated[Path, Parameter(metavar="PARQUET")], build: BuildId = None
 ) -> Result:
@@ -125,3 +177,6 @@ def _labeled_queries(store: Store, asking: Asking) -> LabeledQueries | None:
     options = PipelineOptions(asking.batch_size, asking.threads, store.path / CACHE)
     choices = [asking.choice(embedder) for embedder in asking.embedder]
     return LabeledQueries(open_data(asking.data), choices, options)
+
+
+COMMANDS = (publish, diff, check, export_vectors)

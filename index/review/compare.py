@@ -52,12 +52,14 @@ class AnswerChanges:
     @property
     def corrected(self) -> NDArray[np.bool_]:
         """Whether each answer, ``(n,)``, was wrong and is right."""
-        return ~self.right[0] & self.right[1]
+        corrected: NDArray[np.bool_] = ~self.right[0] & self.right[1]
+        return corrected
 
     @property
     def broken(self) -> NDArray[np.bool_]:
         """Whether each answer, ``(n,)``, was right and is wrong."""
-        return self.right[0] & ~self.right[1]
+        broken: NDArray[np.bool_] = self.right[0] & ~self.right[1]
+        return broken
 
 
 def compare_pictures(old: Gallery, new: Gallery) -> PictureChanges:
@@ -84,10 +86,11 @@ def compare_pictures(old: Gallery, new: Gallery) -> PictureChanges:
 def _differ(old: Gallery, new: Gallery, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which pictures, ``(c, 2)`` rows, have another content or landmark."""
     contents = [_take(g, "sha256", rows[:, n]).cast(pa.binary()) for n, g in enumerate((old, new))]
-    other: NDArray[np.bool_] = pc.not_equal(*contents).to_numpy(zero_copy_only=False)
+    other: NDArray[np.bool_] = np.array(pc.not_equal(*contents), np.bool_)
     codes = [g.catalog.landmarks[rows[:, n]] for n, g in enumerate((old, new))]
     ids = [landmark_ids(gallery) for gallery in (old, new)]
-    return other | (ids[0][codes[0]] != ids[1][codes[1]])
+    other |= ids[0][codes[0]] != ids[1][codes[1]]
+    return other
 
 
 def _take(gallery: Gallery, name: str, rows: NDArray[np.int64]) -> pa.Array:

@@ -130,8 +130,14 @@ def _open(store: Store, build_id: str) -> closing[Gallery]:
 
 
 def _count(answers: AnswerChanges, old: Evaluation, new: Evaluation) -> AnswerCounts:
-    flags = (answers.changed, answers.corrected, answers.broken)
-    return AnswerCounts(len(answers.changed), *(int(f.sum()) for f in flags), old.gap, new.gap)
+    return AnswerCounts(
+        queries=len(answers.changed),
+        changed=int(answers.changed.sum()),
+        corrected=int(answers.corrected.sum()),
+        broken=int(answers.broken.sum()),
+        old_gap=old.gap,
+        new_gap=new.gap,
+    )
 
 
 def _rows(old: Gallery, new: Gallery, pictures: PictureChanges) -> Iterator[tuple[str, str, str]]:

@@ -42,7 +42,7 @@ FLAGS = {
     "vote-power distractors gallery-penalty query-penalty gallery-distractors query-distractors",
     "cairn-index rebuild": f"store data {EMBEDDING} {MAKING} thumbnails hash",
     "cairn-index add": f"store data {EMBEDDING} {MAKING} prefix",
-    "cairn-index remove": "store pictures landmarks",
+    "cairn-index remove": "store pictures landmarks list",
     "cairn-index list": "store",
     "cairn-index verify": f"store embedder {RUNNING} sample build",
     "cairn-index rollback": "store build",
@@ -53,6 +53,7 @@ FLAGS = {
     "cairn-index retrieve": f"store {EMBEDDING} pictures out k solution build",
     "cairn-index search": f"store {EMBEDDING} k build",
     "cairn-index diff": f"store {ASKING} out report",
+    "cairn-index check": "data store list build out report",
     "cairn-index export-vectors": "store out build",
     "cairn-index publish": f"store if-gap-at-least unless-worse-than {ASKING}",
     "cairn-serve predict": "url key-file at-once",
@@ -88,7 +89,7 @@ def commands_of(name: str) -> set[str]:
 def test_every_command_is_listed() -> None:
     """The table has the commands that are there."""
     assert set(FLAGS) == {command for name in APPS for command in commands_of(name)}
-    assert len(FLAGS) == 25
+    assert len(FLAGS) == 26
 
 
 @pytest.mark.parametrize("command", FLAGS)
@@ -135,7 +136,7 @@ def test_help_of_every_command_draws_nothing(room: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    count = {"trainer": 7, "index": 16, "service": 2}[room]
+    count = {"trainer": 7, "index": 17, "service": 2}[room]
     assert ended.stdout == f"{count} []\n"
 
 
