@@ -17,6 +17,7 @@ from cyclopts.validators import Number
 from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app, run
 from index.cli_options import BuildId, Embedding, Making, RankingOptions, Running
 from index.evaluation import commands as evaluation_commands
+from index.maintenance.commands import sources
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
 from index.review import commands as review_commands
 
@@ -32,6 +33,7 @@ Side = Annotated[int, Parameter(validator=Number(gte=0, lte=512), metavar="SIDE"
 app = command_app("cairn-index", "Build galleries of photographs, search and maintain them.")
 for command in (*evaluation_commands.COMMANDS, *review_commands.COMMANDS):
     app.command(command)
+app.command(sources)
 
 
 @app.command
@@ -63,6 +65,7 @@ def build(
     photographs = open_data(data)
     ranking.check()
     with embedding.open() as embedder:
+        making.check(embedder)
         distractors = ranking.embed_distractors(embedder, embedding.pipeline(store))
         extras = Extras(ranking.resolve(embedder), distractors)
         recipe = replace(making.recipe(embedding, thumbnails), extras=extras)

@@ -124,8 +124,8 @@ class Making:
     Attributes:
         list_name: List of the data folder that is the gallery (default: train_clean.csv, else
             train.csv, else index.csv; for rebuild, the gallery's own).
-        max_unreadable: Stop when more than this share of the pictures cannot be read (default:
-            0.01, or 5 pictures if that is more).
+        max_unreadable: Stop when more than this share of the new pictures cannot be read
+            (default: 0.01, or 5 pictures if that is more).
         kind: exact (every vector compared in fp16), fastscan (by 4-bit codes, the best in fp16),
             a factory string of FAISS for candidates of your own, or auto: exact up to 100,000
             pictures and on a GPU that holds them, fastscan above (default: auto, or the kind
@@ -140,6 +140,15 @@ class Making:
     kind: Annotated[str | None, Parameter(metavar="KIND")] = None
     min_recall: Share | None = None
     no_publish: bool = False
+
+    def check(self, embedder: Embedder) -> None:
+        """Refuse a kind that no gallery of the embedder can have."""
+        from index.search.kind_check import check_kind
+        from index.search.kinds import resolve
+
+        if self.kind is not None:
+            dimension = embedder.dimension
+            check_kind(resolve(self.kind, 1, dimension=dimension), dimension=dimension)
 
     def recipe(self, embedding: Embedding, thumbnails: int | None = None) -> BuildRecipe:
         """Turn the options into a recipe."""

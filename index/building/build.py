@@ -9,6 +9,8 @@ from the network or from an earlier gallery (:mod:`index.building.plan`), the fi
 import logging
 from contextlib import closing
 
+import numpy as np
+
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from index.building.embedded import Tally
@@ -73,8 +75,10 @@ def write_gallery(
     The embedder is loaded only if a picture has to be read. The caller is the writer of the
     store; returns the manifest that is published now.
     """
-    total, side, options = len(plan.sources), recipe.thumbnail_side or 0, recipe.pipeline
-    unreadable = UnreadablePictures(total, recipe.limit(total), store.unfinished / REPORT)
+    side, options = recipe.thumbnail_side or 0, recipe.pipeline
+    origins = plan.sources.origins[plan.rows < 0]
+    limit = recipe.limit(len(origins))
+    unreadable = UnreadablePictures(origins, limit, store.unfinished / REPORT)
     store.unfinished.mkdir(exist_ok=True)
     cache = VectorCache(store.unfinished / CACHE, embedder.reference, embedder.dimension, side=side)
     with closing(cache):
@@ -85,9 +89,8 @@ def write_gallery(
         if missing:
             with embedder.open() as opened:
                 embeddings.complete(opened, options, gallery=plan.gallery, thumbnail_side=side)
-        if len(unreadable) == total:
-            raise GalleryError(f"none of the pictures can be read; {unreadable.write()} lists them")
-        report = [*plan.unreadable, *unreadable.lines()]
+        _require_rows(plan, embeddings, unreadable)
+        report = sorted([*plan.unreadable, *unreadable.lines()])
         writer = GalleryWriter(plan, embeddings, embedder, recipe, report)
         manifest = writer.publish(store)
         if tally is not None:
@@ -97,6 +100,16 @@ def write_gallery(
     if finished:
         store.discard(store.unfinished)
     return manifest
+
+
+def _require_rows(plan: RowPlan, embeddings: Embeddings, unreadable: UnreadablePictures) -> None:
+    """Refuse a source of which no picture can be read."""
+    usable, origins = plan.rows >= 0, plan.sources.origins
+    usable[~usable] = embeddings.usable
+    empty = np.setdiff1d(origins, origins[usable])
+    if empty.size:
+        root, report = plan.sources.members[empty[0]].root, unreadable.write()
+        raise GalleryError(f"none of the pictures of {root} can be read; {report} lists them")
 
 
 def _forget(embeddings: Embeddings) -> bool:

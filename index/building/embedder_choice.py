@@ -66,11 +66,17 @@ class EmbedderChoice:
         )
 
     def run_like(self, published: EmbedderReference) -> LazyEmbedder:
-        """Run as for the published gallery where no other device or precision was asked for."""
+        """Run as for the published gallery where no other device or precision was asked for.
+
+        An engine or a precision that is not known here is another one.
+        """
         manifest, digest = read_manifest(self.directory)
-        device, precision = DEVICES[published.runtime], _PRECISIONS[published.precision]
+        device, precision = (
+            DEVICES.get(published.runtime),
+            _PRECISIONS.get(published.precision),
+        )
         same_run = self.device in ("auto", device) and self.precision in ("auto", precision)
-        if digest != published.digest or not same_run:
+        if digest != published.digest or not same_run or device is None or precision is None:
             return LazyEmbedder.of(self.open())
         same, ranking = replace(self, device=device, precision=precision), advised_ranking(manifest)
         return LazyEmbedder(published, manifest.dimension, ranking, lambda: closing(same.open()))

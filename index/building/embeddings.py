@@ -143,7 +143,7 @@ class Embeddings:
         self._rows[place] = row
         self.usable[place] = picture.usable
         if not picture.usable:
-            self._unreadable.add(place, self.photographs[place], picture.fault)
+            self._unreadable.add(place, self.photographs[place], picture)
 
     def _known(self, gallery: Gallery | None) -> KnownVectors:
         def find(sha256: bytes) -> NDArray[np.float32] | None:

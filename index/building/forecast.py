@@ -10,7 +10,8 @@ from index.building.embedder_choice import LazyEmbedder
 from index.building.plan import RowPlan
 from index.building.recipe import BuildRecipe
 from index.gallery.store import Store
-from index.search.kinds import FP16_BYTES
+from index.search.kind_check import check_kind
+from index.search.kinds import AUTO, FP16_BYTES, resolve
 
 _ROW_BYTES = 400
 """Of a picture beside its vector: in the catalog and in the cache of unfinished builds."""
@@ -29,6 +30,8 @@ def foresee(
 ) -> None:
     """Say how many pictures a build has, how many it has to embed, and the disk it needs.
 
+    What cannot be made of so many pictures is refused before the first one is read.
+
     Args:
         store: Where it is built.
         plan: Its rows.
@@ -37,9 +40,10 @@ def foresee(
         missing: How many pictures have to be read.
 
     Raises:
-        GalleryError: The disk has no room for it.
+        GalleryError: The disk has no room for it, or the kind cannot be made.
     """
     total, needed = len(plan.sources), _needed_bytes(plan, embedder, recipe, missing)
+    _check_kind(plan, embedder, recipe)
     free = shutil.disk_usage(store.path).free
     disk = f"{_gigabytes(needed)} GB of disk, of which {_gigabytes(free)} GB are free"
     landmarks = len(np.unique(plan.sources.photographs.labels))
@@ -50,6 +54,13 @@ def foresee(
         )
     if needed > free:
         raise GalleryError(f"{store.path} has no room for the gallery, which needs {disk}")
+
+
+def _check_kind(plan: RowPlan, embedder: LazyEmbedder, recipe: BuildRecipe) -> None:
+    published = AUTO if plan.gallery is None else plan.gallery.manifest.asked_kind
+    rows, dimension = len(plan.sources), embedder.dimension
+    kind = resolve(recipe.kind or published, rows, dimension=dimension)
+    check_kind(kind, rows=rows, dimension=dimension)
 
 
 def _needed_bytes(

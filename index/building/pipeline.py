@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +36,9 @@ BLOCK_PICTURES = 4096
 
 _AHEAD = 3
 """Batches that are read and decoded while the network is busy with an earlier one."""
+
+_AHEAD_PER_READER = 2
+"""Pictures that there are at least in these batches for each thread, so that none waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,15 @@ def embed_files(
         def start(batch: Sequence[Path]) -> list[Future[_Decoded]]:
             return [pool.submit(reader.read, path) for path in batch]
 
-        source = iter(batches)
-        waiting = deque(start(batch) for batch in islice(source, _AHEAD))
-        while waiting:
-            decoded = [future.result() for future in waiting.popleft()]
-            waiting.extend(start(batch) for batch in islice(source, 1))
-            yield reader.embed(decoded)
+        source, waiting = iter(batches), deque[list[Future[_Decoded]]]()
+        while True:
+            while len(waiting) < _AHEAD or sum(map(len, waiting)) < _AHEAD_PER_READER * readers:
+                if (batch := next(source, None)) is None:
+                    break
+                waiting.append(start(batch))
+            if not waiting:
+                return
+            yield reader.embed([future.result() for future in waiting.popleft()])
 
 
 def cut(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
@@ -147,8 +152,8 @@ def cut(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
 
 
 def reader_count(readers: int) -> int:
-    """Resolve a number of reader threads: 0 is one per core."""
-    return readers or os.cpu_count() or 1
+    """Resolve a number of reader threads: 0 is one per core that this process may use."""
+    return readers or len(os.sched_getaffinity(0))
 
 
 def find_files(
@@ -164,10 +169,10 @@ def find_files(
         paths = photographs[begin : begin + BLOCK_PICTURES].paths().to_pylist()
         return paths, np.array([find_file(Path(path)) for path in paths], np.int64).reshape(-1, 2)
 
-    begins = range(0, len(photographs), BLOCK_PICTURES)
-    with ThreadPoolExecutor(reader_count(readers), "finder") as pool:
-        for first in range(0, len(begins), _AHEAD):  # all at once would hold all paths
-            yield from pool.map(find, begins[first : first + _AHEAD])
+    begins, threads = range(0, len(photographs), BLOCK_PICTURES), reader_count(readers)
+    with ThreadPoolExecutor(threads, "finder") as pool:
+        for first in range(0, len(begins), threads):  # all at once would hold all paths
+            yield from pool.map(find, begins[first : first + threads])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedder.picture_files import open_file
 from index.building.pipeline import BLOCK_PICTURES, cut, find_files, reader_count
 from index.building.sources import Sources
-from index.building.unreadable import ReportLine
+from index.building.unreadable import LeftOut
 from index.gallery.gallery import Gallery
 from index.progress import progress_bar
 from photographs import PhotographList
@@ -43,7 +43,7 @@ class RowPlan:
     gallery: Gallery | None
     rows: NDArray[np.int64]
     times: NDArray[np.int64]
-    unreadable: Sequence[ReportLine] = ()
+    unreadable: Sequence[LeftOut] = ()
 
     @classmethod
     def read_all(cls, sources: Sources, gallery: Gallery | None = None) -> RowPlan:

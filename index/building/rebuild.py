@@ -19,12 +19,13 @@ from index.building.extras import Extras
 from index.building.plan import RowPlan, plan_changes
 from index.building.recipe import BuildRecipe
 from index.building.sources import Source, merge_sources, read_source
+from index.building.unreadable import REPORT, read_left_out, set_aside
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.progress import progress_bar
 from index.ranking.ranking import Ranking
-from index.search.kinds import AUTO
+from index.search.kinds import AUTO, EXACT, FASTSCAN
 from photographs import open_data
 
 _log = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ def rebuild(
 
     A picture has changed if its size or modification time has, and its content too. Removed
     pictures stay out. With another embedder, or another device or precision, everything is
-    embedded; ranking and kind are kept only for the same embedder. For thumbnails of another
-    size every picture is read, but not embedded. If nothing has changed, the published build
-    stays.
+    embedded; the ranking is kept only for the same embedder, as is a kind of the user's choice. For
+    thumbnails of another size every picture is read, but not embedded. If nothing has changed, the
+    published build stays.
 
     Args:
         store: Holds the published gallery.
@@ -78,8 +79,11 @@ def rebuild(
         elif recipe.thumbnail_side not in (0, published.thumbnail_side):
             plan = RowPlan.read_all(sources, gallery)
         else:
+            known = [] if by_content else read_left_out(gallery.directory / REPORT)
+            sources, known = set_aside(sources, known)
             readers = recipe.pipeline.readers
             plan = plan_changes(gallery, sources, by_content=by_content, readers=readers)
+            plan = replace(plan, unreadable=known)
         return write_gallery(store, plan, lazy, recipe, tally)
 
 
@@ -108,18 +112,21 @@ def check_every_byte(gallery: Gallery) -> None:
 def _read_sources(
     published: GalleryManifest, data: Sequence[Path], list_name: str | None
 ) -> list[Source]:
-    references = published.sources
-    folders = list(data) or [Path(reference.data) for reference in references]
-    if len(folders) != len(references):
-        known = ", ".join(reference.data for reference in references)
-        counts = f"{len(folders)} data folders are given and the gallery has {len(references)}"
+    members = [Source.dropped(reference) for reference in published.sources]
+    places = [n for n, source in enumerate(members) if not source.reference.dropped]
+    folders = list(data) or [members[place].root for place in places]
+    if len(folders) != len(places):
+        known = ", ".join(members[place].reference.data for place in places)
+        counts = f"{len(folders)} data folders are given and the gallery has {len(places)}"
         raise CatalogError(folders[0], f"{counts}: {known}")
-    names = [reference.name for reference in references]
-    names[0] = list_name or names[0]
-    return [
-        read_source(open_data(folder), name, prefix=reference.prefix)
-        for folder, name, reference in zip(folders, names, references, strict=True)
-    ]
+    for place, folder in zip(places, folders, strict=True):
+        reference = members[place].reference
+        name = list_name if list_name and place == places[0] else reference.name
+        if not folder.is_dir():
+            ways = "cairn-index sources relocate says where it is now, drop does without it"
+            raise CatalogError(folder, f"the folder is gone; {ways}")
+        members[place] = read_source(open_data(folder), name, prefix=reference.prefix)
+    return members
 
 
 def _keep_choices(
@@ -127,10 +134,12 @@ def _keep_choices(
 ) -> BuildRecipe:
     """Keep the ranking rule and the kind if the same embedder runs on another device.
 
-    Penalties are not kept: their distractors are vectors of before.
+    Of another embedder only a kind that suits any vectors is kept. Penalties are not: their
+    distractors are vectors of before.
     """
     if embedder.reference.digest != published.embedder.digest:
-        return recipe
+        suits = published.asked_kind in (EXACT.name, FASTSCAN)
+        return replace(recipe, kind=recipe.kind or published.asked_kind) if suits else recipe
     rule = {name: getattr(published.ranking, name) for name in ("rule", "neighbors", "power")}
     extras = recipe.extras or Extras(embedder.ranking.model_copy(update=rule))
     return replace(recipe, extras=extras, kind=recipe.kind or published.asked_kind)

@@ -15,8 +15,8 @@ class BuildRecipe:
     Attributes:
         list_name: List of the data folder that is the gallery; by default
             :meth:`photographs.PhotographSet.default_list`.
-        max_unreadable: Share of pictures that may be unreadable, in [0, 1]; by default 0.01,
-            or five pictures if that is more.
+        max_unreadable: Share of the pictures that are read, new and changed ones, that may be
+            unreadable, in [0, 1]; by default 0.01, or five pictures if that is more.
         pipeline: Batch size and threads.
         extras: Ranking, distractors and calibration; by default those of the gallery that is
             rebuilt, or the ranking that the embedder advises.
@@ -41,4 +41,4 @@ class BuildRecipe:
         """Return the share of ``total`` pictures that may be unreadable."""
         if self.max_unreadable is not None:
             return self.max_unreadable
-        return max(_MAX_UNREADABLE, _FEW_PICTURES / total)
+        return max(_MAX_UNREADABLE, _FEW_PICTURES / max(1, total))

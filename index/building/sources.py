@@ -58,10 +58,13 @@ class Source:
     told: pa.Table
     stored: Callable[[str], tuple[int, bytes]] | None = None
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """Identity of a source: its folder and its list."""
-        return self.reference.data, self.reference.name
+    @classmethod
+    def dropped(cls, reference: ListReference) -> Source:
+        """Return a source without photographs, which keeps the place of one that was dropped."""
+        none = pa.array([], pa.string())
+        photographs = PhotographList(none, [], np.empty(0, np.int32), Path(), none)
+        told = CREDIT_COLUMNS.empty_table()
+        return cls(reference, Path(reference.data), photographs, {}, {}, told)
 
     def credits(self) -> pa.Table:
         """Return the credits by the ids of a gallery."""

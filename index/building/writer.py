@@ -22,7 +22,7 @@ from index.building.plan import RowPlan
 from index.building.publish import link, now, same_content
 from index.building.recall import measure_recall
 from index.building.recipe import BuildRecipe
-from index.building.unreadable import REPORT, ReportLine, write_report
+from index.building.unreadable import REPORT, LeftOut, write_left_out
 from index.gallery.catalog import BLOCK, CatalogWriter
 from index.gallery.credits import write_credits
 from index.gallery.gallery import VECTORS, Gallery
@@ -68,7 +68,7 @@ class GalleryWriter:
     embeddings: Embeddings
     embedder: LazyEmbedder
     recipe: BuildRecipe
-    unreadable: Sequence[ReportLine]
+    unreadable: Sequence[LeftOut]
 
     @property
     def rows(self) -> int:
@@ -110,7 +110,7 @@ class GalleryWriter:
             files = self._write_rows(staged, catalog, kind)
         files |= catalog.records
         files |= write_credits(staged, [source.credits() for source in sources.members])
-        write_report(staged / REPORT, self.unreadable)
+        write_left_out(staged / REPORT, self.unreadable)
         files[REPORT] = record(staged / REPORT)
         if sources.tombstones:
             write_tombstones(staged, sources.tombstones.without_rows())

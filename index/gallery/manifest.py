@@ -55,6 +55,7 @@ class ListReference(FrozenModel):
         digest: Of the ids and landmarks of the list, in its order; files are not in it.
         pictures: How many it lists.
         prefix: What stands before its ids in the gallery, so that they are there once.
+        dropped: Whether it is no longer a source. Its place stays, since rows name sources by it.
     """
 
     data: str
@@ -62,6 +63,12 @@ class ListReference(FrozenModel):
     digest: str = Field(pattern=_DIGEST)
     pictures: int = Field(ge=1)
     prefix: str = ""
+    dropped: bool = False
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Identity of a source: its folder and its list; ``None`` once it is dropped."""
+        return None if self.dropped else (self.data, self.name)
 
 
 class Recall(FrozenModel):

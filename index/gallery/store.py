@@ -39,8 +39,10 @@ from embedder.errors import (
 )
 
 _BUILD_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
+_STAMP = "%Y-%m-%dT%H-%M-%SZ"
 _NEW, _OLD = ".new-", ".old-"
 _UNPUBLISHED = "UNPUBLISHED"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Store:
@@ -125,19 +127,20 @@ class Store:
     def new_build_id(self) -> str:
         """Return an id that sorts after all builds: the time and a random ending.
 
-        Where the newest build has this second already, the time is the next one.
+        Where the newest build has this second already, or one to come since the clock was set
+        back, the time is the second after it.
         """
-        now, newest = datetime.now(UTC), (self.build_ids() or [""])[-1]
-        while (stamp := now.strftime("%Y-%m-%dT%H-%M-%SZ")) <= newest[: len(stamp)]:
-            now += timedelta(seconds=1)
-        return f"{stamp}-{secrets.token_hex(2)}"
+        now = datetime.now(UTC)
+        if ids := self.build_ids():
+            now = max(now, _time_of(ids[-1]) + timedelta(seconds=1))
+        return f"{now.strftime(_STAMP)}-{secrets.token_hex(2)}"
 
     def build_ids(self) -> list[str]:
-        """Return the ids of all builds, oldest first."""
+        """Return the ids of all builds, oldest first; other folders are none of the store's."""
         if not self._builds.is_dir():
             return []
         found = (path.name for path in self._builds.iterdir() if path.is_dir())
-        return sorted(name for name in found if _BUILD_ID.fullmatch(name))
+        return sorted(name for name in found if _time_of(name) > _NEVER)
 
     @contextlib.contextmanager
     def staging(self, build_id: str) -> Iterator[Path]:
@@ -197,6 +200,14 @@ class Store:
         """Delete a folder of ``work/``, as :meth:`delete` does a build, if it is there."""
         if work.is_dir():
             _delete(work)
+
+
+def _time_of(build_id: str) -> datetime:
+    """Return when a build was begun, by its id; :data:`_NEVER` where that is none."""
+    try:
+        return datetime.strptime(build_id.rpartition("-")[0], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return _NEVER
 
 
 def _delete(directory: Path) -> None:

@@ -18,11 +18,10 @@ from index.building.plan import plan_changes
 from index.building.rebuild import open_trusted
 from index.building.recipe import BuildRecipe
 from index.building.sources import Source, merge_sources, read_source
-from index.building.unreadable import REPORT, ReportLine, read_report
+from index.building.unreadable import REPORT, read_left_out, set_aside
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
-from index.gallery.tombstones import Tombstones
 from photographs import CREDIT_COLUMNS, PhotographList, PhotographSet
 
 _GONE = -1
@@ -74,16 +73,17 @@ def add(
             )
         new = read_source(data, recipe.list_name, prefix=prefix)
         members = _stored_sources(gallery)
-        keys = [source.key for source in members]
-        place = keys.index(new.key) if new.key in keys else len(members)
+        keys = [source.reference.key for source in members]
+        place = keys.index(new.reference.key) if new.reference.key in keys else len(members)
         if place < len(members):
             new = _keep_prefix(members[place].reference, new)
         members[place : place + 1] = [new]
         tombstones = gallery.tombstones.without_source(place)
         sources = merge_sources(members, tombstones)
         trusted = set(range(len(members))) - {place}
+        sources, known = set_aside(sources, read_left_out(gallery.directory / REPORT), trusted)
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
-        plan = replace(plan, unreadable=_known_unreadable(gallery, new, tombstones))
+        plan = replace(plan, unreadable=known)
         return write_gallery(store, plan, lazy, recipe, tally)
 
 
@@ -131,12 +131,3 @@ def _stored_credits(gallery: Gallery, rows: NDArray[np.int64], ids: pa.StringArr
     if gallery.credits is None:
         return CREDIT_COLUMNS.empty_table()
     return gallery.credits.table.take(rows).add_column(0, CREDIT_COLUMNS.field("id"), ids)
-
-
-def _known_unreadable(gallery: Gallery, new: Source, tombstones: Tombstones) -> list[ReportLine]:
-    """Return the report of the gallery without pictures that are added or removed."""
-    lines = read_report(gallery.directory / REPORT)
-    ids = [line.id.removeprefix(new.reference.prefix) for line in lines]
-    added = new.photographs.contains(pa.array(ids, pa.string()))
-    pairs = zip(lines, added.tolist(), strict=True)
-    return [line for line, again in pairs if not again and line.id not in tombstones.pictures]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from embedder.errors import GalleryError
 
-AUTO = "auto"
+AUTO, FASTSCAN = "auto", "fastscan"
 AUTO_EXACT_ROWS = 100_000
 """Up to here two cores compare every vector in a few milliseconds, so ``auto`` is exact."""
 
@@ -85,10 +85,10 @@ def resolve(asked: str, rows: int, *, dimension: int, gpu_bytes: int = 0) -> Kin
     """
     if asked == AUTO:
         fits = rows * dimension * FP16_BYTES <= _GPU_SHARE * gpu_bytes
-        asked = "exact" if fits or rows <= AUTO_EXACT_ROWS else "fastscan"
+        asked = "exact" if fits or rows <= AUTO_EXACT_ROWS else FASTSCAN
     if asked in ("exact", _FP16):
         return EXACT
-    if asked == "fastscan":
+    if asked == FASTSCAN:
         return fastscan(dimension)
     factory, _, parameters = asked.partition(";")
     candidates = factory.removesuffix(_REFINE)

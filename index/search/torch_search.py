@@ -16,6 +16,8 @@ from index.search.neighbors import Engine, Found, take
 
 _BLOCK_ROWS, _BLOCK_QUERIES = 1 << 17, 256
 _MIN_CANDIDATES, _MIN_REFINED, _MAX_CANDIDATES = 64, 4, 1 << 14
+_REFINED_NUMBERS = 1 << 24
+"""Numbers of the candidates' vectors that are in memory at once: 64 MB."""
 
 
 def gpus() -> list[torch.device]:
@@ -85,7 +87,12 @@ class TorchEngine:
 
     def _refine(self, queries: NDArray[np.float32], candidates: NDArray[np.int64], k: int) -> Found:
         n, width = candidates.shape
-        vectors = self.exact.reconstruct_batch(candidates.reshape(-1)).reshape(n, width, self.d)
-        similarities: NDArray[np.float32] = np.einsum("nd,nwd->nw", queries, vectors)
+        similarities = np.empty((n, width), np.float32)
+        size = max(1, _REFINED_NUMBERS // (width * self.d))
+        for begin in range(0, n, size):
+            part = slice(begin, begin + size)
+            vectors = self.exact.reconstruct_batch(candidates[part].reshape(-1))
+            vectors = vectors.reshape(-1, width, self.d)
+            similarities[part] = np.einsum("nd,nwd->nw", queries[part], vectors)
         order = np.lexsort((candidates, -similarities))[:, :k]
         return take((similarities, candidates), order)

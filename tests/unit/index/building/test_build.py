@@ -175,7 +175,7 @@ def test_the_limit_is_one_in_a_hundred_of_many() -> None:
 def test_a_gallery_of_nothing_is_refused(embedder: Embedder, gldv2: Path, tmp_path: Path) -> None:
     """Even where every picture may be unreadable, one has to be left."""
     spoil(gldv2 / "train", 12)
-    with pytest.raises(GalleryError, match="none of the pictures can be read"):
+    with pytest.raises(GalleryError, match=r"none of the pictures of .*gldv2 can be read"):
         build(Store(tmp_path / "s"), embedder, open_data(gldv2), BuildRecipe(max_unreadable=1.0))
 
 

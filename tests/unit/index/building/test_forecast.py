@@ -20,6 +20,7 @@ from index.building.pipeline import PipelineOptions
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
 from index.building.writer import GalleryWriter
+from index.cli_options import Making
 from index.gallery.store import Store
 from photographs import open_data
 from tests.factories import tiny_embedder, view_bytes
@@ -35,8 +36,8 @@ def test_a_build_says_what_it_will_do(
     """Pictures, landmarks, those that are known already, and the disk."""
     caplog.set_level(logging.INFO)
     store = Store(tmp_path / "s")
-    with pytest.raises(GalleryError, match="FAISS cannot make"):
-        build(store, embedder, open_data(data), BuildRecipe(kind="NoSuchThing"))
+    with pytest.raises(GalleryError, match="below the stated floor"):
+        build(store, embedder, open_data(data), BuildRecipe(min_recall=1.1))
     assert "30 pictures of 5 landmarks; 0 are known and 30 will be embedded" in caplog.text
     assert re.search(r"it needs up to 0\.0 GB of disk, of which \d+\.\d GB are free", caplog.text)
     (data / "landmark-1/another.jpg").write_bytes(view_bytes(1, 101))
@@ -114,3 +115,45 @@ def test_work_of_another_embedder_stays(
     assert build(store, other, open_data(data), tally=tally).rows == 31
     assert (tally.embedded, tally.known) == (1, 30)
     assert not list(store.work.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("exakt", "the kind is auto, exact, fastscan or a factory string of FAISS"),
+        ("PQ3x4fs", "'PQ3x4fs,Refine.SQfp16.' of 8 numbers"),
+        ("HNSW8;nprobe=3", "of 8 numbers"),
+        ("IDMap,Flat", "of 8 numbers"),
+        ("IVF64,PQ2x4fs", "of 30 pictures: it groups vectors around 64 of them"),
+        ("RR8,PQ2", "of 30 pictures: it groups vectors around 256 of them"),
+        ("PQ2x4fs,Refine(Flat)", "another refinement"),
+    ],
+)
+def test_a_kind_that_cannot_be_made_is_refused_before_the_first_picture(
+    embedder: Embedder,
+    data: Path,
+    tmp_path: Path,
+    kind: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not after hours of embedding; also by the command, before it embeds distractors."""
+    embedded, store = count_embedded(monkeypatch), Store(tmp_path / "s")
+    with pytest.raises(GalleryError, match=reason):
+        build(store, embedder, open_data(data), BuildRecipe(kind=kind))
+    assert not sum(embedded)
+    if "pictures" not in reason:
+        with pytest.raises(GalleryError, match=reason):
+            Making(kind=kind).check(embedder)
+
+
+def test_a_kind_that_is_kept_is_checked_too(
+    store: Store, choice: EmbedderChoice, embedder: Embedder, data: Path
+) -> None:
+    """A gallery that has become too small for it says so."""
+    build(store, embedder, open_data(data), BuildRecipe(kind="IVF16,PQ2x4fs"))
+    for picture in sorted(data.rglob("*.jpg"))[:20]:
+        picture.unlink()
+    with pytest.raises(GalleryError, match="of 10 pictures: it groups vectors around 16"):
+        rebuild(store, choice)
+    assert rebuild(store, choice, BuildRecipe(kind="exact")).rows == 10

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder, Prepared
 from embedder.picture_files import find_file
 from embedder.preprocess import PictureLimits
-from index.building.pipeline import embed_files
+from index.building.pipeline import embed_files, reader_count
 from tests.factories import picture_bytes
 
 
@@ -111,3 +111,32 @@ def test_reading_stays_a_few_batches_ahead(embedder: Embedder, paths: list[Path]
     assert next(taken) <= 5 + 4
     stream.close()  # type: ignore[attr-defined]  # it is a generator
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+class Gathering(Blind):
+    """An embedder whose pictures are decoded together, by so many threads."""
+
+    def __init__(self, threads: int) -> None:
+        """Wait for them, though not for ever."""
+        self.met = threading.Barrier(threads, timeout=30)
+
+    def prepare(self, data: bytes) -> Prepared:
+        """Wait until each thread has a picture."""
+        self.met.wait()
+        return super().prepare(data)
+
+
+def test_no_reader_waits_for_the_network(paths: list[Path]) -> None:
+    """However small the batches: 24 threads have 24 pictures, before the first batch comes out."""
+    batches = [paths[:2]] * 12
+    found = list(embed_files(batches, Gathering(24), readers=24))
+    assert len(found) == 12
+    assert all(batch.pictures[0].usable for batch in found)
+
+
+def test_readers_are_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container of two cores has two, whatever the machine has."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5})
+    assert reader_count(0) == 2
+    assert reader_count(7) == 7

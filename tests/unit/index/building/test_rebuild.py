@@ -12,6 +12,7 @@ import pytest
 from embedder.embedder import Embedder
 from embedder.errors import (
     ArtifactDamagedError,
+    ArtifactMismatchError,
     NoGalleryError,
     TooManyUnreadableError,
 )
@@ -22,11 +23,14 @@ from index.building.extras import Extras
 from index.building.publish import same_content
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
+from index.building.unreadable import REPORT, ReportLine, read_left_out, write_report
+from index.building.writer import GalleryWriter
 from index.gallery.gallery import VECTORS
 from index.gallery.manifest import GalleryManifest
 from index.gallery.manifest import read_manifest as read_gallery
 from index.gallery.manifest import write_manifest as write_gallery_manifest
 from index.gallery.store import Store
+from index.maintenance.add import add
 from index.maintenance.remove import remove
 from index.maintenance.verify import verify
 from index.ranking.ranking import Ranking
@@ -179,10 +183,48 @@ def test_a_ranking_and_a_kind_outlive_another_way_to_run_the_embedder(
     assert (manifest.kind, manifest.factory) == ("factory", made.factory)
 
 
+@pytest.mark.parametrize("asked", ["exact", "fastscan"])
+def test_a_kind_that_was_asked_for_stays(
+    embedder: Embedder,
+    choice: EmbedderChoice,
+    data: Path,
+    tmp_path: Path,
+    asked: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where a gallery has grown to a size at which auto is another, and for other vectors."""
+    store, other = Store(tmp_path / "s"), tiny_embedder(tmp_path / "other", seed=1)
+    build(store, embedder, open_data(data), BuildRecipe(kind=asked))
+    rows = {"exact": 31, "fastscan": 100_000}[asked]
+    monkeypatch.setattr("index.search.kinds.AUTO_EXACT_ROWS", rows)
+    more = photographs(tmp_path / "more", landmarks=8, views=1)
+    assert add(store, choice, open_data(more)).kind == asked
+    (data / "landmark-1/another.jpg").write_bytes(view_bytes(1, 101))
+    assert rebuild(store, choice).kind == asked
+    assert rebuild(store, EmbedderChoice(other, precision="f32", threads=1)).kind == asked
+
+
+@pytest.mark.parametrize("unknown", ["runtime", "precision"])
+def test_an_unknown_way_to_run_is_another_one(
+    store: Store, choice: EmbedderChoice, data: Path, unknown: str
+) -> None:
+    """A rebuild embeds everything, and an addition says that only a rebuild can."""
+    _pretend(store, **{unknown: "of tomorrow"})
+    with pytest.raises(ArtifactMismatchError, match=r"only a rebuild.*of tomorrow"):
+        add(store, choice, open_data(data))
+    manifest = rebuild(store, choice)
+    assert (manifest.embedder.runtime, manifest.embedder.precision) == ("openvino", "f32")
+
+
 def _pretend_bf16(store: Store) -> None:
     """Let the published gallery say that its vectors were computed in bfloat16."""
+    _pretend(store, precision="bf16")
+
+
+def _pretend(store: Store, **run: str) -> None:
+    """Let the published gallery say that its embedder was run in another way."""
     manifest = read_gallery(store.directory())
-    made = manifest.embedder.model_copy(update={"precision": "bf16"})
+    made = manifest.embedder.model_copy(update=run)
     write_gallery_manifest(store.directory(), manifest.model_copy(update={"embedder": made}))
 
 
@@ -206,15 +248,63 @@ def test_lost_choices_are_logged_when_the_embedder_changes(
 def test_a_rebuild_stops_at_too_many_unreadable_pictures(
     store: Store, choice: EmbedderChoice, data: Path
 ) -> None:
-    """The share is that of the whole gallery, and what was published stays."""
+    """The share is that of what is read, and what was published stays."""
     before = store.current()
     for view in range(6):
         (data / f"landmark-0/picture-0-{view}.jpg").unlink()
         (data / f"landmark-0/picture-0-{view}.jpg").touch()
     with pytest.raises(TooManyUnreadableError) as caught:
         rebuild(store, choice)
-    assert (caught.value.unreadable, caught.value.total) == (6, 30)
+    assert (caught.value.unreadable, caught.value.total) == (6, 6)
     assert store.current() == before
+
+
+@pytest.fixture
+def spoiled(store: Store, choice: EmbedderChoice, data: Path) -> Store:
+    """Publish the gallery without four pictures, each unreadable in its own way."""
+    folder = data / "landmark-0"
+    (folder / "picture-0-0.jpg").write_bytes(b"text")
+    (folder / "picture-0-1.jpg").write_bytes(b"")
+    (folder / "picture-0-2.jpg").unlink()
+    (folder / "picture-0-2.jpg").symlink_to(folder / "nowhere.jpg")
+    rebuild(store, choice)
+    return store
+
+
+def test_an_unreadable_picture_that_stays_as_it_is_costs_nothing(
+    spoiled: Store, choice: EmbedderChoice, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the embedder nor a row is touched; once it is mended, it is embedded."""
+    before = spoiled.current()
+    monkeypatch.setattr(EmbedderChoice, "open", lambda _: pytest.fail("it was opened"))
+    monkeypatch.setattr(GalleryWriter, "_vectors", lambda *_: pytest.fail("rows are written"))
+    manifest = rebuild(spoiled, choice)
+    assert (manifest.build_id, manifest.rows, manifest.unreadable) == (before, 27, 3)
+    assert add(spoiled, choice, open_data(data)).build_id == before
+    monkeypatch.undo()
+    folder = data / "landmark-0"
+    (folder / "picture-0-1.jpg").write_bytes(view_bytes(0, 1))
+    (folder / "nowhere.jpg").write_bytes(view_bytes(0, 2))
+    manifest = rebuild(spoiled, choice)
+    assert (manifest.rows, manifest.unreadable) == (30, 1)
+    assert [line.id for line in read_left_out(spoiled.directory() / REPORT)] == [
+        "landmark-0/picture-0-0"
+    ]
+
+
+def test_the_report_of_a_rebuild_is_that_of_a_build(
+    spoiled: Store, choice: EmbedderChoice, embedder: Embedder, data: Path, tmp_path: Path
+) -> None:
+    """Whatever was known before; one of an earlier version is read and written anew."""
+    (data / "landmark-3/picture-3-0.jpg").write_bytes(b"text")
+    rebuild(spoiled, choice)
+    full(tmp_path, embedder, data)
+    reports = [store.directory() / REPORT for store in (spoiled, Store(tmp_path / "full"))]
+    assert reports[0].read_bytes() == reports[1].read_bytes()
+    write_report(tmp_path / REPORT, [ReportLine(*line[:3]) for line in read_left_out(reports[0])])
+    left_out = read_left_out(tmp_path / REPORT)
+    assert [line.source for line in left_out] == [-1] * 4
+    assert not any(line.still_holds() for line in left_out)
 
 
 def test_a_damaged_gallery_is_not_copied(store: Store, choice: EmbedderChoice) -> None:

@@ -85,6 +85,24 @@ def test_build_ids_differ_within_a_second(tmp_path: Path) -> None:
     assert put(store, "1") != put(store, "2")
 
 
+@pytest.mark.parametrize("name", ["old-backup", "backup", "zzz-0000", "2026-13-45T99-00-00Z-0000"])
+def test_other_folders_are_none_of_the_stores(tmp_path: Path, name: str) -> None:
+    """A copy that somebody has put there neither counts nor names the next build."""
+    store = Store(tmp_path)
+    first = put(store, "1")
+    (tmp_path / "builds" / name).mkdir()
+    assert put(store, "2") > first
+    assert len(store.build_ids()) == 2
+    assert (tmp_path / "builds" / name).is_dir()
+
+
+def test_a_clock_that_was_set_back_counts_on(tmp_path: Path) -> None:
+    """Thirty years are not counted second by second."""
+    store = Store(tmp_path)
+    (tmp_path / "builds/2056-12-31T23-59-59Z-abcd").mkdir(parents=True)
+    assert store.new_build_id().startswith("2057-01-01T00-00-00Z-")
+
+
 @pytest.mark.parametrize("text", ["", "../elsewhere", "/etc", "a\nb", ".new-x"])
 def test_a_current_file_that_names_no_build_is_refused(tmp_path: Path, text: str) -> None:
     """The pointer is not followed out of the store."""

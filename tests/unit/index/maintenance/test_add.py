@@ -13,6 +13,8 @@ from embedder.embedder import Embedder
 from embedder.errors import (
     ArtifactMismatchError,
     CatalogError,
+    GalleryError,
+    TooManyUnreadableError,
 )
 from index.building.build import build
 from index.building.embedder_choice import EmbedderChoice
@@ -201,6 +203,24 @@ def test_unreadable_pictures_are_reported_once(
         lines = list(csv.DictReader((store.directory() / REPORT).read_text().splitlines()))
         assert [line["id"] for line in lines] == ["landmark-0/picture-0-0", "landmark-6/bad"]
         assert (manifest.unreadable, manifest.rows) == (2, 31)
+
+
+@pytest.mark.parametrize(("bad", "error"), [(6, TooManyUnreadableError), (5, GalleryError)])
+def test_a_folder_of_unreadable_pictures_is_refused(
+    store: Store, choice: EmbedderChoice, tmp_path: Path, bad: int, error: type[GalleryError]
+) -> None:
+    """What may be unreadable is a share of what is new, and something has to be readable."""
+    before, folder = store.current(), tmp_path / "more/landmark-9"
+    folder.mkdir(parents=True)
+    for number in range(bad):
+        (folder / f"{number}.jpg").write_bytes(b"text")
+    with pytest.raises(error):
+        add(store, choice, open_data(tmp_path / "more"))
+    assert store.current() == before
+    (folder / "good.jpg").write_bytes(view_bytes(9, 0))
+    if bad == 5:
+        manifest = add(store, choice, open_data(tmp_path / "more"))
+        assert (manifest.rows, manifest.unreadable) == (31, 5)
 
 
 def test_adding_brings_back_what_was_removed(

@@ -47,6 +47,26 @@ def test_it_equals_brute_force(
     assert gallery.search(queries[:0], k).rows.shape == (0, k)
 
 
+def test_candidates_are_refined_within_a_bound_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many queries and neighbors: the answers are those without a bound."""
+    rows, queries = random_rows(300), random_rows(40, seed=1)
+    publish(tmp_path, rows)
+    opened = Gallery.open(tmp_path, embedder_digest=DIGEST)
+    found = by_torch(opened).search(queries, 50)
+    sizes = list[int]()
+    vectors = opened.vectors
+    monkeypatch.setattr(opened, "vectors", lambda key: sizes.append(len(key)) or vectors(key))
+    gallery = by_torch(opened)
+    monkeypatch.setattr(torch_search, "_REFINED_NUMBERS", 2000 * rows.shape[1])
+    sizes.clear()
+    again = gallery.search(queries, 50)
+    assert max(sizes) <= 2000
+    assert again.rows.tolist() == found.rows.tolist()
+    assert again.similarities.tolist() == found.similarities.tolist()
+
+
 def test_equal_rows_are_settled_as_everywhere(tmp_path: Path) -> None:
     """However long the tie, the smaller row comes first."""
     rows = random_rows(400)
