@@ -26,7 +26,6 @@ _BENCH_PICTURES = 2_048
 _RECIPE = ROOT / "benchmarks" / "rehearsal.yaml"
 _STEP = re.compile(r"stage \d+ epoch \d+/\d+:.*?(\d+)/(\d+) \[")
 _EMBEDDED = re.compile(r"^embed:.*?(\d+)/\d+ \[")
-_ANSWERED = re.compile(r"^(answer[^:]*):.*?(\d+)/(\d+) \[")
 
 
 @dataclass(frozen=True)
@@ -261,31 +260,13 @@ def remove(rehearsal: Rehearsal, name: str) -> Figures:
     return _described(ended, removed=ended.result["removed"])
 
 
-class Searches:
-    """Reads the progress bars of an evaluation: for how long the gallery was searched."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._bar, self._began = "", 0.0
-
-    def __call__(self, second: float, line: str) -> bool:
-        """Look at a line."""
-        if found := _ANSWERED.match(line):
-            if found[1] != self._bar:
-                self._bar, self._began = found[1], second
-            if found[2] == found[3] and self._began:
-                self.seconds, self._began = self.seconds + second - self._began, 0.0
-        return False
-
-
 def evaluate(rehearsal: Rehearsal, name: str) -> Figures:
     """Evaluate by all queries."""
     words = ("--embedder", rehearsal.embedder, "--data", rehearsal.data)
-    searches = Searches()
-    ended = rehearsal.index(name, "evaluate", *words, watch=searches)
+    ended = rehearsal.index(name, "evaluate", *words)
     metrics = ("queries", "known", "unreadable", "embedded", "gap", "top1", "auroc")
     found = {key: ended.result[key] for key in metrics}
-    return _described(ended, search_s=searches.seconds, **found)
+    return _described(ended, search_s=ended.result["search_seconds"], **found)
 
 
 def calibrate(rehearsal: Rehearsal, name: str) -> Figures:

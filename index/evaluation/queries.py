@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +157,26 @@ def embed_queries(
     if (made.runtime, made.precision) != ran:
         words = "the gallery was embedded with %s in %s, the queries with %s in %s"
         _log.warning(words, made.runtime, made.precision, *ran)
-    return embed_paths([query.path for query in queries], embedder, "embed queries", options)
+    return embed_paths(_Paths(queries), embedder, "embed queries", options)
+
+
+class _Paths(Sequence[Path]):
+    """The files of queries, a block of them at a time."""
+
+    def __init__(self, queries: Sequence[Photograph] | Sequence[Query]) -> None:
+        self._queries = queries
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Path]: ...
+    def __getitem__(self, place: int | slice) -> Path | list[Path]:
+        if isinstance(place, slice):
+            return [query.path for query in self._queries[place]]
+        return self._queries[place].path
 
 
 def answer_pictures(
