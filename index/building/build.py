@@ -107,8 +107,9 @@ def _require_rows(plan: RowPlan, embeddings: Embeddings, unreadable: UnreadableP
     usable, origins = plan.rows >= 0, plan.sources.origins
     usable[~usable] = embeddings.usable
     empty = np.setdiff1d(origins, origins[usable])
-    if empty.size:
-        root, report = plan.sources.members[empty[0]].root, unreadable.write()
+    if empty.size or not usable.any():
+        place = empty[0] if empty.size else 0
+        root, report = plan.sources.members[place].root, unreadable.write()
         raise GalleryError(f"none of the pictures of {root} can be read; {report} lists them")
 
 

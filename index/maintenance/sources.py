@@ -108,6 +108,7 @@ def drop_source(store: Store, data: Path, list_name: str | None = None) -> Galle
             gallery,
             write=write,
             removed=len(rows),
+            landmarks=len(np.unique(np.delete(gallery.catalog.landmarks, rows))),
             unreadable=len(left),
             list=first,
             added=tuple(added),

@@ -13,6 +13,7 @@ from embedder.embedder import Embedder
 from embedder.errors import (
     ArtifactDamagedError,
     ArtifactMismatchError,
+    GalleryError,
     NoGalleryError,
     TooManyUnreadableError,
 )
@@ -290,6 +291,17 @@ def test_an_unreadable_picture_that_stays_as_it_is_costs_nothing(
     assert [line.id for line in read_left_out(spoiled.directory() / REPORT)] == [
         "landmark-0/picture-0-0"
     ]
+
+
+def test_a_gallery_of_pictures_that_stay_unreadable_is_refused(
+    spoiled: Store, choice: EmbedderChoice, data: Path
+) -> None:
+    """The readable ones have been deleted."""
+    for picture in data.rglob("*.jpg"):
+        if not picture.name.startswith("picture-0-") or picture.stem[-1] > "2":
+            picture.unlink()
+    with pytest.raises(GalleryError, match=r"none of the pictures of .*data can be read"):
+        rebuild(spoiled, choice)
 
 
 def test_the_report_of_a_rebuild_is_that_of_a_build(

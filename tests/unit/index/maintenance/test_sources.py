@@ -65,6 +65,7 @@ def test_a_folder_that_is_gone_is_dropped(
         rebuild(store, choice)
     manifest = drop_source(store, more)
     assert (manifest.rows - manifest.removed, manifest.unreadable) == (30, 0)
+    assert manifest.landmarks == 5
     assert read_left_out(store.directory() / REPORT) == []
     assert live(store) == before
     assert [source.data for source in list_sources(store)] == [str(data)]
@@ -156,3 +157,13 @@ def test_the_commands_print_json_and_name_a_list(
     folder = ["--store", str(store.path), "--data", str(tmp_path / "new")]
     assert main(["sources", "drop", *folder, "--list", "other.csv"]) == 5
     assert main(["sources", "drop", *folder, "--list", "folders"]) == 6
+
+
+def test_the_command_add_takes_a_prefix(
+    store: Store, embedder_directory: Path, more: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ids of the folder begin with it."""
+    made = ["--store", str(store.path), "--embedder", str(embedder_directory), "--threads", "1"]
+    assert main(["add", *made, "--data", str(more), "--prefix", "2026/"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 33
+    assert "2026/landmark-9/a" in live(store)
