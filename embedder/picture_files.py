@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,17 +54,24 @@ def open_file(path: Path) -> Iterator[PictureFile]:
     """Open a picture that has a file of its own or lies in a tar.
 
     Raises:
-        OSError: It is not there, or cannot be read; ``strerror`` says why.
+        OSError: It is not there, is no regular file, or cannot be read; ``strerror`` says why.
     """
     try:
-        file = path.open("rb")
+        file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 (closed below)
     except NotADirectoryError:
         with _open_member(path) as member:
             yield member
         return
     with file:
         status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         yield PictureFile(file, status.st_size, status.st_mtime_ns)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file as :func:`open` does, but do not wait for the writer of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def find_file(path: Path) -> tuple[int, int]:

@@ -5,26 +5,22 @@ the extension (``Hawa Mahal/IMG_0412``), which stays the same whatever is added 
 pictures whose paths differ in nothing but the extension keep theirs. No picture is opened.
 """
 
-import os
-from collections import Counter
-from itertools import pairwise
+from itertools import count, groupby
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from embedder.errors import CatalogError
-from embedder.formats.opening import read_suffixes
 from photographs.lists import pick_listed
-from photographs.names import landmark_order, normal_form
+from photographs.names import landmark_order, normal_forms
 from photographs.photograph import CREDIT_COLUMNS, Query
 from photographs.photograph_list import PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
+from photographs.walk import walk_pictures
 
-_OTHER_SUFFIXES = (
-    *(".avif", ".heic", ".heif", ".hif"),  # read where their decoders are
-    *(".bmp", ".jp2", ".jxl", ".tif", ".tiff", ".cr2", ".dng", ".nef", ".arw"),
-)
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation", "index"})
 
 
@@ -32,14 +28,14 @@ class FolderSet(PhotographSet):
     """A data folder with one folder per landmark.
 
     Attributes:
-        files: Its pictures, as relative paths with "/", sorted.
+        files: Its pictures, ``(n,)`` relative paths with "/", sorted.
     """
 
     layout = "folders"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.files = list_files(directory)
+        self.files, passed_over = walk_pictures(directory)
+        super().__init__(directory, passed_over.beside(self._landmarks()))
         self._refuse_splits()
 
     def default_list(self) -> None:
@@ -47,55 +43,37 @@ class FolderSet(PhotographSet):
 
     def gallery(self, list_name: str | None = None) -> PhotographList:
         """List every picture, or those of a list, whose landmarks outrank the folders'."""
-        names, paths = self._identify()
-        ids, files = pa.array(names, pa.string()), pa.array(paths, pa.string())
+        ids, files = self._identify()
         if list_name is not None:
             return pick_listed(self.directory / list_name, ids, files, self.directory)
-        if loose := [name for name in paths if "/" not in name]:
+        loose = files.filter(pc.invert(pc.match_substring(files, "/")))
+        if len(loose):
             raise CatalogError(
                 self.directory,
                 f"{len(loose)} of its pictures lie in no landmark's folder, the first is "
                 f"{loose[0]}: move them into a folder named after what they show",
             )
-        codes: dict[str, int] = {}
-        labels = [codes.setdefault(_landmark_of(name), len(codes)) for name in paths]
-        named = in_landmark_order([*codes], np.array(labels, np.int32))
+        shown = _landmarks_of(files).dictionary_encode()
+        labels = shown.indices.to_numpy().astype(np.int32)
+        named = in_landmark_order(shown.dictionary.to_pylist(), labels)
         return PhotographList(ids, *named, self.directory, files).in_gallery_order()
 
     def queries(self) -> list[Query]:
         """List every picture; one outside the landmark folders shows no landmark."""
+        ids, files = self._identify()
+        columns = (column.to_pylist() for column in (ids, files, _landmarks_of(files)))
         return [
             Query(
                 id=picture_id,
                 path=self.directory / name,
-                landmark_ids=(_landmark_of(name),) if "/" in name else (),
+                landmark_ids=(landmark,) if "/" in name else (),
             )
-            for picture_id, name in zip(*self._identify(), strict=True)
+            for picture_id, name, landmark in zip(*columns, strict=True)
         ]
-
-    def _identify(self) -> tuple[list[str], list[str]]:
-        """Return the ids of the pictures, sorted, and their files."""
-        stems = Counter(_stem(name) for name in self.files)
-        taken = set(self.files)
-        pictures = []
-        for name in self.files:
-            stem = _stem(name)
-            unique = stems[stem] == 1 and stem not in taken
-            pictures.append((normal_form(stem if unique else name), name))
-        pictures.sort()
-        for (first, name), (second, other) in pairwise(pictures):
-            if first == second:  # names that differ only in how accents are written
-                raise CatalogError(
-                    self.directory,
-                    f"{self.directory / name} and {self.directory / other} would both have the "
-                    f"id {first}",
-                )
-        return [first for first, _ in pictures], [name for _, name in pictures]
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the folders' names, each by itself."""
-        landmarks = {_landmark_of(name) for name in self.files if "/" in name}
-        return {landmark: landmark for landmark in sorted(landmarks, key=landmark_order)}
+        return {landmark: landmark for landmark in sorted(self._landmarks(), key=landmark_order)}
 
     def links(self, list_name: str | None = None) -> dict[str, str]:
         """Return nothing: folders tell no addresses."""
@@ -105,10 +83,22 @@ class FolderSet(PhotographSet):
         """Return none: folders tell no credits."""
         return CREDIT_COLUMNS.empty_table()
 
+    def _identify(self) -> tuple[pa.StringArray, pa.StringArray]:
+        """Return the ids of the pictures, sorted, and their files."""
+        ids = path_ids(self.files)
+        order = pc.array_sort_indices(ids)
+        return ids.take(order), self.files.take(order)
+
+    def _landmarks(self) -> list[str]:
+        inside = self.files.filter(pc.match_substring(self.files, "/"))
+        landmarks: list[str] = _landmarks_of(inside).unique().to_pylist()
+        return landmarks
+
     def _refuse_splits(self) -> None:
         """Refuse folders train/ and test/ with landmarks below: they would pass for landmarks."""
-        tops = {name.partition("/")[0] for name in self.files}
-        if tops and tops <= _SPLITS and all(name.count("/") > 1 for name in self.files):
+        tops = {*self._landmarks()}
+        deep = pc.greater(pc.count_substring(self.files, "/"), 1)
+        if tops and tops <= _SPLITS and pc.all(deep).as_py():
             raise CatalogError(
                 self.directory,
                 f"its folders are parts of a data set ({', '.join(sorted(tops))}), not landmarks: "
@@ -116,64 +106,51 @@ class FolderSet(PhotographSet):
             )
 
 
-def list_files(top: Path) -> list[str]:
-    """List the pictures below a folder as relative paths with "/", sorted, without hidden ones.
+def _landmarks_of(files: pa.StringArray) -> pa.StringArray:
+    """Return the landmark of each file: the folder at the top."""
+    return normal_forms(pc.replace_substring_regex(files, r"(?s)/.*", ""))
 
-    Links are followed, but never back into a folder that is being walked.
 
-    Raises:
-        CatalogError: A folder cannot be read, or a name is not UTF-8.
+def path_ids(files: pa.StringArray) -> pa.StringArray:
+    """Derive ids, each once and in the normal form, from ``(n,)`` paths of pictures.
+
+    An id is the path without its extension, unless another file has the same; of paths that
+    differ only in how accents are written, all but the first are numbered.
     """
-    found: list[str] = []
-
-    def visit(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        status = os.stat(folder)  # noqa: PTH116 (folders by the thousand: text paths are quicker)
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    visit(entry.path, f"{prefix}{entry.name}/", above | {identity})
-                elif is_picture(entry.name):
-                    found.append(prefix + entry.name)
-
-    try:
-        visit(str(top), "", frozenset())
-        _check_text(top, found)
-    except OSError as error:
-        raise CatalogError(Path(error.filename or top), error.strerror or "unreadable") from error
-    return sorted(found)
+    names = normal_forms(files)
+    stems = without_extensions(names)
+    unique = ~(repeated(stems) | as_mask(pc.is_in(stems, value_set=names)))
+    ids = pc.if_else(pa.array(unique), stems, names)
+    again = np.flatnonzero(repeated(ids))
+    if len(again):
+        ids = _numbered(ids.to_pylist(), again.tolist())
+    return ids
 
 
-def describe_formats(directory: Path) -> str:
-    """Say which formats are read, and which others a folder without pictures holds."""
-    suffixes = read_suffixes()
-    read = ", ".join(sorted(suffix[1:] for suffix in suffixes))
-    counts = Counter(path.suffix.lower() for path in directory.rglob("*"))
-    unread = [suffix for suffix in _OTHER_SUFFIXES if suffix not in suffixes and counts[suffix]]
-    others = [f"{counts[suffix]} {suffix[1:]}" for suffix in unread]
-    return f"({read})" + (f"; it holds {', '.join(others)}, which are not read" if others else "")
+def _numbered(ids: list[str], places: list[int]) -> pa.StringArray:
+    """Number the ids of some places, so that each is there once."""
+    taken = set(ids)
+    for picture_id, group in groupby(sorted(places, key=lambda at: (ids[at], at)), ids.__getitem__):
+        numbers = count(2)
+        for place in list(group)[1:]:
+            ids[place] = next(new for n in numbers if (new := f"{picture_id}#{n}") not in taken)
+            taken.add(ids[place])
+    return pa.array(ids, pa.string())
 
 
-def _check_text(top: Path, names: list[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise CatalogError(top, f"the name of {name!r} is not text in UTF-8") from error
+def without_extensions(paths: pa.StringArray) -> pa.StringArray:
+    """Cut the extension off each path."""
+    return pc.replace_substring_regex(paths, r"([^/])\.[^./]*$", r"\1")
 
 
-def is_picture(name: str) -> bool:
-    """Tell by its extension whether a file is a picture that is read here."""
-    return os.path.splitext(name)[1].lower() in read_suffixes()  # noqa: PTH122 (quick: per file)
+def repeated(texts: pa.StringArray) -> NDArray[np.bool_]:
+    """Tell of each text whether it is there more than once."""
+    numbers = texts.dictionary_encode().indices.to_numpy()
+    counts: NDArray[np.bool_] = np.bincount(numbers)[numbers] > 1
+    return counts
 
 
-def _landmark_of(name: str) -> str:
-    return normal_form(name.partition("/")[0])
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]  # noqa: PTH122 (a path as text: "/" on every system)
+def as_mask(column: pa.BooleanArray) -> NDArray[np.bool_]:
+    """Return a column without nulls as an array."""
+    mask: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False)
+    return mask

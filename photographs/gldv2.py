@@ -96,7 +96,7 @@ class Gldv2Set(PhotographSet):
 
         def rows() -> Iterator[Row]:
             for line, (picture_id, shown) in read_rows(path, ("id", "landmarks")):
-                landmarks.append(tuple(dict.fromkeys(shown.split())))
+                landmarks.append(tuple(dict.fromkeys(normal_form(shown).split())))
                 yield line, (picture_id,), None
 
         listed = check_plain_ids(Listed.of(path, rows()))
@@ -169,7 +169,7 @@ def locate(
         CatalogError: A tar of the split cannot be read.
     """
     members = read_members(root)
-    if members is None:
+    if not len(members.keys):
         return PhotographList(ids, landmarks, labels, root)
     names = pc.replace_substring_regex(members.keys, r"^.*/", "")
     in_tars = members.files.take(pc.index_in(ids, value_set=names))

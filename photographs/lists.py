@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import atomic_file
 from embedder.errors import CatalogError
-from photographs.names import normal_form
+from photographs.names import normal_form, normal_forms
 from photographs.photograph import Photograph
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 
@@ -47,7 +47,7 @@ class Listed:
 
     Attributes:
         path: The list.
-        ids: ``(n,)`` strings, each once.
+        ids: ``(n,)`` strings as they are written, each once.
         lines: ``(n,)`` int32, where each stands in the file.
         landmarks: Ids of landmarks, in the order of :attr:`PhotographList.landmarks`.
         labels: ``(n,)`` int32, positions in ``landmarks``; unknown in a list without landmarks.
@@ -111,7 +111,7 @@ def read_list(path: Path) -> Listed:
     Raises:
         CatalogError: The list is missing or faulty, or names a picture twice; the line is named.
     """
-    header = _read_header(path)
+    header = read_header(path)
     rows: Iterator[Row]
     if "images" in header:
         by_landmark = read_rows(path, BY_LANDMARK)
@@ -139,16 +139,18 @@ def pick_listed(
         CatalogError: The list is missing or faulty, or names another picture; the line is named.
     """
     listed = read_list(path)
-    asked = pa.array(map(normal_form, listed.ids.to_pylist()), pa.string())
+    asked = normal_forms(listed.ids)
     places = pc.index_in(asked, value_set=ids)
     listed.require(places.is_valid().to_numpy(zero_copy_only=False), "there is no picture {}")
+    firsts = asked.dictionary_encode().indices.to_numpy()
+    listed.require(firsts == np.arange(len(firsts)), "picture {} is listed twice")
     columns = asked, listed.landmarks, listed.labels, root, files.take(places)
     return PhotographList(*columns).in_gallery_order()
 
 
 def is_by_landmark(path: Path) -> bool:
     """Tell whether a list has a line per landmark; ``False`` also where it is missing."""
-    return path.is_file() and "images" in _read_header(path)
+    return path.is_file() and "images" in read_header(path)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -159,7 +161,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[st
     Raises:
         CatalogError: The file is missing, has no such column, or a row is too short.
     """
-    header = _read_header(path)
+    header = read_header(path)
     if missing := [column for column in columns if column not in header]:
         raise CatalogError(
             path, f"line 1: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}"
@@ -239,6 +241,7 @@ def write_csv(
         text.detach()  # flushes it, and leaves the file open
 
 
-def _read_header(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file; none where it is empty."""
     first = next(read_lines(path), "")
     return [name.strip(' "\r\n') for name in first.split(",")] if first.strip() else []

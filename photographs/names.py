@@ -3,6 +3,9 @@
 import re
 import unicodedata
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 
 _STROKES = {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u0131": "i"}
@@ -19,6 +22,13 @@ def normal_form(text: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", text)
+
+
+def normal_forms(texts: pa.StringArray) -> pa.StringArray:
+    """Return the :func:`normal_form` of each text; the same column where all are ASCII."""
+    if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
+        return texts
+    return pc.utf8_normalize(texts, form="NFC")
 
 
 def landmark_order(landmark_id: str) -> tuple[int, int, str, str]:

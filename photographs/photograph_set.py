@@ -6,8 +6,11 @@ from typing import Literal
 
 import pyarrow as pa
 
+from photographs.passed_over import NOTHING, PassedOver
 from photographs.photograph import Query
 from photographs.photograph_list import PhotographList
+
+Layout = Literal["gldv2", "folders", "shards"]
 
 
 class PhotographSet(ABC):
@@ -16,12 +19,14 @@ class PhotographSet(ABC):
     Attributes:
         directory: The data folder.
         layout: Which of the layouts it has.
+        passed_over: What its folders or tars hold that is not read.
     """
 
-    layout: Literal["gldv2", "folders", "shards"]
+    layout: Layout
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, passed_over: PassedOver = NOTHING) -> None:
         self.directory = directory
+        self.passed_over = passed_over
 
     @abstractmethod
     def default_list(self) -> str | None:

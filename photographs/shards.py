@@ -20,24 +20,25 @@ from photographs.lists import pick_listed
 from photographs.photograph import CREDIT_COLUMNS, Query
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
-from photographs.tars import Members
+from photographs.tars import read_members
 
 
 class ShardSet(PhotographSet):
     """A data folder of tars with pictures and their labels.
 
-    Args:
-        directory: The folder.
-        members: The pictures in its tars, at least one.
+    Attributes:
+        files: Its pictures, ``(n,)`` relative paths; none where no tar lies there.
 
     Raises:
-        CatalogError: Two pictures have the same key.
+        CatalogError: Two pictures have the same key, or a tar cannot be read.
     """
 
     layout = "shards"
 
-    def __init__(self, directory: Path, members: Members) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path) -> None:
+        members = read_members(directory)
+        super().__init__(directory, members.passed_over)
+        self.files = members.files
         places = members.keys.dictionary_encode().indices.to_numpy()
         again = np.flatnonzero(places != np.arange(len(places)))
         if len(again):

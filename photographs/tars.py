@@ -13,18 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedder.artifacts.files import write_atomic
 from embedder.errors import CatalogError
-from embedder.formats.opening import read_suffixes
+from embedder.formats.opening import format_of_suffix, read_formats
 from embedder.picture_files import member_path
 from photographs.names import normal_form
+from photographs.passed_over import (
+    HOUSEKEEPING,
+    NOT_TEXT,
+    NOTHING,
+    PassedOver,
+    is_housekeeping,
+    is_text,
+    printable,
+)
+from photographs.photograph_list import join_strings
 
 MEMBERS = ".members"
 """Folder of the tables."""
 
-_SCHEMA = pa.schema([("key", pa.string()), ("file", pa.string()), ("label", pa.string())])
-_VERSION = "1"
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "file", "label", "kind")])
+_VERSION = "2"
 _LABEL_BYTES = 1 << 16
 """Larger members are not read as labels."""
 
@@ -40,30 +51,38 @@ class Members:
         files: ``(n,)`` strings, their paths relative to the folder, as
             :func:`embedder.picture_files.member_path` makes them.
         labels: ``(n,)`` strings, the landmarks that other members of the same key name, or null.
+        passed_over: Other members that may be pictures.
     """
 
     keys: pa.StringArray
     files: pa.StringArray
     labels: pa.StringArray
+    passed_over: PassedOver = NOTHING
 
 
-def read_members(folder: Path) -> Members | None:
-    """Find the pictures in the tars that lie in a folder; ``None`` where none lies there.
+def read_members(folder: Path) -> Members:
+    """Find the pictures in the tars that lie in a folder, if any does.
 
     Raises:
         CatalogError: A tar cannot be read.
     """
-    tars = sorted(folder.glob("*.tar"))
-    if not tars:
-        return None
+    tars = sorted(filter(Path.is_file, folder.glob("*.tar")))
     tables = {tar: _read_table(tar) for tar in tars}
     if missing := [tar for tar in tars if tables[tar] is None]:
         from tqdm import tqdm  # only here: a service reads no tars
 
         for tar in tqdm(missing, desc=f"read the headers of {folder.name}", unit="tar"):
             tables[tar] = _make_table(tar)
-    table = pa.concat_tables(tables.values()).combine_chunks()
-    return Members(*(pa.concat_arrays(table[name].chunks) for name in _SCHEMA.names))
+    table = pa.concat_tables([_SCHEMA.empty_table(), *tables.values()]).combine_chunks()
+    keys, files, labels, kinds = (join_strings(table[name].chunks) for name in _SCHEMA.names)
+    read = pc.is_in(kinds, value_set=pa.array(read_formats()))
+    if pc.all(read).as_py() is not False:
+        return Members(keys, files, labels)
+    others = zip(
+        *(column.filter(pc.invert(read)).to_pylist() for column in (files, kinds)), strict=True
+    )
+    columns = (column.filter(read) for column in (keys, files, labels))
+    return Members(*columns, PassedOver(tuple(others)))
 
 
 def _read_table(tar: Path) -> pa.Table | None:
@@ -79,7 +98,7 @@ def _make_table(tar: Path) -> pa.Table:
     schema = _schema_of(tar)
     try:
         with tarfile.open(tar, "r:") as archive:
-            columns = list(zip(*_list_members(archive, tar.name), strict=True)) or [(), (), ()]
+            columns = list(zip(*_list_members(archive, tar.name), strict=True)) or [()] * 4
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CatalogError(tar, f"it is no tar that can be read: {error}") from error
     arrays = [pa.array(column, pa.string()) for column in columns]
@@ -95,22 +114,33 @@ def _make_table(tar: Path) -> pa.Table:
     return table
 
 
-def _list_members(archive: tarfile.TarFile, tar: str) -> Iterator[tuple[str, str, str | None]]:
-    """Yield key, path and label of each picture."""
+def _list_members(archive: tarfile.TarFile, tar: str) -> Iterator[tuple[str | None, ...]]:
+    """Yield key, path, label and kind of each picture; kinds as :class:`PassedOver` has them."""
     labels: dict[str, str] = {}
-    pictures: list[tuple[str, str]] = []
+    pictures: list[tuple[str, str, str]] = []
     for member in archive:
         if not member.isreg() or member.issparse():
             continue
         name = normal_form(member.name.removeprefix("./"))
         key, extension = _cut(name)
-        if f".{extension}" in read_suffixes():
-            pictures.append((key, member_path(tar, member.offset_data - tarfile.BLOCKSIZE, name)))
+        if kind := _kind_of(name, extension):
+            header = member.offset_data - tarfile.BLOCKSIZE
+            pictures.append((printable(key), member_path(tar, header, printable(name)), kind))
         elif extension in {"cls", "json"} and member.size <= _LABEL_BYTES:
             content = archive.extractfile(member)
             if content is not None and (label := _read_label(content.read(), extension)):
                 labels[key] = label
-    return ((key, file, labels.get(key)) for key, file in pictures)
+    return ((key, file, labels.get(key), kind) for key, file, kind in pictures)
+
+
+def _kind_of(name: str, extension: str) -> str:
+    """Return the format of a picture, or why it is passed over; empty for no picture."""
+    kind = format_of_suffix(f".{extension}")
+    if not kind:
+        return ""
+    if any(map(is_housekeeping, PurePosixPath(name).parts[:-1])):
+        return HOUSEKEEPING
+    return kind if is_text(name) else NOT_TEXT
 
 
 def _cut(name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ knows what the files mean.
 import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -211,18 +211,18 @@ def write_atomic(path: Path, data: bytes) -> None:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the place of ``path``, durably, when the block ends.
 
-    A reader, or a crash, sees the old file or the new one; after an error the old one stays.
+    A reader, or a crash, sees the old file or the new one; after an error the old one stays. Who
+    may read it is as for any new file: the umask, or the folder's own list, decides.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 

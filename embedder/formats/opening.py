@@ -21,13 +21,25 @@ _OPENERS: dict[str, Callable[[bytes, Check | None], Opened]] = {
 _OPTIONAL: dict[str, Callable[[], bool]] = {"AVIF": heif.is_avif_read, "HEIC": heif.is_heic_read}
 
 _SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+    "PNG": (".png", ".apng"),
     "WebP": (".webp",),
     "GIF": (".gif",),
     "AVIF": (".avif",),
     "HEIC": (".heic", ".heif", ".hif"),
+    # read nowhere
+    "BMP": (".bmp", ".dib"),
+    "JPEG 2000": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "JPEG XL": (".jxl",),
+    "PSD": (".psd",),
+    "TIFF": (".tif", ".tiff"),
+    "raw": (
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"),
+        *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".srw", ".x3f"),
+    ),
 }
+
+_FORMAT_OF_SUFFIX = {suffix: name for name, found in _SUFFIXES.items() for suffix in found}
 
 _SIGNATURES = {
     jpeg.SIGNATURE: "JPEG",
@@ -50,9 +62,13 @@ def read_formats() -> tuple[str, ...]:
     return tuple(name for name in _OPENERS if _OPTIONAL.get(name, lambda: True)())
 
 
-def read_suffixes() -> frozenset[str]:
-    """Return the extensions of files in these formats, in lower case, each with its dot."""
-    return frozenset(suffix for name in read_formats() for suffix in _SUFFIXES[name])
+def format_of_suffix(suffix: str) -> str:
+    """Name the format of files with an extension, read here or not; empty for no picture's.
+
+    >>> format_of_suffix(".JPG"), format_of_suffix(".tif"), format_of_suffix(".txt")
+    ('JPEG', 'TIFF', '')
+    """
+    return _FORMAT_OF_SUFFIX.get(suffix.lower(), "")
 
 
 def format_of(data: bytes) -> str:

@@ -96,7 +96,7 @@ class Store:
 
         Raises:
             StoreBusyError: Another process is writing.
-            GalleryError: The disk is full, or does not let us write.
+            GalleryError: A file cannot be read or written, as on a full disk.
         """
         try:
             self._builds.mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,8 @@ class Store:
                 yield
         except OSError as error:
             raise GalleryError(
-                f"{error.filename or self.path} cannot be written: {error.strerror or error}; "
-                "what was published is unchanged, and the same command resumes once this is fixed"
+                f"{error.filename or self.path}: {error.strerror or error}; what was published is "
+                "unchanged, and the same command resumes once this is fixed"
             ) from error
 
     def _lock(self, lock: TextIO) -> None:

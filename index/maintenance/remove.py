@@ -13,6 +13,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from index.gallery.tombstones import write_tombstones
+from photographs import normal_form
 
 _NAMED = 5
 
@@ -37,6 +38,7 @@ def remove(
         CatalogError: The gallery has no picture or landmark of an id.
         GalleryError: No picture would be left, or the store cannot be written.
     """
+    pictures, landmarks = ({normal_form(one) for one in ids} for ids in (pictures, landmarks))
     with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
         before = gallery.tombstones
         known = before.pictures.keys(), before.landmarks.keys()

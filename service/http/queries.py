@@ -1,20 +1,24 @@
 """The parameters of the endpoints that take pictures."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from photographs import normal_form
 from service.http import openapi_examples as examples
 from service.inference.tasks import Options, Together
 
 MOST_LANDMARKS = 100
 MOST_ALLOWED = 1000
 
+Id = Annotated[str, AfterValidator(normal_form)]
+"""The id of a picture or a landmark, in the form that galleries have it, however it is sent."""
+
 
 class _Pictures(BaseModel):
     """What the query is: the body, several pictures of it together, or one of the gallery."""
 
-    picture: str | None = Field(
+    picture: Id | None = Field(
         default=None,
         description="id of a picture of the gallery, in place of a body; it does not find itself",
         examples=[examples.PICTURE],
@@ -46,7 +50,7 @@ class _Extent(BaseModel):
         description="distinct landmarks to return, each with its nearest picture",
         examples=[3],
     )
-    only: list[str] = Field(
+    only: list[Id] = Field(
         default=[],
         max_length=MOST_ALLOWED,
         description="id of a landmark that may answer; repeatable; by default every one",
@@ -79,7 +83,7 @@ class PredictQuery(_Pictures, _Extent):
 class VerifyQuery(_Pictures):
     """Parameters of ``/verify``."""
 
-    landmark: str = Field(description="id of the landmark to compare with", examples=["138982"])
+    landmark: Id = Field(description="id of the landmark to compare with", examples=["138982"])
 
     def options(self) -> Options:
         """Return the options of a task."""
@@ -91,7 +95,7 @@ class VerifyQuery(_Pictures):
 class EmbedQuery(BaseModel):
     """Parameters of ``/embed``."""
 
-    picture: str | None = Field(
+    picture: Id | None = Field(
         default=None,
         description="id of a picture of the gallery, in place of a body",
         examples=[examples.PICTURE],

@@ -32,7 +32,7 @@ from service.http.direct_route import direct_route
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
 from service.http.forms import Upload
 from service.http.problems import problem_of
-from service.http.queries import BatchQuery, EmbedQuery, PredictQuery, VerifyQuery
+from service.http.queries import BatchQuery, EmbedQuery, Id, PredictQuery, VerifyQuery
 from service.http.security_headers import matches_etag
 from service.http.uploads import body_reader
 from service.inference.errors import StoppingError
@@ -272,7 +272,7 @@ async def picture(
     client: Client,
     batcher: OpenBatcher,
     picture: Annotated[
-        str,
+        Id,
         Path(description="id, as in a neighbor of an answer", examples=[examples.PICTURE]),
     ],
     gallery: Annotated[

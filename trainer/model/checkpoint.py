@@ -67,10 +67,13 @@ def save(
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"facts": json.dumps({**facts, VERSION_KEY: VERSION})}
-    part = path.with_name(f".{path.name}.part")  # what a killed process left is overwritten
+    part = path.with_name(f".{path.name}.part")  # a killed process leaves one
+    part.unlink(missing_ok=True)
     try:
+        part.touch()
+        mode = part.stat().st_mode & 0o777  # by the umask; safetensors would write for us alone
         safetensors.torch.save_file(plain, part, header)
-        part.chmod(0o644)
+        part.chmod(mode)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         if before and path.exists():

@@ -78,3 +78,15 @@ def test_only_tars_have_parts(tmp_path: Path) -> None:
     assert find_file(plain / "@0" / "1.jpg") == (-1, -1)
     with pytest.raises(PictureUndecodableError, match=os.strerror(20)):
         read_file(plain / "@0" / "1.jpg", PictureLimits())
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for; a device never ends."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "device.jpg"):
+        with pytest.raises(PictureUndecodableError, match="it is no regular file"):
+            read_file(tmp_path / name, PictureLimits())
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(PictureUndecodableError, match="Is a directory"):
+        read_file(tmp_path / "folder.jpg", PictureLimits())

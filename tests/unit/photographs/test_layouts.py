@@ -15,6 +15,8 @@ from photographs import (
     open_data,
 )
 
+CASES = Path(__file__).parents[4] / "shared" / "cases" / "layouts"
+
 
 def write(path: Path, text: str = "") -> Path:
     """Write a small file, with the folders above it."""
@@ -309,7 +311,7 @@ def test_a_folder_linked_into_itself_is_walked_once(folders: Path) -> None:
 def test_a_folder_without_pictures_is_refused_in_words(tmp_path: Path) -> None:
     """What was looked for is said, and what is there instead."""
     write(tmp_path / "Taj Mahal/1.TIFF")
-    with pytest.raises(CatalogError, match=r"train\.csv.*1 tiff, which are not read"):
+    with pytest.raises(CatalogError, match=r"train\.csv.*JPEG, .*passed over: 1 TIFF"):
         open_data(tmp_path)
 
 
@@ -328,12 +330,33 @@ def test_a_walked_folder_gives_stems_sorted_by_path(tmp_path: Path) -> None:
     assert [p.id for p in list_pictures(tmp_path)] == ["3", "2"]
 
 
-def test_two_pictures_of_one_id_are_refused(tmp_path: Path) -> None:
-    """A submission has one row for each id, so both paths are named."""
-    write(tmp_path / "a/1.jpg")
-    write(tmp_path / "b/1.png")
-    with pytest.raises(CatalogError, match=r"a/1\.jpg and .*b/1\.png"):
-        list_pictures(tmp_path)
+def test_pictures_of_one_file_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    """A submission has one row for each id; then all ids are paths, as those of a build."""
+    for name in ("b/1.png", "a/1.jpg", "a/2.jpg", "a/2.JPG"):
+        write(tmp_path / name)
+    names = ["a/1", "a/2.JPG", "a/2.jpg", "b/1"]
+    assert [p.id for p in list_pictures(tmp_path)] == names
+    listed = write(tmp_path / "mine.txt", "b/1.png\na/2.jpg\na/1.jpg\n")
+    assert [(p.id, p.path) for p in list_pictures(listed)] == [
+        ("b/1", tmp_path / "b/1.png"),
+        ("a/2", tmp_path / "a/2.jpg"),
+        ("a/1", tmp_path / "a/1.jpg"),
+    ]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no public cases beside this checkout")
+def test_a_deep_folder_of_equal_names_is_a_list_of_distinct_ids() -> None:
+    """Whatever is called the same, for prediction and for a gallery alike."""
+    folder = CASES / "same_names" / "deep"
+    names = [
+        "A.jpg/x",
+        "A/2019/summer/raw/IMG_1",
+        "A/2020/IMG_1.JPG",
+        "A/2020/IMG_1.jpg",
+        "A/2020/IMG_1.png",
+    ]
+    assert [p.id for p in list_pictures(folder)] == names
+    assert sorted(p.id for p in open_data(folder).gallery()) == names
 
 
 def test_a_list_of_paths_is_relative_to_itself(tmp_path: Path) -> None:
@@ -363,7 +386,6 @@ def test_a_list_of_ids_is_looked_up_in_the_gldv2_folders(gldv2: Path) -> None:
     ("text", "reason"),
     [
         ("a/1.jpg\na/1.jpg\n", "listed twice"),
-        ("a/1.jpg\nb/1.jpg\n", "both have the id 1"),
         ("a/1.jpg\nabc\n", "mixes ids and paths"),
         ("abc\nno id\n", "line 2"),
         ("abc\n", "no picture of the id abc"),

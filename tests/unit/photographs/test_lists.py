@@ -59,11 +59,34 @@ def test_folders_and_lists_agree_however_accents_are_written(tmp_path: Path) -> 
     assert data.names() == {COMPOSED: COMPOSED}
 
 
-def test_two_pictures_whose_names_differ_only_in_form_are_refused(tmp_path: Path) -> None:
-    """They would share one id."""
-    for name in (COMPOSED, DECOMPOSED):
-        path = tmp_path / "data" / name / "1.jpg"
-        path.parent.mkdir(parents=True)
+def test_pictures_whose_names_differ_only_in_form_are_numbered(tmp_path: Path) -> None:
+    """Folders of two computers, put into one: one landmark, and no two pictures of one id."""
+    files = [f"{name}/{n}.jpg" for name in (COMPOSED, DECOMPOSED) for n in (1, 2)]
+    for file in (*files, f"{COMPOSED}/2.jpg#2.jpg"):
+        path = tmp_path / "data" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with pytest.raises(CatalogError, match="would both have the id"):
-        open_data(tmp_path / "data").gallery()
+    listed = open_data(tmp_path / "data").gallery()
+    ids = ["1.jpg", "1.jpg#2", "2.jpg", "2.jpg#2", "2.jpg#3"]
+    assert [p.id for p in listed] == [f"{COMPOSED}/{name}" for name in ids]
+    assert listed.landmarks == [COMPOSED]
+    assert len({p.path for p in listed}) == 5
+
+
+def test_a_list_that_names_a_picture_in_two_forms_is_refused(tmp_path: Path) -> None:
+    """They are one picture, listed twice."""
+    path = tmp_path / "data" / COMPOSED / f"{COMPOSED}.jpg"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    mine = tmp_path / "mine.csv"
+    rows = "".join(f"{COMPOSED}/{name},x\n" for name in (COMPOSED, DECOMPOSED))
+    mine.write_text(f"id,landmark_id\n{rows}", encoding="utf-8")
+    with pytest.raises(CatalogError, match=r"line 3: picture .* is listed twice"):
+        open_data(tmp_path / "data").gallery(str(mine))
+
+
+def test_landmarks_of_queries_are_in_the_normal_form(tmp_path: Path) -> None:
+    """The truth of a query is compared with the landmarks of a gallery."""
+    rows = f"id,landmarks,Usage\naaa,{DECOMPOSED} 9,Private\n"
+    (tmp_path / "recognition_solution_v2.1.csv").write_text(rows, encoding="utf-8")
+    assert [query.landmark_ids for query in open_data(tmp_path).queries()] == [(COMPOSED, "9")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_a_failed_write_leaves_the_old_file(
         digest.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_written_file_has_the_permissions_of_a_new_one(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    """Private where a person's files are, and open to a group where that is asked for."""
+    before = os.umask(umask)
+    try:
+        digest.write_atomic(tmp_path / "file", b"new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
 @pytest.fixture

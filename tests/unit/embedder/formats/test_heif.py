@@ -314,9 +314,9 @@ WITHOUT = """
 import sys
 sys.modules["pi_heif"] = None
 from embedder.errors import PictureFormatError
-from embedder.formats.opening import read_suffixes
+from embedder.formats.opening import format_of_suffix, read_formats
 from embedder.preprocess import PictureLimits, decode
-assert ".heic" not in read_suffixes() and ".jpg" in read_suffixes()
+assert format_of_suffix(".heic") not in read_formats() and "JPEG" in read_formats()
 try:
     decode(sys.stdin.buffer.read(), limits=PictureLimits())
 except PictureFormatError as error:
