@@ -36,6 +36,7 @@ RESUMABLE = "; the same command goes on from here"
 
 Folder = Annotated[Path, Parameter(metavar="DIR")]
 Shell = Literal["bash", "zsh", "fish", "powershell"]
+LayoutName = Literal["gldv2", "folders", "shards"]
 Count = Annotated[int, Parameter(validator=Number(gte=0), metavar="N")]
 PositiveCount = Annotated[int, Parameter(validator=Number(gte=1), metavar="N")]
 Share = Annotated[float, Parameter(validator=Number(gte=0, lte=1), metavar="SHARE")]

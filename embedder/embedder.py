@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,12 @@ class Embedder:
             _log.warning("golden vectors agree only to %.6f in %s", cosine, candidate)
         raise _disagreement(directory, precision, cosine)
 
+    def within(self, limits: PictureLimits) -> Embedder:
+        """Return the same embedder, which accepts pictures within other limits."""
+        other = copy(self)
+        other.limits = limits
+        return other
+
     @property
     def dimension(self) -> int:
         """Length of the embedding."""
@@ -149,7 +156,7 @@ class Embedder:
     def prepare_with_thumbnail(self, data: bytes, side: int) -> tuple[Prepared, bytes | None]:
         """Return what :meth:`prepare` and :func:`make_thumbnail` do, decoding once if one can."""
         if not decodes_alike(data, self._preprocesses, [thumbnail_target(side)]):
-            return self.prepare(data), make_thumbnail(data, side)
+            return self.prepare(data), make_thumbnail(data, side, self.limits)
         image = decode(data, limits=self.limits, targets=self._preprocesses)
         prepared = tuple(to_array(image, preprocess) for preprocess in self._preprocesses)
         return prepared, shrink(image, side)

@@ -11,18 +11,19 @@ from embedder.preprocess import PictureLimits, apply_profile, decode
 _QUALITY = 80
 
 
-def make_thumbnail(data: bytes, side: int) -> bytes | None:
+def make_thumbnail(data: bytes, side: int, limits: PictureLimits | None = None) -> bytes | None:
     """Shrink a picture to fit into a square, never enlarging it.
 
     Args:
         data: The picture's file.
         side: Length of its longer side at most, in pixels.
+        limits: The largest picture that is decoded.
 
     Returns:
         The file of the thumbnail; ``None`` where the picture cannot be decoded.
     """
     try:
-        image = decode(data, limits=PictureLimits(), targets=[thumbnail_target(side)])
+        image = decode(data, limits=limits or PictureLimits(), targets=[thumbnail_target(side)])
     except PictureError:
         return None
     return shrink(image, side)

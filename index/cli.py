@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from embedder.command_line import RESUMABLE, Folder, PositiveCount, command_app, run
-from index.cli_options import BuildId, Embedding, Making, RankingOptions, Running
+from index.cli_options import BuildId, Data, Embedding, Making, RankingOptions, Running
 from index.evaluation import commands as evaluation_commands
 from index.maintenance.commands import sources
 from index.maintenance.defaults import IDLE_HOURS, KEEP_BUILDS, SAMPLE_PICTURES
@@ -40,7 +40,7 @@ app.command(sources)
 def build(
     *,
     store: Folder,
-    data: Folder,
+    data: Data,
     embedding: Embedding,
     making: Making = Making(),  # noqa: B008 (frozen)
     thumbnails: Side | None = None,
@@ -50,7 +50,7 @@ def build(
 
     Args:
         store: Folder of the galleries; made if missing.
-        data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
+        data: Photographs.
         embedding: Embedder.
         making: Recipe.
         thumbnails: Keep a small JPEG of each picture in the gallery, for people who look at
@@ -60,9 +60,8 @@ def build(
     from index.building.build import build
     from index.building.embedded import Tally
     from index.building.extras import Extras
-    from photographs import open_data
 
-    photographs = open_data(data)
+    photographs = data.open()
     ranking.check()
     with embedding.open() as embedder:
         making.check(embedder)
@@ -108,7 +107,7 @@ def rebuild(
 def add(
     *,
     store: Folder,
-    data: Folder,
+    data: Data,
     embedding: Embedding,
     making: Making = Making(),  # noqa: B008 (frozen)
     prefix: str = "",
@@ -117,7 +116,7 @@ def add(
 
     Args:
         store: Folder of the galleries.
-        data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
+        data: Photographs.
         embedding: Embedder.
         making: Recipe.
         prefix: What the ids of its pictures begin with in the gallery (default: nothing, or the
@@ -125,11 +124,10 @@ def add(
     """
     from index.building.embedded import Tally
     from index.maintenance.add import add
-    from photographs import open_data
 
     galleries, choice, tally = _store(store), embedding.choice(embedding.embedder), Tally()
     recipe = making.recipe(embedding)
-    manifest = add(galleries, choice, open_data(data), recipe, tally, prefix=prefix)
+    manifest = add(galleries, choice, data.open(), recipe, tally, prefix=prefix)
     return _describe(galleries, manifest, tally)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from embedder.command_line import Count, Folder, PositiveCount, Share
+from embedder.command_line import Count, Folder, LayoutName, PositiveCount, Share
 from embedder.errors import GalleryError
 from embedder.runtimes.names import AnyPrecision, Device
 from index.building.defaults import BATCH_PICTURES
@@ -27,9 +27,30 @@ if TYPE_CHECKING:
     from index.building.recipe import BuildRecipe
     from index.gallery.gallery import Gallery
     from index.ranking.ranking import Ranking
+    from photographs import PhotographSet
 
 BuildId = Annotated[str | None, Parameter(metavar="ID")]
 Penalty = Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf), metavar="W")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which photographs.
+
+    Attributes:
+        data: Photographs: files of Google Landmarks v2, one folder per landmark, or shards.
+        layout: Which of these the folder holds (default: the first that is found, in this order).
+    """
+
+    data: Folder
+    layout: LayoutName | None = None
+
+    def open(self) -> PhotographSet:
+        """Open the folder."""
+        from photographs import open_data
+
+        return open_data(self.data, self.layout)
 
 
 @Parameter(name="*")
@@ -62,10 +83,15 @@ class Embedding(Running):
     Attributes:
         embedder: Embedder artifact.
         batch_size: Pictures that the network gets at once.
+        max_pixels: Largest picture that is read, width x height (default: 64,000,000, or that of
+            the gallery).
+        max_bytes: The same in bytes of its file (default: 20 MiB, or that of the gallery).
     """
 
     embedder: Folder
     batch_size: PositiveCount = BATCH_PICTURES
+    max_pixels: PositiveCount | None = None
+    max_bytes: PositiveCount | None = None
 
     def open(self) -> closing[Embedder]:
         """Load the embedder, to be closed by ``with``."""
@@ -95,7 +121,9 @@ class Embedding(Running):
         from index.building.vector_cache import CACHE
 
         cache = None if store is None else store / CACHE
-        return PipelineOptions(self.batch_size, self.threads, cache)
+        return PipelineOptions(
+            self.batch_size, self.threads, cache, self.max_pixels, self.max_bytes
+        )
 
 
 @Parameter(name="*")
@@ -105,11 +133,13 @@ class Asking(Running):
 
     Attributes:
         data: Photographs with labeled queries, in a layout that build reads.
+        layout: Which layout that is (default: the first that is found).
         embedder: Embedders that made the builds, in any order.
         batch_size: Pictures that the network gets at once.
     """
 
     data: Annotated[Path | None, Parameter(metavar="DIR")] = None
+    layout: LayoutName | None = None
     embedder: Annotated[
         tuple[Path, ...], Parameter(metavar="DIR...", consume_multiple=(1, None))
     ] = ()

@@ -7,13 +7,17 @@ from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
 from photographs.lists import read_rows, write_csv, write_list
 from photographs.names import landmark_order, normal_form, search_form
+from photographs.passed_over import NOTHING, PassedOver
 from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
 from photographs.photograph_list import PhotographList
-from photographs.photograph_set import PhotographSet
+from photographs.photograph_set import Layout, PhotographSet
 
 __all__ = [
     "CREDIT_COLUMNS",
+    "NOTHING",
     "Credit",
+    "Layout",
+    "PassedOver",
     "Photograph",
     "PhotographList",
     "PhotographSet",

@@ -81,8 +81,8 @@ def read_members(folder: Path) -> Members:
     others = zip(
         *(column.filter(pc.invert(read)).to_pylist() for column in (files, kinds)), strict=True
     )
-    columns = (column.filter(read) for column in (keys, files, labels))
-    return Members(*columns, PassedOver(tuple(others)))
+    keys, files, labels = (column.filter(read) for column in (keys, files, labels))
+    return Members(keys, files, labels, PassedOver(tuple(others)))
 
 
 def _read_table(tar: Path) -> pa.Table | None:

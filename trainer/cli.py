@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from embedder.command_line import RESUMABLE, Folder, command_app, run
+from embedder.command_line import RESUMABLE, Folder, LayoutName, command_app, run
 from embedder.errors import TrainingError
 from trainer.data.commands import download, draw, prepare
 from trainer.evaluation.defaults import MAX_ANGLE_DEGREES
@@ -39,6 +39,7 @@ def train(  # noqa: PLR0913 (one for each flag)
     init_from: Annotated[Path | None, Parameter(metavar="RUN")] = None,
     overrides: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: bool = False,
+    layout: LayoutName | None = None,
 ) -> Result | None:
     """Train as a recipe says.
 
@@ -51,6 +52,7 @@ def train(  # noqa: PLR0913 (one for each flag)
             knows the same landmarks.
         overrides: Override a value of the recipe; may be given more than once.
         resume: Go on with an interrupted run.
+        layout: What the folder of photographs holds (default: the first of these that is found).
     """
     if init_from and (weights or not init_from.is_dir()):
         raise TrainingError("--init-from names the folder of a run, and replaces --weights")
@@ -67,7 +69,7 @@ def train(  # noqa: PLR0913 (one for each flag)
         from trainer.recipe import load_recipe
         from trainer.training.multi_seed import train_networks
 
-        asked, folder = load_recipe(recipe, list(overrides)), open_data(data)
+        asked, folder = load_recipe(recipe, list(overrides)), open_data(data, layout)
         report = train_networks(
             asked,
             folder.gallery(asked.data.list),
@@ -176,6 +178,7 @@ def whiten(  # noqa: PLR0913 (one for each flag)
     dimension: Annotated[int | None, Parameter(metavar="N")] = None,
     shrink: float | None = None,
     pictures: Annotated[int, Parameter(metavar="N")] = 20_000,
+    layout: LayoutName | None = None,
 ) -> Result:
     """Add a PCA whitening to an embedder.
 
@@ -187,6 +190,7 @@ def whiten(  # noqa: PLR0913 (one for each flag)
         dimension: Dimensions that are kept (default: all).
         shrink: 0 whitens fully, 1 only centers and rotates (default: 1).
         pictures: Fit to at most so many, drawn at random.
+        layout: What the folder of photographs holds (default: the first of these that is found).
     """
     from photographs import open_data
     from photographs.prepare.split import random_subset
@@ -195,7 +199,7 @@ def whiten(  # noqa: PLR0913 (one for each flag)
     options = {"dimension": dimension, "shrink": shrink}
     given = {name: value for name, value in options.items() if value is not None}
     recipe = validated(WhitenRecipe, given, "the whitening")
-    photographs = random_subset(open_data(data).gallery(list_name), pictures, seed=0)
+    photographs = random_subset(open_data(data, layout).gallery(list_name), pictures, seed=0)
     from trainer.export.whiten import whiten
 
     return {"embedder": str(out), "digest": whiten(embedder, photographs, recipe, out)}
@@ -210,6 +214,7 @@ def denoise(
     out: Folder,
     angle: Annotated[float, Parameter(metavar="DEGREES")] = MAX_ANGLE_DEGREES,
     truth: Annotated[str | None, Parameter(metavar="LIST")] = None,
+    layout: LayoutName | None = None,
 ) -> Result:
     """List a run's training pictures without those whose label looks wrong.
 
@@ -219,11 +224,12 @@ def denoise(
         out: Folder of the list and report.
         angle: Drop pictures farther from their landmark's dominant sub-center.
         truth: List with the right labels, to measure the result by.
+        layout: What the folder of photographs holds (default: the first of these that is found).
     """
     from photographs import open_data
     from trainer.recipe import load_recipe
 
-    folder, recipe = open_data(data), load_recipe(run / "recipe.yaml")
+    folder, recipe = open_data(data, layout), load_recipe(run / "recipe.yaml")
     photographs = folder.gallery(recipe.stages[-1].list or recipe.data.list)  # the head's classes
     truths = {p.id: p.landmark_id for p in folder.gallery(truth)} if truth else None
 

@@ -7,6 +7,7 @@ from the network or from an earlier gallery (:mod:`index.building.plan`), the fi
 """
 
 import logging
+from collections.abc import Collection
 from contextlib import closing
 
 import numpy as np
@@ -20,12 +21,14 @@ from index.building.forecast import foresee
 from index.building.plan import RowPlan
 from index.building.recipe import BuildRecipe
 from index.building.sources import merge_sources, read_source
-from index.building.unreadable import REPORT, UnreadablePictures
+from index.building.unreadable import REPORT, UnreadablePictures, list_passed_over
 from index.building.vector_cache import CACHE, VectorCache
 from index.building.writer import GalleryWriter
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from photographs import PhotographSet
+
+_NAMED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -90,12 +93,16 @@ def write_gallery(
             with embedder.open() as opened:
                 embeddings.complete(opened, options, gallery=plan.gallery, thumbnail_side=side)
         _require_rows(plan, embeddings, unreadable)
-        report = sorted([*plan.unreadable, *unreadable.lines()])
+        report = sorted([*plan.unreadable, *unreadable.lines(), *list_passed_over(plan.sources)])
         writer = GalleryWriter(plan, embeddings, embedder, recipe, report)
         manifest = writer.publish(store)
+        missing_landmarks = plan.sources.missing_landmarks(writer.kept)
+        _warn_of_missing(missing_landmarks)
         if tally is not None:
             tally.embedded = embeddings.embedded
             tally.known = writer.rows - embeddings.embedded
+            tally.passed_over = plan.sources.passed_over()
+            tally.missing_landmarks = len(missing_landmarks)
         finished = _forget(embeddings)
     if finished:
         store.discard(store.unfinished)
@@ -111,6 +118,13 @@ def _require_rows(plan: RowPlan, embeddings: Embeddings, unreadable: UnreadableP
         place = empty[0] if empty.size else 0
         root, report = plan.sources.members[place].root, unreadable.write()
         raise GalleryError(f"none of the pictures of {root} can be read; {report} lists them")
+
+
+def _warn_of_missing(landmarks: Collection[str]) -> None:
+    if landmarks:
+        named = ", ".join(sorted(landmarks)[:_NAMED]) + (", …" if len(landmarks) > _NAMED else "")
+        words = "%d landmarks are not in the gallery, since none of their pictures is read: %s"
+        _log.warning(words, len(landmarks), named)
 
 
 def _forget(embeddings: Embeddings) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,16 @@ class EmbeddedBatch:
 
 @dataclass(slots=True)
 class Tally:
-    """How many vectors a command computed, and how many it knew.
+    """What a command did.
 
     Attributes:
         embedded: Pictures that the network has embedded.
         known: Pictures whose vector came from a gallery or a cache.
+        passed_over: What was passed over in data folders, counted by kind.
+        missing_landmarks: Landmarks of data folders of which no picture is read.
     """
 
     embedded: int = 0
     known: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    missing_landmarks: int = 0

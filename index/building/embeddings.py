@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from index.building.pipeline import (
     KnownVectors,
     PipelineOptions,
     StageTimes,
+    cut,
     embed_files,
     find_files,
     reader_count,
@@ -56,6 +58,7 @@ class Embeddings:
         self.embedded = 0
         self._cache, self._unreadable = cache, unreadable
         self._rows = np.zeros(len(photographs), np.int64)
+        self._again = np.zeros(len(photographs), np.bool_)
 
     def missing(self) -> NDArray[np.int64]:
         """Return the places of the photographs that the cache does not have."""
@@ -64,8 +67,7 @@ class Embeddings:
     def find(self, readers: int) -> None:
         """Look for files that have not changed since they were put into the cache.
 
-        Raises:
-            TooManyUnreadableError: Too many of them are known to be unreadable.
+        Those that could not be read then are read again: formats and limits may have changed.
         """
         if not self._cache.count():
             return
@@ -73,8 +75,10 @@ class Embeddings:
         with progress_bar(len(self.photographs), what="look up") as bar:
             for paths, states in find_files(self.photographs, readers):
                 for found in self._cache.find(paths, states.tolist()):
-                    if found is not None:
+                    if found is not None and found.picture.usable:
                         self._note(place, found.number, found.picture)
+                    elif found is not None:
+                        self._again[place] = True
                     place += 1
                 bar.update(len(paths))
         if found_before := place - len(self.missing()):
@@ -98,8 +102,10 @@ class Embeddings:
         begun: deque[tuple[NDArray[np.int64], list[Path]]] = deque()
 
         def start() -> Iterator[list[Path]]:
-            for begin in range(0, len(missing), options.batch_pictures):
-                places = missing[begin : begin + options.batch_pictures]
+            # in batches of their own, so that those of the others stay as they are
+            again = self._again[missing]
+            parts = (cut(missing[one], options.batch_pictures) for one in (again, ~again))
+            for places in chain.from_iterable(parts):
                 paths = [photograph.path for photograph in self.photographs.take(places)]
                 begun.append((places, paths))
                 yield paths
@@ -107,7 +113,7 @@ class Embeddings:
         embedded = embed_files(
             start(),
             embedder,
-            readers=options.readers,
+            options=options,
             known=self._known(gallery),
             times=times,
             thumbnail_side=thumbnail_side,

@@ -14,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder, Prepared
 from embedder.errors import PictureError
 from embedder.picture_files import find_file, open_file
+from embedder.preprocess import PictureLimits
 from embedder.thumbnail import make_thumbnail
 from index.building.defaults import BATCH_PICTURES
 from index.building.embedded import EmbeddedBatch, ReadPicture
@@ -50,11 +51,25 @@ class PipelineOptions:
         readers: Threads that read and decode; 0 for one per core.
         cache: Database of vectors of pictures that are no rows of a gallery, see
             :mod:`index.building.query_vectors`; ``None`` computes them every time.
+        max_pixels: Largest picture that is read; ``None`` for that of the gallery.
+        max_bytes: The same in bytes of its file.
     """
 
     batch_pictures: int = BATCH_PICTURES
     readers: int = 0
     cache: Path | None = None
+    max_pixels: int | None = None
+    max_bytes: int | None = None
+
+    def limits(self, default: PictureLimits) -> PictureLimits:
+        """Return the limits of pictures, the default where none are given."""
+        return PictureLimits(
+            self.max_bytes or default.max_bytes, self.max_pixels or default.max_pixels
+        )
+
+    def within(self, default: PictureLimits) -> PipelineOptions:
+        """Return the options with all limits given."""
+        return replace(self, **asdict(self.limits(default)))
 
 
 DEFAULT_OPTIONS = PipelineOptions()
@@ -110,7 +125,7 @@ def embed_files(
     batches: Iterable[Sequence[Path]],
     embedder: Embedder,
     *,
-    readers: int = 0,
+    options: PipelineOptions = DEFAULT_OPTIONS,
     known: KnownVectors | None = None,
     times: StageTimes | None = None,
     thumbnail_side: int = 0,
@@ -123,12 +138,14 @@ def embed_files(
     Args:
         batches: The files of each batch; consumed a few batches ahead.
         embedder: Embeds them.
-        readers: Threads that read and decode; 0 for one per core.
+        options: Threads and limits.
         known: Vectors that need not be computed again.
         times: Collects how long each stage is busy.
         thumbnail_side: Longest side of thumbnails in pixels; 0 makes none.
     """
-    readers = reader_count(readers)
+    readers = reader_count(options.readers)
+    if (limits := options.limits(embedder.limits)) != embedder.limits:
+        embedder = embedder.within(limits)
     reader = _Reader(embedder, known, times or StageTimes(readers), thumbnail_side)
     with ThreadPoolExecutor(readers, "reader") as pool:
 
@@ -146,7 +163,11 @@ def embed_files(
             yield reader.embed([future.result() for future in waiting.popleft()])
 
 
-def cut(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+@overload
+def cut(items: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]: ...
+@overload
+def cut(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]: ...
+def cut(items: Any, size: int) -> Iterator[Any]:
     """Cut files, or whatever, into batches of ``size``; the last one may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -215,7 +236,7 @@ class _Reader:
     def _decode(self, data: bytes, *, known: bool) -> tuple[Prepared | None, bytes | None]:
         side = self.thumbnail_side
         if known:
-            return None, make_thumbnail(data, side) if side else None
+            return None, make_thumbnail(data, side, self.embedder.limits) if side else None
         if side:
             return self.embedder.prepare_with_thumbnail(data, side)
         return self.embedder.prepare(data), None

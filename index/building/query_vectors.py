@@ -76,7 +76,7 @@ def _embed_block(
             places.append(place)
     watch(len(paths) - len(places))
     batches = cut([paths[place] for place in places], options.batch_pictures)
-    stream = embed_files(batches, embedder, readers=options.readers, known=kept.find_content)
+    stream = embed_files(batches, embedder, options=options, known=kept.find_content)
     for own, batch in zip(cut(places, options.batch_pictures), stream, strict=True):
         kept.keep([paths[place] for place in own], batch)
         embedded += batch.embedded

@@ -69,6 +69,8 @@ def rebuild(
         published = gallery.manifest
         if recipe.thumbnail_side is None:
             recipe = replace(recipe, thumbnail_side=published.thumbnail_side)
+        recipe = replace(recipe, pipeline=recipe.pipeline.within(published.limits))
+        same_limits = recipe.pipeline.limits(published.limits) == published.limits
         members = _read_sources(published, data, recipe.list_name)
         sources = merge_sources(members, gallery.tombstones)
         lazy = embedder.run_like(published.embedder)
@@ -79,7 +81,8 @@ def rebuild(
         elif recipe.thumbnail_side not in (0, published.thumbnail_side):
             plan = RowPlan.read_all(sources, gallery)
         else:
-            known = [] if by_content else read_left_out(gallery.directory / REPORT)
+            doubtful = by_content or not same_limits
+            known = [] if doubtful else read_left_out(gallery.directory / REPORT)
             sources, known = set_aside(sources, known)
             readers = recipe.pipeline.readers
             plan = plan_changes(gallery, sources, by_content=by_content, readers=readers)
@@ -125,7 +128,8 @@ def _read_sources(
         if not folder.is_dir():
             ways = "cairn-index sources relocate says where it is now, drop does without it"
             raise CatalogError(folder, f"the folder is gone; {ways}")
-        members[place] = read_source(open_data(folder), name, prefix=reference.prefix)
+        data_set = open_data(folder, reference.layout)
+        members[place] = read_source(data_set, name, prefix=reference.prefix)
     return members
 
 

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import logging
 import re
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,15 @@ from embedder.errors import CatalogError
 from embedder.picture_files import find_file, open_file
 from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Tombstones
-from photographs import CREDIT_COLUMNS, Photograph, PhotographList, PhotographSet
+from photographs import (
+    CREDIT_COLUMNS,
+    NOTHING,
+    PassedOver,
+    Photograph,
+    PhotographList,
+    PhotographSet,
+    normal_form,
+)
 
 FOLDERS = "folders"
 """Name of the list of a data folder that has one folder per landmark."""
@@ -48,6 +56,7 @@ class Source:
         told: Credits by id, of the columns of ``CREDIT_COLUMNS``; perhaps of others too.
         stored: Returns size and SHA-256 of a photograph, by its id, as a gallery has them;
             ``None`` where the files count.
+        passed_over: What its folder holds beside; nothing where it was not looked at.
     """
 
     reference: ListReference
@@ -57,6 +66,7 @@ class Source:
     links: Mapping[str, str]
     told: pa.Table
     stored: Callable[[str], tuple[int, bytes]] | None = None
+    passed_over: PassedOver = NOTHING
 
     @classmethod
     def dropped(cls, reference: ListReference) -> Source:
@@ -99,6 +109,21 @@ class Sources:
         """Return addresses of pages about landmarks by id; the first source wins here, too."""
         return dict(ChainMap(*(dict(source.links) for source in self.members)))
 
+    def passed_over(self) -> dict[str, int]:
+        """Count by kind what is passed over in the folders of the sources."""
+        counts = Counter[str]()
+        for source in self.members:
+            counts.update(source.passed_over.counts())
+        return dict(counts)
+
+    def missing_landmarks(self, kept: NDArray[np.bool_]) -> set[str]:
+        """Return the landmarks of which no photograph is ``kept``, ``(n,)``, or read at all."""
+        listed = set[str]()
+        for place, source in enumerate(self.members):
+            listed |= _shown(_without_removed(source, place, self.tombstones))
+            listed |= {*source.passed_over.landmarks}
+        return listed - _shown(self.photographs.where(kept))
+
 
 def read_source(data: PhotographSet, list_name: str | None = None, *, prefix: str = "") -> Source:
     """Read the photographs of a list, by default the default one, whose landmark is known.
@@ -121,10 +146,12 @@ def read_source(data: PhotographSet, list_name: str | None = None, *, prefix: st
         name=name,
         digest=list_digest(photographs),
         pictures=len(photographs),
-        prefix=prefix,
+        prefix=normal_form(prefix),
+        layout=data.layout,
     )
     names, links, told = data.names(name), data.links(name), data.credits(name)
-    return Source(reference, data.directory, photographs, names, links, told)
+    source = Source(reference, data.directory, photographs, names, links, told)
+    return replace(source, passed_over=data.passed_over)
 
 
 def list_digest(photographs: PhotographList) -> str:
@@ -162,6 +189,10 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     members = [_with_prefix(*pair) for pair in zip(members, prefixes, strict=True)]
     places = joined.gallery_order()
     return Sources(members, tombstones, joined.take(places), origins[places])
+
+
+def _shown(photographs: PhotographList) -> set[str]:
+    return {photographs.landmarks[label] for label in np.unique(photographs.labels).tolist()}
 
 
 def _without_removed(source: Source, place: int, tombstones: Tombstones) -> PhotographList:
@@ -246,7 +277,7 @@ def _choose_prefixes(
 
 def _new_prefix(root: Path, ids: pa.StringArray) -> str:
     """Return a prefix that none of ``ids`` has; without spaces, which separate ids in lists."""
-    name = re.sub(r"[^\w.-]+", "-", root.name) or "source"
+    name = re.sub(r"[^\w.-]+", "-", normal_form(root.name)) or "source"
     numbered = (f"{name}-{number}/" for number in itertools.count(2))
     candidates = itertools.chain([f"{name}/"], numbered)
     return next(one for one in candidates if not pc.any(pc.starts_with(ids, one)).as_py())

@@ -18,7 +18,8 @@ from index.building.sources import Sources
 from photographs import Photograph, write_csv
 
 REPORT = "unreadable.csv"
-"""Report of a gallery: the pictures that it lacks because they cannot be read, and why."""
+"""Report of a gallery: the pictures that it lacks because they cannot be read, and why; and what
+is passed over in its data folders."""
 
 _UNKNOWN = -1
 
@@ -35,7 +36,7 @@ class LeftOut(NamedTuple):
     """A picture that a gallery lacks: a report line, and what tells whether it has changed since.
 
     Attributes:
-        id: Its id in the gallery.
+        id: Its id in the gallery; empty for a file or folder that is passed over.
         path: Its file.
         reason: Why it cannot be read, in words.
         source: Its list, as an index into the manifest's ``sources``.
@@ -101,6 +102,20 @@ class UnreadablePictures:
         self._report.parent.mkdir(exist_ok=True)
         write_left_out(self._report, self.lines())
         return self._report
+
+
+def count_unreadable(lines: Iterable[LeftOut]) -> int:
+    """Count the pictures of a report that cannot be read; what is passed over is not counted."""
+    return sum(bool(line.id) for line in lines)
+
+
+def list_passed_over(sources: Sources) -> list[LeftOut]:
+    """Return the report of what is passed over in the folders of sources."""
+    return [
+        LeftOut("", f"{source.reference.data}/{path}", reason, place)
+        for place, source in enumerate(sources.members)
+        for path, reason in source.passed_over.reasons()
+    ]
 
 
 def write_report(path: Path, lines: Iterable[ReportLine]) -> None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import FileRecord, record
+from embedder.preprocess import PictureLimits
 from embedder.runtimes.devices import DEVICES
 from index.building.embedded import EmbeddedBatch
 from index.building.embedder_choice import LazyEmbedder
@@ -22,7 +23,8 @@ from index.building.plan import RowPlan
 from index.building.publish import link, now, same_content
 from index.building.recall import measure_recall
 from index.building.recipe import BuildRecipe
-from index.building.unreadable import REPORT, LeftOut, write_left_out
+from index.building.shared_pictures import warn_of_shared_pictures
+from index.building.unreadable import REPORT, LeftOut, count_unreadable, write_left_out
 from index.gallery.catalog import BLOCK, CatalogWriter
 from index.gallery.credits import write_credits
 from index.gallery.gallery import VECTORS, Gallery
@@ -71,9 +73,16 @@ class GalleryWriter:
     unreadable: Sequence[LeftOut]
 
     @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which of the photographs of the plan the gallery has."""
+        kept = self.plan.rows >= 0
+        kept[~kept] = self.embeddings.usable
+        return kept
+
+    @property
     def rows(self) -> int:
         """How many rows the gallery has."""
-        return int(np.count_nonzero(self.plan.rows >= 0) + np.count_nonzero(self.embeddings.usable))
+        return int(np.count_nonzero(self.kept))
 
     def publish(self, store: Store) -> GalleryManifest:
         """Write the gallery, measure its recall and publish it, unless nothing has changed.
@@ -93,13 +102,14 @@ class GalleryWriter:
                 if published is not None and same_content(manifest, published.manifest):
                     _log.info("nothing has changed; %s stays published", published.build_id)
                     return published.manifest
+                warn_of_shared_pictures(gallery, np.flatnonzero((self.plan.rows < 0)[self.kept]))
                 measured = measure_recall(gallery, min_recall=self.recipe.min_recall)
             found = {"k_factor": measured.k_factor, "recall": measured.recall}
             manifest = manifest.model_copy(update=found)
             write_manifest(staged, manifest)
             Gallery.open_directory(staged, embedder_digest=None).close()
             directory = store.publish(build_id, no_publish=self.recipe.no_publish)
-        if count := len(self.unreadable):
+        if count := count_unreadable(self.unreadable):
             _log.warning("%d pictures cannot be read; %s lists them", count, directory / REPORT)
         return manifest
 
@@ -129,7 +139,8 @@ class GalleryWriter:
             list=first,
             added=tuple(added),
             thumbnail_side=self.recipe.thumbnail_side or 0,
-            unreadable=len(self.unreadable),
+            unreadable=count_unreadable(self.unreadable),
+            limits=self.recipe.pipeline.limits(PictureLimits()),
             files=dict(sorted(files.items())),
         )
 

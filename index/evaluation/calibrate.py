@@ -16,6 +16,7 @@ from embedder.errors import CatalogError, GalleryError
 from index.building.embedded import Tally
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.publish import republish
+from index.evaluation.absent import count_absent
 from index.evaluation.defaults import PRECISION_TARGET
 from index.evaluation.queries import (
     EmbeddedQueries,
@@ -115,6 +116,7 @@ def calibrate(
             Gallery.open(store.path, embedder_digest=embedder.digest, build=recipe.build_id)
         ) as gallery,
     ):
+        count_absent(gallery, queries)
         batches = embed_queries(gallery, embedder, queries, recipe.pipeline)
         readable = EmbeddedQueries.join(batches)
         if tally is not None:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from embedder.command_line import Folder, PositiveCount, print_line
-from index.cli_options import BuildId, Embedding
+from index.cli_options import BuildId, Data, Embedding
 from index.evaluation.defaults import PRECISION_TARGET, RETRIEVED, SHOWN_NEIGHBORS
 
 Result = dict[str, Any]
@@ -135,7 +135,7 @@ def evaluate(
     *,
     store: Folder,
     embedding: Embedding,
-    data: Folder,
+    data: Data,
     report: Annotated[Path | None, Parameter(metavar="HTML")] = None,
     build: BuildId = None,
 ) -> Result:
@@ -150,9 +150,8 @@ def evaluate(
     """
     from index.evaluation.evaluate import evaluate
     from index.evaluation.report import write_report
-    from photographs import open_data
 
-    photographs = open_data(data)
+    photographs = data.open()
     with embedding.open() as embedder, embedding.open_gallery(store, embedder, build) as gallery:
         options = embedding.pipeline(store)
         evaluation, answered = evaluate(gallery, embedder, photographs, options)
@@ -165,7 +164,7 @@ def calibrate(
     *,
     store: Folder,
     embedding: Embedding,
-    data: Folder,
+    data: Data,
     precision_target: Annotated[
         float, Parameter(validator=Number(gt=0, lt=1), metavar="SHARE")
     ] = PRECISION_TARGET,
@@ -184,14 +183,18 @@ def calibrate(
     from index.building.embedded import Tally
     from index.evaluation.calibrate import CalibrationRecipe, calibrate
     from index.gallery.store import Store
-    from photographs import open_data
 
-    photographs, tally, galleries = open_data(data), Tally(), Store(store)
+    photographs, tally, galleries = data.open(), Tally(), Store(store)
     recipe = CalibrationRecipe(precision_target, build, embedding.pipeline(store))
     with embedding.open() as embedder:
         manifest = calibrate(galleries, embedder, photographs, recipe, tally)
     fitted = manifest.model_dump(mode="json", include={"build_id", "ranking", "calibration"})
-    return {**fitted, "published": manifest.build_id == galleries.current(), **asdict(tally)}
+    return {
+        **fitted,
+        "published": manifest.build_id == galleries.current(),
+        "embedded": tally.embedded,
+        "known": tally.known,
+    }
 
 
 COMMANDS = (predict, retrieve, search, evaluate, calibrate)

@@ -16,6 +16,7 @@ from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.evaluation import metrics
+from index.evaluation.absent import count_absent
 from index.evaluation.queries import (
     AnsweredQueries,
     Answers,
@@ -107,6 +108,7 @@ class Evaluation(Scores):
         queries: Number of queries.
         known: Those that show a landmark.
         unknown: Those that show none.
+        absent: Known ones of landmarks that the gallery lacks: no answer to them is right.
         unreadable: Those that could not be read, and so have no answer.
         embedded: Those that the network has embedded now; the vectors of others were kept.
         same_content: Those whose file is, byte for byte, one of the gallery.
@@ -125,6 +127,7 @@ class Evaluation(Scores):
     queries: int
     known: int
     unknown: int
+    absent: int
     unreadable: int
     embedded: int
     same_content: int
@@ -157,6 +160,7 @@ def evaluate(
     queries = data.queries()
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
+    absent = count_absent(gallery, queries)
     readable = EmbeddedQueries.join(embed_queries(gallery, embedder, queries, options))
     started = time.monotonic()
     steps = {"served": gallery.manifest.ranking, **rankings(gallery)}
@@ -173,6 +177,7 @@ def evaluate(
         queries=len(queries),
         known=int(truths.known.sum()),
         unknown=int((~truths.known).sum()),
+        absent=absent,
         unreadable=len(queries) - len(own),
         embedded=readable.embedded,
         same_content=same,

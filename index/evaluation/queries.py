@@ -157,6 +157,7 @@ def embed_queries(
     if (made.runtime, made.precision) != ran:
         words = "the gallery was embedded with %s in %s, the queries with %s in %s"
         _log.warning(words, made.runtime, made.precision, *ran)
+    options = options.within(gallery.manifest.limits)
     return embed_paths(_Paths(queries), embedder, "embed queries", options)
 
 

@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 from embedder.artifacts.documents import FrozenModel, read_document, validate, write_document
 from embedder.artifacts.files import FileRecord
 from embedder.embedder import Embedder
+from embedder.preprocess import PictureLimits
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO, resolve
+from photographs import Layout
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 3
@@ -52,6 +54,7 @@ class ListReference(FrozenModel):
     Attributes:
         data: The data folder, absolute; paths in the catalog are relative to it.
         name: The list file, or ``folders`` where each folder is a landmark.
+        layout: The layout of the folder; ``None`` in a gallery of an earlier release.
         digest: Of the ids and landmarks of the list, in its order; files are not in it.
         pictures: How many it lists.
         prefix: What stands before its ids in the gallery, so that they are there once.
@@ -63,6 +66,7 @@ class ListReference(FrozenModel):
     digest: str = Field(pattern=_DIGEST)
     pictures: int = Field(ge=1)
     prefix: str = ""
+    layout: Layout | None = None
     dropped: bool = False
 
     @property
@@ -129,6 +133,7 @@ class GalleryManifest(FrozenModel):
         added: Lists added since, in that order.
         thumbnail_side: Most pixels of a side of its thumbnails; 0 where it has none.
         unreadable: How many pictures of the list are left out because they cannot be read.
+        limits: The largest picture that was read.
         ranking: How neighbors become an answer.
         distractors: What penalties are computed from, if anything. Its two npy files, as the
             file of vectors, have no version of their own: that of this manifest holds for them.
@@ -153,6 +158,7 @@ class GalleryManifest(FrozenModel):
     added: tuple[ListReference, ...] = ()
     thumbnail_side: int = Field(default=0, ge=0)
     unreadable: int = Field(ge=0)
+    limits: PictureLimits = PictureLimits()
     ranking: Ranking = Ranking()
     distractors: DistractorReference | None = None
     calibration: Calibration | None = None

@@ -63,7 +63,8 @@ def add(
     recipe = recipe or BuildRecipe()
     with store.writing(), closing(open_trusted(store)) as gallery:
         published = gallery.manifest
-        recipe = replace(recipe, thumbnail_side=published.thumbnail_side)
+        pipeline = recipe.pipeline.within(published.limits)
+        recipe = replace(recipe, pipeline=pipeline, thumbnail_side=published.thumbnail_side)
         lazy = embedder.run_like(published.embedder)
         if lazy.reference != published.embedder:
             raise ArtifactMismatchError(
@@ -81,7 +82,10 @@ def add(
         tombstones = gallery.tombstones.without_source(place)
         sources = merge_sources(members, tombstones)
         trusted = set(range(len(members))) - {place}
-        sources, known = set_aside(sources, read_left_out(gallery.directory / REPORT), trusted)
+        known = read_left_out(gallery.directory / REPORT)
+        if pipeline.limits(published.limits) != published.limits:
+            known = [line for line in known if line.source in trusted]
+        sources, known = set_aside(sources, known, trusted)
         plan = plan_changes(gallery, sources, trusted=trusted, readers=recipe.pipeline.readers)
         plan = replace(plan, unreadable=known)
         return write_gallery(store, plan, lazy, recipe, tally)

@@ -13,7 +13,7 @@ import numpy as np
 from embedder.errors import CatalogError, GalleryError
 from index.building.pipeline import find_files
 from index.building.publish import republish
-from index.building.unreadable import REPORT, read_left_out, write_left_out
+from index.building.unreadable import REPORT, count_unreadable, read_left_out, write_left_out
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
@@ -109,7 +109,7 @@ def drop_source(store: Store, data: Path, list_name: str | None = None) -> Galle
             write=write,
             removed=len(rows),
             landmarks=len(np.unique(np.delete(gallery.catalog.landmarks, rows))),
-            unreadable=len(left),
+            unreadable=count_unreadable(left),
             list=first,
             added=tuple(added),
         )

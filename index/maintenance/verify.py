@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError
 from index.building.embedded import EmbeddedBatch
+from index.building.pipeline import DEFAULT_OPTIONS
 from index.building.query_vectors import embed_paths
 from index.building.rebuild import check_every_byte
 from index.gallery.gallery import VECTORS, Gallery
@@ -108,7 +109,8 @@ def _embed_again(
     roots = [Path(source.data) for source in gallery.manifest.sources]
     stored = [gallery.catalog.row(int(row)) for row in rows]
     paths = [roots[row.source] / row.path for row in stored]
-    batch = EmbeddedBatch.join(embed_paths(paths, embedder, "embed again"))
+    options = DEFAULT_OPTIONS.within(gallery.manifest.limits)
+    batch = EmbeddedBatch.join(embed_paths(paths, embedder, "embed again", options))
     same = [n for n in batch.usable() if batch.pictures[n].sha256 == stored[n].sha256]
     cosines = np.einsum("nd,nd->n", batch.vectors[same], gallery.vectors(rows[same]))
     if same and not cosines.min() >= SAME_COSINE:

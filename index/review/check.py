@@ -60,6 +60,8 @@ def check_data(data: PhotographSet, list_name: str | None = None, *, readers: in
             for wrong, right in across_landmarks(contents, photographs.labels, scores)
         ],
         single=[(one, names.get(one, one)) for one in landmarks],
+        passed_over=data.passed_over.counts(),
+        missing=data.passed_over.landmarks,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from embedder.command_line import Folder, Share
+from embedder.command_line import Folder, LayoutName, Share
 from embedder.errors import GalleryError
 from index.cli_options import Asking, BuildId
 
@@ -31,12 +31,14 @@ class Checking:
 
     Attributes:
         list_name: With --data: list that would be the gallery (default: as for build).
+        layout: With --data: which layout it has (default: the first that is found).
         build: With --store: which build (default: the published one).
         out: Write the pictures whose landmark is probably wrong, for remove --list.
         report: Write a page with these pictures.
     """
 
     list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None
+    layout: LayoutName | None = None
     build: BuildId = None
     out: Annotated[Path | None, Parameter(metavar="CSV")] = None
     report: Annotated[Path | None, Parameter(metavar="HTML")] = None
@@ -136,7 +138,7 @@ def check(
     from photographs import open_data
 
     if data is not None and store is None and checking.build is None:
-        found = check_data(open_data(data), checking.list_name)
+        found = check_data(open_data(data, checking.layout), checking.list_name)
     elif store is not None and data is None and checking.list_name is None:
         with closing(Gallery.open(store, embedder_digest=None, build=checking.build)) as gallery:
             found = check_gallery(gallery)
@@ -176,7 +178,7 @@ def _labeled_queries(store: Store, asking: Asking) -> LabeledQueries | None:
         return None
     options = PipelineOptions(asking.batch_size, asking.threads, store.path / CACHE)
     choices = [asking.choice(embedder) for embedder in asking.embedder]
-    return LabeledQueries(open_data(asking.data), choices, options)
+    return LabeledQueries(open_data(asking.data, asking.layout), choices, options)
 
 
 COMMANDS = (publish, diff, check, export_vectors)

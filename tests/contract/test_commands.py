@@ -25,23 +25,24 @@ from trainer.cli import app as trainer_app
 
 APPS = {"cairn-train": trainer_app, "cairn-index": index_app, "cairn-serve": service_app}
 RUNNING = "device precision threads"
-EMBEDDING = f"embedder batch-size {RUNNING}"
-ASKING = f"data {EMBEDDING}"
+EMBEDDING = f"embedder batch-size max-pixels max-bytes {RUNNING}"
+ASKING = f"data layout embedder batch-size {RUNNING}"
 MAKING = "list max-unreadable kind min-recall no-publish"
 FLAGS = {
-    "cairn-train train": "recipe data out weights init-from set resume",
+    "cairn-train train": "recipe data out weights init-from set resume layout",
     "cairn-train export": "out ensemble backbone weights side fit pooling mirrored name",
-    "cairn-train whiten": "data list out dimension shrink pictures",
-    "cairn-train denoise": "data out angle truth",
+    "cairn-train whiten": "data list out dimension shrink pictures layout",
+    "cairn-train denoise": "data out angle truth layout",
     "cairn-train draw": "out landmarks pictures queries scenes side gldv2 scale seed",
     "cairn-train download": "out split pictures tars attribution keep-tars packed connections "
     "attempts source",
     "cairn-train prepare": "data out list no-queries only-present at-least landmarks pictures "
     "total folds counts seed side shortest quality workers max-unreadable",
-    "cairn-index build": f"store data {EMBEDDING} {MAKING} thumbnails ranking vote-neighbors "
-    "vote-power distractors gallery-penalty query-penalty gallery-distractors query-distractors",
+    "cairn-index build": f"store data layout {EMBEDDING} {MAKING} thumbnails ranking "
+    "vote-neighbors vote-power distractors gallery-penalty query-penalty gallery-distractors "
+    "query-distractors",
     "cairn-index rebuild": f"store data {EMBEDDING} {MAKING} thumbnails hash",
-    "cairn-index add": f"store data {EMBEDDING} {MAKING} prefix",
+    "cairn-index add": f"store data layout {EMBEDDING} {MAKING} prefix",
     "cairn-index remove": "store pictures landmarks list",
     "cairn-index sources list": "store",
     "cairn-index sources drop": "store data list",
@@ -51,12 +52,12 @@ FLAGS = {
     "cairn-index rollback": "store build",
     "cairn-index gc": "store keep idle-hours",
     "cairn-index predict": f"store {EMBEDDING} pictures out build",
-    "cairn-index evaluate": f"store {EMBEDDING} data report build",
-    "cairn-index calibrate": f"store {EMBEDDING} data precision-target build",
+    "cairn-index evaluate": f"store data layout {EMBEDDING} report build",
+    "cairn-index calibrate": f"store data layout {EMBEDDING} precision-target build",
     "cairn-index retrieve": f"store {EMBEDDING} pictures out k solution build",
     "cairn-index search": f"store {EMBEDDING} k build",
     "cairn-index diff": f"store {ASKING} out report",
-    "cairn-index check": "data store list build out report",
+    "cairn-index check": "data store list layout build out report",
     "cairn-index export-vectors": "store out build",
     "cairn-index publish": f"store if-gap-at-least unless-worse-than {ASKING}",
     "cairn-serve predict": "url key-file at-once",

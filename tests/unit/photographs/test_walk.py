@@ -98,7 +98,7 @@ def test_a_name_that_is_not_utf8_stops_nothing(folder: Path) -> None:
 def test_a_folder_whose_own_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
     """In a sentence: its path could not be written into a gallery."""
     fill(tmp_path, b"caf\xe9/A/1.jpg")
-    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9")))  # noqa: PTH118
+    folder = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf\xe9")))  # noqa: PTH118 (bytes)
     for opened in (open_data, list_pictures):
         with pytest.raises(CatalogError, match=r"caf\\udce9: its path is not text in UTF-8"):
             opened(folder)

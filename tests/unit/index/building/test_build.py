@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -213,11 +212,3 @@ def test_a_second_build_at_once_is_refused(embedder: Embedder, gldv2: Path, tmp_
     store = Store(tmp_path / "s")
     with store.writing(), pytest.raises(StoreBusyError):
         build(Store(tmp_path / "s"), embedder, open_data(gldv2))
-
-
-def test_a_name_that_is_not_text_is_a_fault(embedder: Embedder, tmp_path: Path) -> None:
-    """A file name of broken UTF-8 cannot be an id; the picture is named."""
-    data = photographs(tmp_path / "d", landmarks=1, views=1)
-    (data / "landmark-0" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(view_bytes(0, 9))
-    with pytest.raises(CatalogError, match="UTF-8"):
-        build(Store(tmp_path / "s"), embedder, open_data(data))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedder.embedder import Embedder, Prepared
 from embedder.picture_files import find_file
 from embedder.preprocess import PictureLimits
-from index.building.pipeline import embed_files, reader_count
+from index.building.pipeline import PipelineOptions, embed_files, reader_count
 from tests.factories import picture_bytes
 
 
@@ -36,7 +36,7 @@ def embed_alone(embedder: Embedder, path: Path) -> NDArray[np.float32]:
 def test_batches_come_out_as_they_went_in(embedder: Embedder, paths: list[Path]) -> None:
     """Each batch has its own pictures, in order, with size, time and vector of each."""
     batches = [paths[:3], paths[3:4], [], paths[4:]]
-    found = list(embed_files(batches, embedder, readers=3))
+    found = list(embed_files(batches, embedder, options=PipelineOptions(readers=3)))
     assert [len(batch.pictures) for batch in found] == [3, 1, 0, 3]
     assert [(p.bytes, p.mtime_ns) for batch in found for p in batch.pictures] == [
         find_file(path) for path in paths
@@ -105,7 +105,7 @@ def test_reading_stays_a_few_batches_ahead(embedder: Embedder, paths: list[Path]
         while next(taken) >= 0:
             yield paths[:2]
 
-    stream = embed_files(endless(), embedder, readers=2)
+    stream = embed_files(endless(), embedder, options=PipelineOptions(readers=2))
     for _ in range(5):
         next(stream)
     assert next(taken) <= 5 + 4
@@ -129,7 +129,7 @@ class Gathering(Blind):
 def test_no_reader_waits_for_the_network(paths: list[Path]) -> None:
     """However small the batches: 24 threads have 24 pictures, before the first batch comes out."""
     batches = [paths[:2]] * 12
-    found = list(embed_files(batches, Gathering(24), readers=24))
+    found = list(embed_files(batches, Gathering(24), options=PipelineOptions(readers=24)))
     assert len(found) == 12
     assert all(batch.pictures[0].usable for batch in found)
 

@@ -81,6 +81,26 @@ def test_a_second_evaluation_embeds_nothing(
     assert written.embedded == 0
 
 
+def test_queries_of_landmarks_that_the_gallery_lacks_are_told(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rather than that a metric of zero is all that is said; a removed landmark lacks too."""
+    assert evaluate(gallery, embedder, open_data(gldv2))[0].absent == 0
+    assert "lacks" not in caplog.text
+    solution = gldv2 / "recognition_solution_v2.1.csv"
+    text = solution.read_text().replace("aaa0,9,", "aaa0,elsewhere,")
+    solution.write_text(text.replace("ccc0,700 9,", "ccc0,9 nowhere,"))
+    assert evaluate(gallery, embedder, open_data(gldv2))[0].absent == 1
+    said = "1 queries show 1 landmarks that the gallery lacks, so no answer is right: elsewhere"
+    assert said in caplog.text
+    store = Store(gallery.directory.parents[1])
+    remove(store, landmarks=["10"])
+    fewer = Gallery.open(store.path, embedder_digest=None)
+    assert evaluate(fewer, embedder, open_data(gldv2))[0].absent == 2
+    assert "2 queries show 2 landmarks that the gallery lacks" in caplog.text
+    assert caplog.text.rstrip().endswith("no answer is right: 10, elsewhere")
+
+
 def test_unreadable_queries_abstain(gallery: Gallery, embedder: Embedder, gldv2: Path) -> None:
     """A known query that cannot be read is an answer missed."""
     (gldv2 / "test/a/a/a/aaa0.jpg").write_bytes(b"")
