@@ -154,6 +154,15 @@ def test_a_prefix_can_be_chosen(store: Store, choice: EmbedderChoice, tmp_path: 
         add(store, choice, more, prefix="other/")
 
 
+@pytest.mark.parametrize("given", ["", "e\u0301te/"])
+def test_a_prefix_is_in_the_normal_form_of_ids(
+    store: Store, choice: EmbedderChoice, tmp_path: Path, given: str
+) -> None:
+    """Whether it is the name of a folder from a Mac, or given."""
+    add(store, choice, open_data(cameras(tmp_path / "e\u0301te", view=50)), prefix=given)
+    assert "\u00e9te/landmark-0/picture-0-0" in shown(store)
+
+
 def test_ids_that_collide_later_are_told_apart(
     store: Store,
     choice: EmbedderChoice,
