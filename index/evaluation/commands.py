@@ -127,7 +127,7 @@ def search(
     from index.evaluation.search import search
 
     with embedding.open() as embedder, embedding.open_gallery(store, embedder, build) as gallery:
-        found = search(gallery, embedder, picture, k)
+        found = search(gallery, embedder, picture, k, embedding.pipeline())
     return print_line("\n".join(found.lines())) if sys.stdout.isatty() else asdict(found)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embedder.embedder import Embedder
 from embedder.preprocess import read_file
+from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.evaluation.defaults import SHOWN_NEIGHBORS
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import recognize
@@ -68,13 +69,20 @@ class SearchResult:
 
 
 def search(
-    gallery: Gallery, embedder: Embedder, picture: Path, k: int = SHOWN_NEIGHBORS
+    gallery: Gallery,
+    embedder: Embedder,
+    picture: Path,
+    k: int = SHOWN_NEIGHBORS,
+    options: PipelineOptions = DEFAULT_OPTIONS,
 ) -> SearchResult:
     """Answer one picture, with its ``k`` nearest neighbors.
+
+    It may be as large as ``options`` say, by default as large as a picture of the gallery.
 
     Raises:
         PictureError: It cannot be used.
     """
+    embedder = embedder.within(options.limits(gallery.manifest.limits))
     prepared = embedder.prepare(read_file(picture, embedder.limits))
     (answer,) = recognize(gallery, embedder.embed([prepared]), k)
     catalog, neighbors = gallery.catalog, []

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from embedder.embedder import Embedder
-from embedder.errors import PictureError, PictureUndecodableError
+from embedder.errors import PictureError, PictureTooLargeError, PictureUndecodableError
+from embedder.preprocess import PictureLimits
 from index.building.build import build
+from index.building.pipeline import PipelineOptions
 from index.cli import main
 from index.evaluation.search import SearchResult, search
 from index.gallery.gallery import Gallery
@@ -73,3 +75,17 @@ def test_a_missing_picture_is_refused(gallery: Gallery, embedder: Embedder, tmp_
     """By the words of the system."""
     with pytest.raises(PictureUndecodableError, match="No such file"):
         search(gallery, embedder, tmp_path / "nothing.jpg")
+
+
+def test_a_picture_may_be_as_large_as_those_of_the_gallery(
+    gallery: Gallery, embedder: Embedder, gldv2: Path
+) -> None:
+    """Or as large as is asked for."""
+    query = gldv2 / "train/0/0/0/000abc.jpg"
+    with pytest.raises(PictureTooLargeError):
+        search(gallery, embedder, query, 1, PipelineOptions(max_pixels=64))
+    limits = PictureLimits(max_pixels=64)
+    gallery.manifest = gallery.manifest.model_copy(update={"limits": limits})
+    with pytest.raises(PictureTooLargeError):
+        search(gallery, embedder, query, 1)
+    assert search(gallery, embedder, query, 1, PipelineOptions(max_pixels=4096)).confidence
