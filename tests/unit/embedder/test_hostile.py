@@ -189,7 +189,7 @@ def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
     raw = bytes(folder) + b"/caf\xe9.jpg"
     with open(raw, "wb") as file:  # noqa: PTH123 (a path of bytes)
         file.write(picture_bytes(1))
-    with pytest.raises(CatalogError, match="not text in UTF-8"):
+    with pytest.raises(CatalogError, match="1 names not in UTF-8"):
         open_data(tmp_path).gallery()
 
 
