@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
+.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-growth bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -125,6 +125,12 @@ SECONDS ?= 30
 
 bench-gallery: setup  ## galleries as large as GLDv2 against faiss.IndexFlatIP (ROWS=4132914 for all of it)
 	$(BIN)/python benchmarks/gallery.py --rows $(ROWS)
+
+# Vectors of the gallery that grows.
+GROWN_ROWS ?= 1000000
+
+bench-growth: setup  ## what a large gallery writes to grow and to shrink (GROWN_ROWS)
+	$(BIN)/python benchmarks/growth.py --out $(DEMO)/bench-growth --rows $(GROWN_ROWS)
 
 bench-service: setup  ## the service under load, against its bound and a plain endpoint (ROWS, WEIGHTS, SECONDS)
 	$(BIN)/python benchmarks/throughput.py --rows $(ROWS) --seconds $(SECONDS) $(if $(WEIGHTS),--weights "$(WEIGHTS)")

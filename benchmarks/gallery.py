@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from embedder.artifacts.arrays import read_npz, write_npz
 from embedder.artifacts.files import record, sha256_bytes, sync_tree
 from index.building.recall import compare, exact_answers, measure_recall
-from index.gallery.catalog import CATALOG, LANDMARKS, CatalogRow, CatalogWriter
+from index.gallery.catalog import CATALOG, CatalogRow, CatalogWriter
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import (
     EmbedderReference,
@@ -45,6 +45,7 @@ from index.gallery.manifest import (
     ListReference,
     write_manifest,
 )
+from index.gallery.names import LANDMARKS
 from index.progress import watch_rows
 from index.search.faiss_search import write_vectors
 from index.search.kinds import resolve

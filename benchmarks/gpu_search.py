@@ -14,7 +14,8 @@ import torch
 from load import tell
 from numpy.typing import NDArray
 
-from index.search.faiss_search import RefinedEngine, open_vectors, write_vectors
+from index.search.engines import RefinedEngine
+from index.search.faiss_search import open_vectors, write_vectors
 from index.search.neighbors import Engine, find_nearest
 from index.search.torch_search import TorchEngine, gpus
 
@@ -65,12 +66,12 @@ def compare(folder: Path, rows: int, dimension: int, device: str) -> dict[str, A
 
 def _open(name: str, path: Path, device: str) -> Engine | None:
     """Open vectors; ``None`` where FAISS has no GPUs."""
-    exact = open_vectors(path, copied_bytes=0, k_factor=None)
+    exact = open_vectors(path, k_factor=None)
     if name == "torch":
         return TorchEngine(exact, gpus() if device == "cuda" else [torch.device("cpu")])
     if device == "cpu":
         return exact
-    engine = open_vectors(path, copied_bytes=0, k_factor=None, device="cuda")
+    engine = open_vectors(path, k_factor=None, device="cuda")
     return engine if faiss_has_gpus() and isinstance(engine, RefinedEngine) else None
 
 

@@ -156,6 +156,19 @@ def remove(
     return _describe(galleries, remove(galleries, pictures=pictures, landmarks=landmarks))
 
 
+@app.command
+def compact(*, store: Folder) -> Result:
+    """Merge what was added to the gallery into it, and drop what was removed.
+
+    Args:
+        store: Folder of the galleries.
+    """
+    from index.building.compact import compact
+
+    galleries = _store(store)
+    return _describe(galleries, compact(galleries))
+
+
 @app.command(name="list")
 def list_builds(*, store: Folder) -> Result:
     """List the builds of a store.

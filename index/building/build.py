@@ -14,6 +14,7 @@ import numpy as np
 
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
+from index.building.compact import compact_if_due
 from index.building.embedded import Tally
 from index.building.embedder_choice import LazyEmbedder
 from index.building.embeddings import Embeddings
@@ -95,7 +96,7 @@ def write_gallery(
         _require_rows(plan, embeddings, unreadable)
         report = sorted([*plan.unreadable, *unreadable.lines(), *list_passed_over(plan.sources)])
         writer = GalleryWriter(plan, embeddings, embedder, recipe, report)
-        manifest = writer.publish(store)
+        manifest = compact_if_due(store, writer.publish(store))
         missing_landmarks = plan.sources.missing_landmarks(writer.kept)
         _warn_of_missing(missing_landmarks)
         if tally is not None:

@@ -22,7 +22,7 @@ from embedder.embedder import Embedder
 from embedder.errors import ArtifactMismatchError, CatalogError
 from embedder.manifest import EmbedderManifest
 from index.building.embedded import EmbeddedBatch
-from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
+from index.building.pipeline import BLOCK_PICTURES, DEFAULT_OPTIONS, PipelineOptions
 from index.building.query_vectors import embed_paths
 from index.gallery.distractors import (
     DISTRACTORS,
@@ -32,11 +32,12 @@ from index.gallery.distractors import (
     penalties,
     write_array,
 )
-from index.gallery.gallery import Gallery
+from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import DistractorReference, GalleryManifest
 from index.progress import watch_rows
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking
+from index.search.faiss_search import open_vectors
 from photographs import list_pictures
 
 _log = logging.getLogger(__name__)
@@ -99,11 +100,10 @@ class DistractorSet:
     @classmethod
     def of_landmarks(cls, gallery: Gallery) -> DistractorSet:
         """Return the centers of at most :data:`MOST_LANDMARKS` landmarks of a gallery."""
-        codes = gallery.catalog.landmarks
+        rows = gallery.rows_by_landmark()
         order = np.random.default_rng(0).permutation(gallery.catalog.landmark_count)
         drawn = np.sort(order[:MOST_LANDMARKS]).tolist()
-        rows = (np.arange(*np.searchsorted(codes, (code, code + 1))) for code in drawn)
-        centers = np.stack([gallery.vectors(own).mean(axis=0) for own in rows])
+        centers = np.stack([gallery.vectors(rows[code]).mean(axis=0) for code in drawn])
         return cls(DistractorReference(data=OWN, pictures=len(centers)), unit_rows(centers))
 
 
@@ -153,6 +153,18 @@ def add_extras(gallery: Gallery, extras: Extras) -> GalleryManifest:
         update["files"] = {**manifest.files, **files}
         update["calibration"] = _valid_calibration(extras, files[DISTRACTORS])
     return GalleryManifest.model_validate({**dict(manifest), **update})
+
+
+def write_penalties(segment: Path, distractors: NDArray[np.float32], count: int) -> FileRecord:
+    """Write the penalties of a segment whose vectors are written."""
+    vectors = open_vectors(segment / VECTORS, k_factor=None)
+    rows = np.arange(vectors.ntotal)
+    blocks = (
+        vectors.reconstruct_batch(rows[begin : begin + BLOCK_PICTURES])
+        for begin in range(0, len(rows), BLOCK_PICTURES)
+    )
+    write_array(segment / PENALTIES, penalties(blocks, distractors, count))
+    return record(segment / PENALTIES)
 
 
 def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration | None:

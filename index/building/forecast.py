@@ -70,9 +70,11 @@ def _needed_bytes(
     total, dimension = len(plan.sources), embedder.dimension
     thumbnail = _THUMBNAIL_BYTES * (recipe.thumbnail_side or 0) ** 2
     cached = missing * (_CACHED_BYTES * dimension + _ROW_BYTES + thumbnail)
-    if plan.is_unchanged():
-        return total * _ROW_BYTES
-    return cached + total * (2.2 * FP16_BYTES * dimension + _ROW_BYTES + thumbnail)
+    stays = int(np.count_nonzero(plan.stays))
+    if 2 * stays >= total:  # they are shared
+        total -= stays
+    per_row = 2.2 * FP16_BYTES * dimension + _ROW_BYTES + thumbnail
+    return cached + len(plan.sources) * _ROW_BYTES + total * per_row
 
 
 def _gigabytes(number: float) -> str:

@@ -3,14 +3,15 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embedder.artifacts.files import record
+from embedder.artifacts.files import FileRecord, check_blocks, record
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, write_manifest
 from index.gallery.store import Store
+from index.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +40,8 @@ def republish(
     with store.staging(build_id) as staged:
         write(staged)
         written = {path.name: record(path) for path in sorted(staged.iterdir())}
-        for name in before.files.keys() - written.keys():
-            link(gallery.directory / name, staged / name)
-        facts = {"build_id": build_id, "created": now(), "files": {**before.files, **written}}
+        files = {**link_files(gallery, staged, without=written), **written}
+        facts = {"build_id": build_id, "created": now(), "files": dict(sorted(files.items()))}
         manifest = before.model_copy(update={**facts, **changes})
         if same_content(manifest, before):
             _log.info("nothing has changed; %s stays as it is", before.build_id)
@@ -63,6 +63,17 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def link_files(
+    gallery: Gallery, directory: Path, *, without: Collection[str] = ()
+) -> dict[str, FileRecord]:
+    """Share the files of a gallery, but for some, with another one; return their records."""
+    kept = {name: one for name, one in gallery.manifest.files.items() if name not in without}
+    for name in kept:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        link(gallery.directory / name, directory / name)
+    return kept
+
+
 def link(source: Path, target: Path) -> None:
     """Give an immutable file a second name, or copy it where the file system has no hard links.
 
@@ -73,3 +84,18 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def check_every_byte(gallery: Gallery) -> None:
+    """Read all files of a gallery, with a progress bar.
+
+    Raises:
+        ArtifactError: One is missing or was altered.
+    """
+    files = gallery.manifest.files
+    total = sum(expected.bytes for expected in files.values())
+    with progress_bar(total, what="read", unit="B") as bar:
+        for name, expected in files.items():
+            before = bar.n
+            for done in check_blocks(gallery.directory / name, expected):
+                bar.update(before + done - bar.n)

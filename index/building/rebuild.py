@@ -1,7 +1,7 @@
 """Bring the published gallery up to date, embedding only what is new.
 
-The new build takes unchanged rows from the published one; its files are those of a build from
-nothing. A killed rebuild is resumed by the next.
+The new build shares the segments of the published one; what is new becomes another. Where most is
+new, its files are those of a build from nothing. A killed rebuild is resumed by the next.
 """
 
 import logging
@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from embedder.artifacts.files import check_blocks
 from embedder.errors import CatalogError
 from index.building.build import write_gallery
 from index.building.embedded import Tally
@@ -23,7 +22,6 @@ from index.building.unreadable import REPORT, read_left_out, set_aside
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
-from index.progress import progress_bar
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO, EXACT, FASTSCAN
 from photographs import open_data
@@ -65,7 +63,7 @@ def rebuild(
         CatalogError: A list is missing or faulty, or ``data`` has the wrong number of folders.
     """
     recipe = recipe or BuildRecipe()
-    with store.writing(), closing(open_trusted(store)) as gallery:
+    with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
         published = gallery.manifest
         if recipe.thumbnail_side is None:
             recipe = replace(recipe, thumbnail_side=published.thumbnail_side)
@@ -88,28 +86,6 @@ def rebuild(
             plan = plan_changes(gallery, sources, by_content=by_content, readers=readers)
             plan = replace(plan, unreadable=known)
         return write_gallery(store, plan, lazy, recipe, tally)
-
-
-def open_trusted(store: Store) -> Gallery:
-    """Open the published gallery and check every byte of it before rows are taken over."""
-    gallery = Gallery.open(store.path, embedder_digest=None)
-    check_every_byte(gallery)
-    return gallery
-
-
-def check_every_byte(gallery: Gallery) -> None:
-    """Read all files of a gallery, with a progress bar.
-
-    Raises:
-        ArtifactError: One is missing or was altered.
-    """
-    files = gallery.manifest.files
-    total = sum(expected.bytes for expected in files.values())
-    with progress_bar(total, what="read", unit="B") as bar:
-        for name, expected in files.items():
-            before = bar.n
-            for done in check_blocks(gallery.directory / name, expected):
-                bar.update(before + done - bar.n)
 
 
 def _read_sources(

@@ -25,6 +25,7 @@ EXACT = Recall(queries=0, recall_at_1=1.0, class_agreement=1.0, worst_cosine_gap
 
 _QUERIES = 1000
 _CLASS_AGREEMENT, _COSINE_GAP = 0.9995, 0.005
+_FEW_QUERIES, _WIDER, _REUSED_AGREEMENT = 64, 16, 0.95  # of codes that were trained before
 _ROUNDING = 2e-6  # a matrix product and FAISS add up in different orders
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,32 @@ def measure_recall(
         floor = f"below the stated floor of {min_recall}"
         raise GalleryError(f"{found}, {floor}; what was published is unchanged")
     return manifest
+
+
+def reuses_codes(
+    gallery: Gallery, added: NDArray[np.int64], *, min_recall: float | None = None
+) -> bool:
+    """Tell whether the codes of a gallery are good enough for rows that were added to it.
+
+    A few of these are searched, and compared with what is found among many more candidates.
+
+    Args:
+        gallery: Refines as many candidates as its manifest says.
+        added: The rows.
+        min_recall: Lowest recall@1 that is accepted beside that of landmarks.
+    """
+    k_factor = gallery.manifest.k_factor
+    if k_factor is None or not added.size:
+        return True
+    drawn = np.random.default_rng(0).choice(added, min(_FEW_QUERIES, len(added)), replace=False)
+    held_out = np.sort(drawn)
+    gallery.refine(_WIDER * k_factor)
+    truth = held_out_answers(gallery, held_out)
+    gallery.refine(k_factor)
+    recall = compare(held_out_answers(gallery, held_out), truth, gallery.catalog.landmarks)
+    _log.info("new rows by the codes of the gallery: %s", recall.model_dump_json())
+    enough = recall.class_agreement >= _REUSED_AGREEMENT
+    return enough and recall.recall_at_1 >= (min_recall or 0.0)
 
 
 def _choose_k_factor(gallery: Gallery, ladder: Sequence[int]) -> tuple[int, Recall]:

@@ -101,6 +101,11 @@ class Sources:
     def __len__(self) -> int:
         return len(self.photographs)
 
+    def credits(self, origins: NDArray[np.int32]) -> list[pa.Table]:
+        """Return the credits of each source; none of those that ``origins``, ``(m,)``, lacks."""
+        shown, none = set(origins.tolist()), CREDIT_COLUMNS.empty_table()
+        return [one.credits() if n in shown else none for n, one in enumerate(self.members)]
+
     def names(self) -> dict[str, str]:
         """Return the names of landmarks by id; where sources disagree, the first one wins."""
         return dict(ChainMap(*(dict(source.names) for source in self.members)))

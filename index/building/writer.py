@@ -1,88 +1,84 @@
-"""Put a gallery together from a row plan and its embeddings, and publish it."""
+"""Put a gallery together from a row plan and its embeddings, and publish it.
+
+Where most rows of the published gallery stay as they are, all its files are shared and the other
+rows become a segment; else the gallery is written whole.
+"""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedder.artifacts.files import FileRecord, record
 from embedder.preprocess import PictureLimits
 from embedder.runtimes.devices import DEVICES
-from index.building.embedded import EmbeddedBatch
 from index.building.embedder_choice import LazyEmbedder
 from index.building.embeddings import Embeddings
-from index.building.extras import Extras, add_extras
-from index.building.pipeline import BLOCK_PICTURES
+from index.building.extras import Extras, add_extras, write_penalties
 from index.building.plan import RowPlan
-from index.building.publish import link, now, same_content
-from index.building.recall import measure_recall
+from index.building.publish import check_every_byte, link, link_files, now, same_content
+from index.building.recall import measure_recall, reuses_codes
 from index.building.recipe import BuildRecipe
+from index.building.segment import SegmentWriter
 from index.building.shared_pictures import warn_of_shared_pictures
 from index.building.unreadable import REPORT, LeftOut, count_unreadable, write_left_out
-from index.gallery.catalog import BLOCK, CatalogWriter
-from index.gallery.credits import write_credits
+from index.gallery.distractors import OWN, PENALTIES
 from index.gallery.gallery import VECTORS, Gallery
-from index.gallery.manifest import GalleryManifest, write_manifest
+from index.gallery.manifest import GalleryManifest, Segment, write_manifest
 from index.gallery.store import Store
-from index.gallery.thumbnails import THUMBNAILS, ThumbnailWriter
+from index.gallery.thumbnails import THUMBNAILS
 from index.gallery.tombstones import TOMBSTONES, write_tombstones
-from index.progress import watch_rows
-from index.search.faiss_search import gpu_bytes, write_vectors
+from index.search.faiss_search import gpu_bytes
 from index.search.kinds import AUTO, Kind, resolve
+
+WHOLE_ROWS = 1000
+"""A gallery of fewer rows is written whole, which takes no longer than a segment."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Some rows of a gallery.
-
-    Attributes:
-        taken: ``(t,)`` rows of the published gallery.
-        embedded: The others, in order.
-        is_new: ``(b,)``, which of the rows are among the others.
-    """
-
-    taken: NDArray[np.int64]
-    embedded: EmbeddedBatch
-    is_new: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GalleryWriter:
     """Writes and publishes one gallery.
 
     Attributes:
         plan: Its rows.
-        embeddings: Of all photographs that the plan does not take from a gallery.
+        embeddings: Of all photographs that the plan does not take from a gallery, if there are any.
         embedder: Made the vectors.
         recipe: Options of the build.
         unreadable: Report of the pictures that are left out.
     """
 
     plan: RowPlan
-    embeddings: Embeddings
+    embeddings: Embeddings | None
     embedder: LazyEmbedder
     recipe: BuildRecipe
     unreadable: Sequence[LeftOut]
 
-    @property
+    @cached_property
     def kept(self) -> NDArray[np.bool_]:
         """Which of the photographs of the plan the gallery has."""
-        kept = self.plan.rows >= 0
-        kept[~kept] = self.embeddings.usable
-        return kept
+        return self._segment.usable()
+
+    @cached_property
+    def _segment(self) -> SegmentWriter:
+        side = self.recipe.thumbnail_side
+        return SegmentWriter(self.plan, self.embeddings, self.embedder.dimension, bool(side))
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """The photographs of the plan that have a row, ascending."""
+        return np.flatnonzero(self.kept)
 
     @property
     def rows(self) -> int:
-        """How many rows the gallery has."""
-        return int(np.count_nonzero(self.kept))
+        """How many rows a search of the gallery can find."""
+        return len(self._places)
 
     def publish(self, store: Store) -> GalleryManifest:
         """Write the gallery, measure its recall and publish it, unless nothing has changed.
@@ -90,59 +86,160 @@ class GalleryWriter:
         Returns:
             The manifest of the new build, or of the published one if nothing has changed.
         """
-        published = self.plan.gallery
-        extras = self.recipe.extras
+        published, manifest = self.plan.gallery, None
+        if published is not None and self._most_stays(published):
+            manifest = self._publish_segment(store, published)
+        if manifest is None:
+            manifest = self.publish_whole(store)
+        if published is not None and manifest == published.manifest:
+            _log.info("nothing has changed; %s stays published", manifest.build_id)
+        elif count := count_unreadable(self.unreadable):
+            report = store.directory(manifest.build_id) / REPORT
+            _log.warning("%d pictures cannot be read; %s lists them", count, report)
+        return manifest
+
+    def _most_stays(self, published: Gallery) -> bool:
+        """Tell whether the files of the published gallery are shared."""
+        manifest, stays = published.manifest, int(np.count_nonzero(self.plan.stays))
+        return (
+            self.recipe.extras is None
+            and manifest.thumbnail_side == (self.recipe.thumbnail_side or 0)
+            and self._resolve_kind().factory == manifest.factory
+            and self.rows >= WHOLE_ROWS
+            and 2 * stays >= max(self.rows, manifest.rows)
+            and (self.rows > stays or not self._renamed(published))
+        )
+
+    def _publish_segment(self, store: Store, published: Gallery) -> GalleryManifest | None:
+        """Publish what has changed as a segment; nothing where the codes do not fit it."""
+        before, plan, build_id = published.manifest, self.plan, store.new_build_id()
+        places = self._places[~plan.stays[self._places]]
+        dead = np.setdiff1d(np.arange(before.rows), plan.rows[plan.stays])
+        number = len(before.segments) + 1
+        segment = Segment(folder=f"segments/{number}", rows=len(places)) if len(places) else None
+        with store.staging(build_id) as staged:
+            files = link_files(published, staged, without=(REPORT, TOMBSTONES))
+            if segment is not None:
+                files |= self._write_segment(staged / segment.folder, published, places)
+            files |= self._write_reports(staged, dead)
+            manifest = self._manifest(
+                before,
+                build_id=build_id,
+                rows=before.rows + len(places),
+                segments=(*before.segments, segment) if segment else before.segments,
+                removed=len(dead),
+                files=dict(sorted(files.items())),
+            )
+            if same_content(manifest, before):
+                return before
+            with closing(Gallery.of_files(staged, manifest)) as gallery:
+                added = np.arange(before.rows, manifest.rows)
+                warn_of_shared_pictures(gallery, added)
+                if not reuses_codes(gallery, added, min_recall=self.recipe.min_recall):
+                    return None
+            self._finish(store, staged, manifest)
+        if segment and manifest.distractors and manifest.distractors.data == OWN:
+            _log.info("the centers of landmarks stay as they are until cairn-index compact")
+        return manifest
+
+    def _write_segment(
+        self, folder: Path, published: Gallery, places: NDArray[np.int64]
+    ) -> dict[str, FileRecord]:
+        """Write a segment; return the records of its files by their places in the gallery."""
+        folder.mkdir(parents=True)
+        files = self._segment.write(
+            folder,
+            places,
+            self._resolve_kind(),
+            codes_of=published.directory / VECTORS,
+            others=self._renamed(published),
+        )
+        if published.distractors is not None:
+            count = published.manifest.ranking.gallery_distractors
+            vectors = published.distractors.vectors
+            files[PENALTIES] = write_penalties(folder, vectors, count)
+        staged = folder.parent.parent
+        return {str((folder / name).relative_to(staged)): one for name, one in files.items()}
+
+    def _renamed(self, published: Gallery) -> list[str]:
+        """Return the landmarks whose name or link is another one now."""
+        sources, catalog = self.plan.sources, published.catalog
+        names, links, shown = sources.names(), sources.links(), set(sources.photographs.landmarks)
+        return [
+            landmark_id
+            for landmark_id, *known in catalog.named_landmarks()
+            if landmark_id in shown
+            and known != [names.get(landmark_id, landmark_id), links.get(landmark_id)]
+        ]
+
+    def publish_whole(self, store: Store) -> GalleryManifest:
+        """Write the gallery as one segment and publish it, unless nothing has changed."""
+        published, extras = self.plan.gallery, self.recipe.extras
+        build_id = store.new_build_id()
+        if published is not None and (self.plan.rows >= 0).any():
+            check_every_byte(published)
         if extras is None:
             extras = Extras.of(published) if published else Extras(self.embedder.ranking)
-        build_id = store.new_build_id()
         with store.staging(build_id) as staged:
-            manifest = self._write_files(staged, build_id)
+            manifest = self._write_whole(staged, build_id)
             with closing(Gallery.of_files(staged, manifest)) as gallery:
                 manifest = add_extras(gallery, extras)
                 if published is not None and same_content(manifest, published.manifest):
-                    _log.info("nothing has changed; %s stays published", published.build_id)
                     return published.manifest
                 warn_of_shared_pictures(gallery, np.flatnonzero((self.plan.rows < 0)[self.kept]))
                 measured = measure_recall(gallery, min_recall=self.recipe.min_recall)
             found = {"k_factor": measured.k_factor, "recall": measured.recall}
             manifest = manifest.model_copy(update=found)
-            write_manifest(staged, manifest)
-            Gallery.open_directory(staged, embedder_digest=None).close()
-            directory = store.publish(build_id, no_publish=self.recipe.no_publish)
-        if count := count_unreadable(self.unreadable):
-            _log.warning("%d pictures cannot be read; %s lists them", count, directory / REPORT)
+            self._finish(store, staged, manifest)
         return manifest
 
-    def _write_files(self, staged: Path, build_id: str) -> GalleryManifest:
+    def _write_whole(self, staged: Path, build_id: str) -> GalleryManifest:
         """Write all files but those of the extras, and describe them."""
-        sources, kind = self.plan.sources, self._resolve_kind()
-        with CatalogWriter(staged, sources.names(), sources.links()) as catalog:
-            files = self._write_rows(staged, catalog, kind)
-        files |= catalog.records
-        files |= write_credits(staged, [source.credits() for source in sources.members])
-        write_left_out(staged / REPORT, self.unreadable)
-        files[REPORT] = record(staged / REPORT)
-        if sources.tombstones:
-            write_tombstones(staged, sources.tombstones.without_rows())
-            files[TOMBSTONES] = record(staged / TOMBSTONES)
-        first, *added = (source.reference for source in sources.members)
-        return GalleryManifest(
+        kind = self._resolve_kind()
+        files = self._link_rows(staged, kind) if self.plan.is_unchanged() else {}
+        files |= self._segment.write(staged, self._places, kind, linked=files)
+        files |= self._write_reports(staged, np.empty(0, np.int64))
+        return self._manifest(
+            None,
             build_id=build_id,
-            created=now(),
             kind=kind.name,
             factory=kind.factory,
-            asked_kind=self._asked_kind(),
             rows=self.rows,
-            landmarks=catalog.landmark_count,
             dimension=self.embedder.dimension,
             embedder=self.embedder.reference,
-            list=first,
-            added=tuple(added),
             thumbnail_side=self.recipe.thumbnail_side or 0,
-            unreadable=count_unreadable(self.unreadable),
-            limits=self.recipe.pipeline.limits(PictureLimits()),
             files=dict(sorted(files.items())),
         )
+
+    def _manifest(self, before: GalleryManifest | None, **facts: object) -> GalleryManifest:
+        """Describe the gallery, with what stays as it was ``before``."""
+        first, *added = (source.reference for source in self.plan.sources.members)
+        labels = self.plan.sources.photographs.labels[self._places]
+        common = {
+            "created": now(),
+            "asked_kind": self._asked_kind(),
+            "landmarks": len(np.unique(labels)),
+            "list": first,
+            "added": tuple(added),
+            "unreadable": count_unreadable(self.unreadable),
+            "limits": self.recipe.pipeline.limits(PictureLimits()),
+        }
+        return GalleryManifest.model_validate({**dict(before or ()), **common, **facts})
+
+    def _write_reports(self, staged: Path, dead: NDArray[np.int64]) -> dict[str, FileRecord]:
+        """Write what is left out, and why."""
+        write_left_out(staged / REPORT, self.unreadable)
+        files = {REPORT: record(staged / REPORT)}
+        tombstones = self.plan.sources.tombstones.with_rows(dead)
+        if tombstones or len(dead):
+            write_tombstones(staged, tombstones)
+            files[TOMBSTONES] = record(staged / TOMBSTONES)
+        return files
+
+    def _finish(self, store: Store, staged: Path, manifest: GalleryManifest) -> None:
+        write_manifest(staged, manifest)
+        Gallery.open_directory(staged, embedder_digest=None).close()
+        store.publish(manifest.build_id, no_publish=self.recipe.no_publish)
 
     def _asked_kind(self) -> str:
         published = self.plan.gallery.manifest.asked_kind if self.plan.gallery else AUTO
@@ -153,33 +250,8 @@ class GalleryWriter:
         free = gpu_bytes(DEVICES[embedder.reference.runtime])
         return resolve(self._asked_kind(), self.rows, dimension=embedder.dimension, gpu_bytes=free)
 
-    def _write_rows(
-        self, staged: Path, catalog: CatalogWriter, kind: Kind
-    ) -> dict[str, FileRecord]:
-        """Write catalog, vectors and thumbnails; what is all as published is linked."""
-        files: dict[str, FileRecord] = {}
-        if self.plan.is_unchanged():
-            files = self._link_rows(staged, kind)
-        with ExitStack() as stack:
-            thumbnails = None
-            if self.recipe.thumbnail_side and THUMBNAILS not in files:
-                thumbnails = stack.enter_context(ThumbnailWriter(staged))
-            blocks = self._blocks(catalog, thumbnails)
-            vectors = (self._vectors(block) for block in blocks)
-            if VECTORS in files:
-                for _ in blocks:
-                    pass
-            else:
-                files[VECTORS] = write_vectors(
-                    staged / VECTORS,
-                    watch_rows(vectors, self.rows, "write rows"),
-                    rows=self.rows,
-                    dimension=self.embedder.dimension,
-                    kind=kind,
-                )
-        return files if thumbnails is None else {**files, THUMBNAILS: thumbnails.record()}
-
     def _link_rows(self, staged: Path, kind: Kind) -> dict[str, FileRecord]:
+        """Link the files of rows that are all as published."""
         published, names = self.plan.gallery, []
         if published is None:
             return {}
@@ -190,83 +262,3 @@ class GalleryWriter:
         for name in names:
             link(published.directory / name, staged / name)
         return {name: published.manifest.files[name] for name in names}
-
-    def _blocks(
-        self, catalog: CatalogWriter, thumbnails: ThumbnailWriter | None
-    ) -> Iterator[_Block]:
-        """Write catalog and thumbnails of the usable pictures, and yield them block by block."""
-        rows, begin_new = self.plan.rows, 0
-        landmarks = pa.array(self.plan.sources.photographs.landmarks, pa.string())
-        for begin in range(0, len(rows), BLOCK_PICTURES):
-            own = rows[begin : begin + BLOCK_PICTURES]
-            is_new = own < 0
-            new = slice(begin_new, begin_new + int(np.count_nonzero(is_new)))
-            begin_new = new.stop
-            kept = ~is_new
-            kept[is_new] = self.embeddings.usable[new]
-            block = _Block(own[~is_new], self.embeddings.read(new), is_new[kept])
-            catalog.add_block(self._describe(begin + np.flatnonzero(kept), block, landmarks))
-            if thumbnails is not None:
-                thumbnails.add(self._thumbnails(block))
-            yield block
-
-    def _describe(
-        self, places: NDArray[np.int64], block: _Block, landmarks: pa.StringArray
-    ) -> pa.RecordBatch:
-        """Return the catalog's block of photographs; ``landmarks`` are the ids of their labels."""
-        sources, gallery = self.plan.sources, self.plan.gallery
-        photographs, origins = sources.photographs.take(places), sources.origins[places]
-        contents = np.empty(len(places), object)
-        sizes, times = np.empty(len(places), np.int64), self.plan.times[places]
-        pictures = block.embedded.pictures
-        contents[block.is_new] = [picture.sha256 for picture in pictures]
-        sizes[block.is_new] = [picture.bytes for picture in pictures]
-        times[block.is_new] = [picture.mtime_ns for picture in pictures]
-        if gallery is not None:
-            column = gallery.catalog.column("sha256").take(block.taken)
-            contents[~block.is_new] = column.to_pylist()
-            sizes[~block.is_new] = gallery.catalog.column("bytes").take(block.taken).to_numpy()
-        columns = {
-            "picture_id": photographs.ids,
-            "landmark_id": landmarks.take(photographs.labels),
-            "path": _relative(photographs.paths(), origins, [m.root for m in sources.members]),
-            "sha256": pa.array(contents.tolist(), pa.binary(32)),
-            "bytes": sizes,
-            "mtime_ns": times,
-            "source": origins.astype(np.int16),
-        }
-        return pa.record_batch(columns, schema=BLOCK)
-
-    def _vectors(self, block: _Block) -> NDArray[np.float32]:
-        """Return the vectors of a block, rounded to the fp16 of a gallery.
-
-        What is derived from them is then the same whether they come from the network or from an
-        earlier gallery.
-        """
-        vectors = np.empty((len(block.is_new), self.embedder.dimension), np.float32)
-        vectors[block.is_new] = block.embedded.vectors
-        if self.plan.gallery is not None:
-            vectors[~block.is_new] = self.plan.gallery.vectors(block.taken)
-        return vectors.astype(np.float16).astype(np.float32)
-
-    def _thumbnails(self, block: _Block) -> Iterator[bytes | None]:
-        published = self.plan.gallery.thumbnails if self.plan.gallery else None
-        taken, made = iter(block.taken.tolist()), iter(block.embedded.thumbnails)
-        for is_new in block.is_new.tolist():
-            if is_new:
-                yield next(made)
-            else:
-                row = next(taken)
-                yield published[row] if published else None
-
-
-def _relative(
-    paths: pa.StringArray, origins: NDArray[np.int32], roots: Sequence[Path]
-) -> pa.StringArray:
-    """Make paths relative to the folders of their sources, where they lie below them."""
-    for origin in np.unique(origins).tolist():
-        prefix = f"{roots[origin]}/"
-        below = pc.and_(pc.starts_with(paths, prefix), pa.array(origins == origin))
-        shorter = pc.utf8_slice_codeunits(paths, len(prefix))
-        paths = pc.if_else(below, shorter, paths)
-    return paths

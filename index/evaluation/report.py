@@ -31,8 +31,8 @@ def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -
     wrong = _worst(gallery, answered)
     yield (
         f"<p>{evaluation.queries} queries, {evaluation.known} of them of landmarks and "
-        f"{evaluation.unknown} of none; {gallery.manifest.rows} pictures of "
-        f"{gallery.manifest.landmarks} landmarks. mAP@100 {number(evaluation.map100)}.</p>"
+        f"{evaluation.unknown} of none; {len(gallery)} pictures of "
+        f"{len(gallery.landmarks())} landmarks. mAP@100 {number(evaluation.map100)}.</p>"
     )
     yield "<h2>Rankings</h2>"
     yield table([{"ranking": step.ranking} | asdict(step) for step in evaluation.ladder])

@@ -9,6 +9,11 @@ from embedder.artifacts.files import RecordedFile
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 
 
+def required(**columns: pa.DataType) -> pa.Schema:
+    """Return a schema of columns that have a value in every row."""
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
 def new_arrow(
     file: RecordedFile, schema: pa.Schema, *, version: int = 1
 ) -> pa.ipc.RecordBatchFileWriter:

@@ -1,17 +1,20 @@
 """What each row of a gallery is: picture, landmark, file, content. Arrow files, mapped.
 
-Two files: ``catalog.arrow`` with one row for each vector, and ``landmarks.arrow`` with one row
-for each landmark. A landmark's row number there is its *code*. Codes follow
-:func:`photographs.landmark_order` and rows are sorted by code, then picture id, so that
-of two rows the smaller number has the smaller landmark id, then the smaller picture id.
-This module knows no vectors.
+A segment has two files: ``catalog.arrow`` with one row for each vector, and ``landmarks.arrow``
+with one row for each landmark. A landmark's row number there is its code in the segment. Codes
+follow :func:`photographs.landmark_order` and rows are sorted by code, then picture id.
+
+A gallery's rows are those of its segments, one behind the other. Landmarks get new codes, in the
+same order, where segments have different ones; the name of a landmark is that of the last segment
+that lists it. This module knows no vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -23,18 +26,15 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError
-from index.gallery.arrow import map_table, new_arrow
+from index.gallery.arrow import map_table, new_arrow, required
+from index.gallery.names import LANDMARKS, join_names, open_names, write_names
+from index.search.neighbors import Order
 from photographs import landmark_order, search_form
 
 CATALOG = "catalog.arrow"
-LANDMARKS = "landmarks.arrow"
 
 
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
-
-
-ROWS = _schema(
+ROWS = required(
     picture_id=pa.string(),
     landmark=pa.int32(),
     path=pa.string(),
@@ -43,15 +43,9 @@ ROWS = _schema(
     mtime_ns=pa.int64(),
     source=pa.int16(),
 )
+_FACTS = [name for name in ROWS.names if name != "landmark"]
 BLOCK = pa.schema([ROWS.field(0), pa.field("landmark_id", pa.string()), *list(ROWS)[2:]])
 """What a catalog is written from: :data:`ROWS` with the id of the landmark for its code."""
-
-NAMES = _schema(landmark_id=pa.string(), name=pa.string())
-NAMES_2 = NAMES.append(pa.field("search_form", pa.string(), nullable=False)).append(
-    pa.field("link", pa.string())
-)
-"""Version 2 of the names: with the form that they are searched in, and the address of a page
-about the landmark, or null."""
 
 SIDES: Final = ("left", "right")
 """Where equal values begin and end in a sorted array, for ``searchsorted``."""
@@ -85,38 +79,67 @@ class CatalogRow:
 
 
 class Catalog:
-    """An open catalog.
+    """An open catalog of one segment or several.
 
     Attributes:
-        landmarks: ``(rows,)`` int32, the landmark code of each row, ascending.
+        landmarks: ``(rows,)`` int32, the landmark code of each row; ascending in each segment.
     """
 
-    def __init__(self, rows: pa.Table, names: pa.Table) -> None:
-        self._rows = rows
-        self._names = names
-        self.landmarks: NDArray[np.int32] = rows["landmark"].to_numpy()
+    def __init__(self, segments: Sequence[tuple[pa.Table, pa.Table]]) -> None:
+        rows, names = zip(*segments, strict=True)
+        self._rows, self._begins = pa.concat_tables(rows), np.cumsum([0, *map(len, rows)]).tolist()
+        self._names, codes = join_names(names)
+        own = [of_one["landmark"].to_numpy() for of_one in rows]
+        if len(own) > 1:
+            own = [of_all[of_one] for of_all, of_one in zip(codes, own, strict=True)]
+        self.landmarks: NDArray[np.int32] = own[0] if len(own) == 1 else np.concatenate(own)
 
     @classmethod
-    def open(cls, directory: Path) -> Catalog:
-        """Map the catalog in ``directory``; a damaged or missing file is an ``ArtifactError``."""
-        rows = map_table(directory / CATALOG, ROWS)
-        names = map_table(directory / LANDMARKS, NAMES, NAMES_2)
-        if names.schema.names == NAMES.names:
-            ids, texts = (names[name].to_pylist() for name in NAMES.names)
-            names = _name_table(ids, texts, {})
-        catalog = cls(rows, names)
-        codes = catalog.landmarks
-        if codes.size and (codes[0] < 0 or codes[-1] >= len(names) or (np.diff(codes) < 0).any()):
-            raise ArtifactDamagedError(directory / CATALOG, "its landmark codes are out of order")
-        return catalog
+    def open(cls, *segments: Path) -> Catalog:
+        """Map the catalog of segments; a damaged or missing file is an ``ArtifactError``."""
+        return cls([_open(directory) for directory in segments])
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
     @property
     def landmark_count(self) -> int:
-        """How many landmarks the gallery shows."""
+        """How many landmarks its files name; perhaps of removed rows only."""
         return len(self._names)
+
+    @property
+    def order(self) -> Order | None:
+        """The order of rows by landmark, then picture id; ``None`` where it is their own."""
+        return None if len(self._begins) == 2 else self._turns
+
+    def _turns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return numbers of ``rows``, ``(m,)``, that ascend by landmark, then picture id."""
+        found, places = np.unique(rows, return_inverse=True)
+        keys = {"landmark": self.landmarks[found], "picture": self._rows["picture_id"].take(found)}
+        directions = [(name, "ascending") for name in keys]
+        turns = np.empty(len(found), np.int64)
+        turns[pc.sort_indices(pa.table(keys), sort_keys=directions)] = np.arange(len(found))
+        return turns[places]
+
+    def sort(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sort ``rows``, ``(m,)`` ascending, by landmark, then picture id."""
+        if self.order is None:
+            return rows
+        rows = rows[np.argsort(self.landmarks[rows], kind="stable")]
+        shared = np.isin(self.landmarks[rows], self.landmarks[rows[rows >= self._begins[1]]])
+        several = rows[shared]  # the others are sorted, as they lie in the first segment
+        rows[shared] = several[np.argsort(self._turns(several))]
+        return rows
+
+    def rows_of_landmarks(self, landmarks: Sequence[int]) -> NDArray[np.int64]:
+        """Return the rows, ascending, of the landmarks with the codes ``landmarks``."""
+        wanted = np.unique(np.asarray(landmarks, self.landmarks.dtype))
+        found = [np.empty(0, np.int64)]
+        for begin, end in pairwise(self._begins):
+            own = self.landmarks[begin:end]
+            ends = zip(*(np.searchsorted(own, wanted, side) + begin for side in SIDES), strict=True)
+            found += [np.arange(*pair) for pair in ends]
+        return np.concatenate(found)
 
     def landmark_id(self, landmark: int) -> str:
         """Return the id of the landmark with the code ``landmark``."""
@@ -130,6 +153,11 @@ class Catalog:
         """Return the address of a page about the landmark with the code ``landmark``."""
         link: str | None = self._names["link"][landmark].as_py()
         return link
+
+    def named_landmarks(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield id, name and link of all landmarks, in the order of their codes."""
+        columns = (self._names[name].to_pylist() for name in ("landmark_id", "name", "link"))
+        return zip(*columns, strict=True)
 
     def landmarks_of_ids(self, landmark_ids: Collection[str]) -> dict[str, int]:
         """Return the codes of landmarks by id, of those that the gallery has."""
@@ -152,8 +180,8 @@ class Catalog:
 
     def row(self, row: int) -> CatalogRow:
         """Return the whole ``row``."""
-        values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in ROWS.names}
-        return CatalogRow(landmark_id=self.landmark_id(values.pop("landmark")), **values)
+        values: dict[str, Any] = {name: self._rows[name][row].as_py() for name in _FACTS}
+        return CatalogRow(landmark_id=self.landmark_id(int(self.landmarks[row])), **values)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of :data:`ROWS`, mapped."""
@@ -164,18 +192,14 @@ class Catalog:
         column: NDArray[np.int64] = self._rows[name].to_numpy()
         return column
 
-    def row_of_picture(self, picture_id: str) -> int | None:
-        """Return the row of a picture, or ``None`` where the gallery has none of this id.
+    def rows_of_picture(self, picture_id: str) -> list[int]:
+        """Return the rows of a picture: one at most, beside those that were replaced.
 
         The first call hashes all ids and keeps 12 bytes for each; later calls bisect these.
         """
         hashes, rows = self._rows_by_hash
         same = slice(*(hashes.searchsorted(hash(picture_id), side) for side in SIDES))
-        found: list[int] = rows[same].tolist()
-        for row in found:
-            if self.picture_id(row) == picture_id:
-                return row
-        return None
+        return [row for row in rows[same].tolist() if self.picture_id(row) == picture_id]
 
     @cached_property
     def _rows_by_hash(self) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
@@ -212,18 +236,6 @@ class Catalog:
         rows = np.argsort(first, kind="stable")
         return first[rows], rows.astype(np.uint32)
 
-    def rows_of_pictures(self, picture_ids: Sequence[str], source: int) -> list[int | None]:
-        """Find the rows of pictures; ``None`` for one that does not come from ``source``."""
-        rows = pc.index_in(pa.array(picture_ids, pa.string()), value_set=self._rows["picture_id"])
-        same = pc.equal(self._rows["source"].take(rows), source)
-        found: list[int | None] = pc.if_else(same, rows, None).to_pylist()
-        return found
-
-    def pictures_of_ids(self, picture_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that a picture of the gallery has."""
-        wanted = pa.array(list(picture_ids), pa.string())
-        return set(wanted.filter(pc.is_in(wanted, value_set=self._rows["picture_id"])).to_pylist())
-
     def has_pictures(self, picture_ids: Collection[str]) -> NDArray[np.bool_]:
         """Tell of each row, ``(rows,)``, whether its picture is among ``picture_ids``."""
         wanted = pa.array(sorted(picture_ids), pa.string())
@@ -237,18 +249,22 @@ class Catalog:
         return np.flatnonzero(same.to_numpy(zero_copy_only=False))
 
 
+def _open(directory: Path) -> tuple[pa.Table, pa.Table]:
+    """Map the rows and the names of a segment."""
+    rows = map_table(directory / CATALOG, ROWS).replace_schema_metadata(None)
+    names = open_names(directory)
+    codes = rows["landmark"].to_numpy()
+    if codes.size and (codes[0] < 0 or codes[-1] >= len(names) or (np.diff(codes) < 0).any()):
+        raise ArtifactDamagedError(directory / CATALOG, "its landmark codes are out of order")
+    return rows, names
+
+
 def _prefixes(contents: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
     """Return the first bytes of each digest, as numbers of the same order."""
     width, begin = contents.type.byte_width, contents.offset
     data = np.frombuffer(contents.buffers()[1], np.uint8)
     digests = data[begin * width : (begin + len(contents)) * width].reshape(-1, width)
     return np.ascontiguousarray(digests[:, :_PREFIX_BYTES]).view(">u8").ravel().astype(np.uint64)
-
-
-def _name_table(ids: list[str], names: list[str], links: Mapping[str, str]) -> pa.Table:
-    # one long text is brought into this form sooner than many short ones
-    forms = search_form("\0".join(name.replace("\0", " ") for name in names)).split("\0")
-    return pa.table([ids, names, forms, [links.get(one) for one in ids]], schema=NAMES_2)
 
 
 class CatalogWriter:
@@ -258,17 +274,23 @@ class CatalogWriter:
         directory: Where the two files are written.
         names: Of the landmarks, by id; one without a name gets its id.
         links: Addresses of pages about landmarks, likewise; one may have none.
+        others: Landmarks without a row here that are named anew.
 
     Attributes:
         records: Of the two files, by name, once they are written.
     """
 
     def __init__(
-        self, directory: Path, names: Mapping[str, str], links: Mapping[str, str] = _NO_LINKS
+        self,
+        directory: Path,
+        names: Mapping[str, str],
+        links: Mapping[str, str] = _NO_LINKS,
+        others: Collection[str] = (),
     ) -> None:
         self._directory = directory
         self._names = names
         self._links = links
+        self._others = others
         self._landmark_ids: list[str] = []
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
@@ -284,7 +306,10 @@ class CatalogWriter:
         try:
             if kind is None:
                 self._flush()
-                self.records[LANDMARKS] = self._write_landmarks()
+                ids = [*self._landmark_ids, *self._others]
+                self.records[LANDMARKS] = write_names(
+                    self._directory, ids, self._names, self._links
+                )
         finally:
             self._writer.close()
             self._file.close()
@@ -304,7 +329,7 @@ class CatalogWriter:
         if not len(block):
             return
         codes = self._code(block["picture_id"], block["landmark_id"])
-        columns = {name: block[name] for name in ROWS.names if name != "landmark"}
+        columns = {name: block[name] for name in _FACTS}
         self._waiting.append(
             pa.record_batch({**columns, "landmark": pa.array(codes, pa.int32())}).select(ROWS.names)
         )
@@ -345,11 +370,3 @@ class CatalogWriter:
             table = pa.Table.from_batches(self._waiting).combine_chunks()
             self._writer.write_table(table.cast(ROWS))
         self._waiting, self._waiting_rows = [], 0
-
-    def _write_landmarks(self) -> FileRecord:
-        ids = self._landmark_ids
-        names = [self._names.get(landmark_id, landmark_id) for landmark_id in ids]
-        file = RecordedFile(self._directory / LANDMARKS)
-        with file, new_arrow(file, NAMES_2, version=2) as writer:
-            writer.write_table(_name_table(ids, names, self._links))
-        return file.record()

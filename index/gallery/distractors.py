@@ -1,13 +1,13 @@
 """Distractors: pictures of no landmark, from which the penalties of a ranking are computed.
 
 Without such pictures, the centers of the gallery's own landmarks can take their place: a query
-shows at most a few of them. Two npy files, both mapped: the vectors of the distractors, and the
-penalty B of each row of the gallery, its mean cosine to the distractors nearest to it.
+shows at most a few of them. Two npy files, both mapped: the vectors of the distractors, and, in
+each segment, the penalty B of its rows: their mean cosine to the distractors nearest to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,20 +46,18 @@ class Distractors:
     smallest: float
 
     @classmethod
-    def open(cls, directory: Path, *, rows: int, dimension: int) -> Distractors:
-        """Map the distractors in ``directory``, of a gallery of ``rows`` x ``dimension``.
+    def open(cls, segments: Mapping[Path, int], *, dimension: int) -> Distractors:
+        """Map the distractors of a gallery: its segments' folders with their rows.
 
         Raises:
-            ArtifactError: One of the two files does not exist or fit the gallery.
+            ArtifactError: A file does not exist or fit the gallery.
         """
-        vectors = _map(directory / DISTRACTORS, ndim=2)
-        penalties = _map(directory / PENALTIES, ndim=1)
+        path = next(iter(segments)) / DISTRACTORS
+        vectors = _map(path, ndim=2)
         if vectors.shape[1] != dimension or not len(vectors):
-            raise ArtifactDamagedError(directory / DISTRACTORS, f"no rows of {dimension} numbers")
-        if len(penalties) != rows:
-            raise ArtifactDamagedError(
-                directory / PENALTIES, f"{len(penalties)} penalties for {rows} rows"
-            )
+            raise ArtifactDamagedError(path, f"no rows of {dimension} numbers")
+        first, *more = (_map_penalties(*segment) for segment in segments.items())
+        penalties = np.concatenate([first, *more]) if more else first
         return cls(vectors, penalties, float(penalties.min()))
 
     def of_queries(self, queries: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -92,6 +90,14 @@ def write_array(path: Path, array: NDArray[np.float32]) -> None:
     """Write a file that :meth:`Distractors.open` maps."""
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+def _map_penalties(directory: Path, rows: int) -> NDArray[np.float32]:
+    path = directory / PENALTIES
+    found = _map(path, ndim=1)
+    if len(found) != rows:
+        raise ArtifactDamagedError(path, f"{len(found)} penalties for {rows} rows")
+    return found
 
 
 def _map(path: Path, *, ndim: int) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import check_files
 from embedder.errors import ArtifactMismatchError
-from index.gallery.catalog import CATALOG, SIDES, Catalog
-from index.gallery.credits import CREDITS, Credits
+from index.gallery.catalog import CATALOG, Catalog
+from index.gallery.credits import Credits
 from index.gallery.distractors import Distractors
 from index.gallery.manifest import GalleryManifest, read_manifest
 from index.gallery.store import Store
 from index.gallery.thumbnails import Thumbnails
 from index.gallery.tombstones import read_tombstones
-from index.search.faiss_search import RefinedEngine, SelectedRows, limit_threads, open_vectors
+from index.search.engines import RefinedEngine, SelectedRows
+from index.search.faiss_search import limit_threads, open_vectors
 from index.search.kinds import FP16_BYTES
 from index.search.neighbors import Engine, LiveRows, Neighbors, find_nearest, scan_penalized
 from index.search.paging import read_ahead
@@ -27,6 +29,7 @@ from index.search.paging import read_ahead
 VECTORS = "vectors.faiss"
 
 _BLOCK_ROWS = 1 << 14
+_ALL = 1 << 62  # more bytes than any file has
 
 
 class Gallery:
@@ -39,7 +42,7 @@ class Gallery:
         credits: Author and license of each row; ``None`` where it was built without.
         distractors: Pictures of no landmark, and the penalty of each row; likewise.
         thumbnails: A small picture of each row; likewise.
-        tombstones: Removed rows, which no search finds.
+        tombstones: Dead rows: removed or replaced, so that no search finds them.
         threads: Cores that a search may use; 0 leaves it to FAISS.
     """
 
@@ -47,16 +50,17 @@ class Gallery:
         self, directory: Path, manifest: GalleryManifest, engine: Engine, *, threads: int = 0
     ) -> None:
         rows, dimension = manifest.rows, manifest.dimension
+        segments = manifest.folders(directory)
         self.directory = directory
         self.manifest = manifest
-        self.catalog = Catalog.open(directory)
+        self.catalog = Catalog.open(*segments)
         _compare(directory / VECTORS, f"{rows} x {dimension}", f"{engine.ntotal} x {engine.d}")
         _compare(directory / CATALOG, f"{rows} rows", f"{len(self.catalog)} rows")
         self.distractors = None
         if manifest.distractors:
-            self.distractors = Distractors.open(directory, rows=rows, dimension=dimension)
-        self.credits = Credits.open(directory, rows=rows) if CREDITS in manifest.files else None
-        self.thumbnails = Thumbnails.open(directory, rows=rows) if manifest.thumbnail_side else None
+            self.distractors = Distractors.open(segments, dimension=dimension)
+        self.credits = Credits.open(segments)
+        self.thumbnails = Thumbnails.open(segments) if manifest.thumbnail_side else None
         self.tombstones = read_tombstones(directory, manifest)
         removed = self.tombstones.rows
         self._removed = frozenset(removed.tolist())
@@ -133,7 +137,7 @@ class Gallery:
         Arguments and errors are else those of :meth:`open_directory`.
         """
         engine = open_vectors(
-            directory / VECTORS,
+            *(folder / VECTORS for folder in manifest.folders(directory)),
             copied_bytes=_copied_bytes(manifest, device),
             k_factor=manifest.k_factor,
             device=device,
@@ -153,7 +157,7 @@ class Gallery:
         Returns:
             Perhaps an empty one, which cannot be searched.
         """
-        part, whole, codes = copy.copy(self), self._open_engine(), self.catalog.landmarks
+        part, whole = copy.copy(self), self._open_engine()
         whole = whole.engine if isinstance(whole, LiveRows) else whole
         left_out = self.tombstones.rows
         if without is not None:
@@ -161,10 +165,7 @@ class Gallery:
         if landmarks is None:
             part._left_out, part._engine = left_out, LiveRows(whole, left_out)
         else:
-            wanted = np.unique(np.asarray(landmarks, codes.dtype))
-            ends = zip(*(np.searchsorted(codes, wanted, side) for side in SIDES), strict=True)
-            rows = np.concatenate([np.arange(*end) for end in ends])
-            part._selected = np.setdiff1d(rows, left_out)
+            part._selected = np.setdiff1d(self.catalog.rows_of_landmarks(landmarks), left_out)
             part._engine = SelectedRows(whole, part._selected)
         return part
 
@@ -192,7 +193,7 @@ class Gallery:
                 or the gallery is closed.
         """
         limit_threads(self.threads)
-        return find_nearest(self._open_engine(), queries, k)
+        return find_nearest(self._open_engine(), queries, k, self.catalog.order)
 
     def scan(
         self, queries: NDArray[np.float32], k: int, penalties: NDArray[np.float32]
@@ -201,7 +202,7 @@ class Gallery:
 
         Queries and ``k`` are as for :meth:`search`; there is a penalty for each row.
         """
-        live = self.live_rows()
+        live = self.catalog.sort(self.live_rows())
         found = scan_penalized(self._blocks(live), queries, min(k, len(self)), penalties[live])
         rows = live[found]
         vectors = self.vectors(rows.reshape(-1)).reshape(*rows.shape, -1)
@@ -239,8 +240,14 @@ class Gallery:
         """Return the codes of the landmarks that a search can find, ascending."""
         if self._selected is None and not self._left_out.size:
             return np.arange(self.catalog.landmark_count)
-        codes = self.catalog.landmarks[self.live_rows()]
-        return codes[np.flatnonzero(np.diff(codes, prepend=-1))]
+        return np.flatnonzero(np.bincount(self.catalog.landmarks[self.live_rows()]))
+
+    def rows_by_landmark(self) -> dict[int, NDArray[np.int64]]:
+        """Return the rows that a search can find of each landmark, by its code."""
+        rows = self.live_rows()
+        rows = rows[np.argsort(self.catalog.landmarks[rows], kind="stable")]
+        codes, first = np.unique(self.catalog.landmarks[rows], return_index=True)
+        return dict(zip(codes.tolist(), np.split(rows, first[1:]), strict=True))
 
     def thumbnail(self, picture_id: str) -> bytes | None:
         """Return a small JPEG of a picture, or ``None``.
@@ -254,16 +261,17 @@ class Gallery:
 
     def find_picture(self, picture_id: str) -> int | None:
         """Return the row of a picture, or ``None`` where there is none or it was removed."""
-        row = self.catalog.row_of_picture(picture_id)
-        return None if row in self._removed else row
+        rows = self.catalog.rows_of_picture(picture_id)
+        return next((row for row in rows if row not in self._removed), None)
 
     def read_ahead(self) -> Iterator[int]:
         """Read the mapped part of the vectors into memory, which else happens page by page.
 
         The iterator keeps no reference to the gallery. It yields how many bytes were read.
         """
-        first, last = _copied_bytes(self.manifest, "cpu"), self.manifest.files[VECTORS].bytes
-        return read_ahead(self.directory / VECTORS, first, last)
+        paths = [folder / VECTORS for folder in self.manifest.folders(self.directory)]
+        begun = zip(paths, _copied_bytes(self.manifest, "cpu"), strict=True)
+        return chain.from_iterable(read_ahead(path, first, _ALL) for path, first in begun)
 
     def expect_disk(self, *, expected: bool) -> None:
         """Set whether mapped vectors may still lie on disk; at first they are taken not to.
@@ -295,16 +303,19 @@ class Gallery:
         return self._engine
 
 
-def _copied_bytes(manifest: GalleryManifest, device: str) -> int:
-    """Return how many bytes from the beginning of the vectors' file are copied on opening.
+def _copied_bytes(manifest: GalleryManifest, device: str) -> list[int]:
+    """Return how much of the beginning of each segment's vectors is copied on opening.
 
-    To a GPU all of them; else the codes of a fast scan, which precede the fp16 vectors.
+    To a GPU all of it; else the codes of a fast scan, which precede the fp16 vectors.
     """
-    size = manifest.files[VECTORS].bytes
-    if device == "cuda":
-        return size
-    vector_bytes = manifest.rows * manifest.dimension * FP16_BYTES
-    return max(0, size - vector_bytes) if manifest.kind == "fastscan" else 0
+    copied = []
+    for folder, rows in manifest.folders(Path()).items():
+        size = manifest.files[str(folder / VECTORS)].bytes
+        if device != "cuda":
+            codes = max(0, size - rows * manifest.dimension * FP16_BYTES)
+            size = codes if manifest.kind == "fastscan" else 0
+        copied.append(size)
+    return copied
 
 
 def _compare(path: Path, expected: str, found: str) -> None:

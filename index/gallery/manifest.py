@@ -16,8 +16,8 @@ from index.search.kinds import AUTO, resolve
 from photographs import Layout
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 3
-_OLDEST_SCHEMA = 2  # without `asked_kind`
+SCHEMA_VERSION = 4
+_OLDEST_SCHEMA = 2  # without `asked_kind`; 3 is without segments
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -109,6 +109,18 @@ class DistractorReference(FrozenModel):
     pictures: int = Field(ge=1)
 
 
+class Segment(FrozenModel):
+    """Rows that were added to a gallery, in a folder of its own with files of the same names.
+
+    Attributes:
+        folder: Relative to the gallery.
+        rows: Number of vectors.
+    """
+
+    folder: str = Field(pattern=r"^segments/[1-9][0-9]*$")
+    rows: int = Field(ge=1)
+
+
 class GalleryManifest(FrozenModel):
     """What a gallery is.
 
@@ -125,8 +137,9 @@ class GalleryManifest(FrozenModel):
         k_factor: Candidates that are refined for the nearest row; ``None`` for ``exact``.
         recall: Against exact search; ``None`` where it was not measured.
         rows: Number of vectors in its files.
-        removed: Number of tombstones: rows removed since, which no search finds.
-        landmarks: Number of landmarks.
+        segments: What was added to its first segment, whose files lie beside this one.
+        removed: Number of dead rows: removed or replaced since, which no search finds.
+        landmarks: Number of landmarks that a search can find.
         dimension: Length of a vector.
         embedder: What made the vectors.
         list: The list that it was first built from.
@@ -138,10 +151,10 @@ class GalleryManifest(FrozenModel):
         distractors: What penalties are computed from, if anything. Its two npy files, as the
             file of vectors, have no version of their own: that of this manifest holds for them.
         calibration: Of its confidences, once it was learned.
-        files: Record of every other file of the gallery.
+        files: Record of every other file of the gallery, by its place in it.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     build_id: str
     created: datetime
     kind: Literal["exact", "fastscan", "factory"] = "exact"
@@ -150,6 +163,7 @@ class GalleryManifest(FrozenModel):
     k_factor: int | None = Field(default=None, ge=1)
     recall: Recall | None = None
     rows: int = Field(ge=1)
+    segments: tuple[Segment, ...] = ()
     removed: int = Field(default=0, ge=0)
     landmarks: int = Field(ge=1)
     dimension: int = Field(ge=1)
@@ -168,6 +182,17 @@ class GalleryManifest(FrozenModel):
     def sources(self) -> tuple[ListReference, ...]:
         """All lists; the catalog refers to them by their index here."""
         return (self.list, *self.added)
+
+    def folders(self, directory: Path) -> dict[Path, int]:
+        """Return the folders of all segments of the gallery in ``directory``, with their rows."""
+        added = {directory / segment.folder: segment.rows for segment in self.segments}
+        return {directory: self.rows - sum(added.values()), **added}
+
+    @model_validator(mode="after")
+    def _rows_are_those_of_segments(self) -> Self:
+        if sum(segment.rows for segment in self.segments) >= self.rows:
+            raise ValueError("its segments have more rows than it")
+        return self
 
     @model_validator(mode="after")
     def _penalties_need_distractors(self) -> Self:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from index.gallery.distractors import Distractors
 from index.gallery.gallery import Gallery
 from index.ranking.ranking import Ranking, nearest_of_landmarks, rank
-from index.search.neighbors import Neighbors, take
+from index.search.neighbors import Neighbors, Order, best_first, take
 
 _SPARE, _WIDENED = 64, 1024
 """Neighbors searched beyond those wanted, first and where these were not enough."""
@@ -219,19 +219,21 @@ def _see(
         penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
         costs = np.float32(ranking.query_penalty) * penalties
     if together and len(queries) > 1:
-        return [_merge(found, scores, costs)]
+        return [_merge(found, scores, costs, gallery.catalog.order)]
     each = zip(found.rows, found.similarities, scores, costs.tolist(), strict=True)
     return [_Seen(*one) for one in each]
 
 
-def _merge(found: Neighbors, scores: NDArray[np.float32], costs: NDArray[np.float32]) -> _Seen:
+def _merge(
+    found: Neighbors, scores: NDArray[np.float32], costs: NDArray[np.float32], ties: Order | None
+) -> _Seen:
     """Keep of each row the largest of its scores, and of all rows the best.
 
     None is missing: a row that the picture most similar to it did not return comes after all
     rows that this picture did return.
     """
     rows, flat = found.rows.reshape(-1), scores.reshape(-1)
-    order = np.lexsort((rows, -flat))
+    (order,) = best_first(flat[None], rows[None], ties)
     _, first = np.unique(rows[order], return_index=True)
     best = order[np.sort(first)][: found.rows.shape[1]]
     cost = costs[best[0] // found.rows.shape[1]]
@@ -262,7 +264,7 @@ def _nearest_penalized(
         else:
             seen = gallery.search(queries[pending], width)
         penalized = seen.similarities - strength * distractors.penalties[seen.rows]
-        places = np.lexsort((seen.rows, -penalized))[:, :k]  # of equal scores the smaller row
+        places = best_first(penalized, seen.rows, gallery.catalog.order)[:, :k]
         similarities[pending], rows[pending] = take((seen.similarities, seen.rows), places)
         scores[pending] = best = np.take_along_axis(penalized, places, axis=1)
         if width is None or seen.rows.shape[1] < width:  # nothing is left to be seen

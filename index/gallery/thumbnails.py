@@ -1,13 +1,15 @@
-"""A thumbnail of each row of a gallery. One Arrow file, mapped.
+"""A thumbnail of each row of a gallery. Arrow files, mapped.
 
-``thumbnails.arrow`` holds a JPEG for each row of the catalog, in record batches of equal length, so
-that a row is found by its number and opening reads none of them.
+``thumbnails.arrow`` of a segment holds a JPEG for each row of its catalog, in record batches of
+equal length, so that a row is found by its number and opening reads none of them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -26,36 +28,44 @@ _BATCH_ROWS = 1024
 class Thumbnails:
     """Open thumbnails. Thread-safe."""
 
-    def __init__(self, batches: pa.ipc.RecordBatchFileReader) -> None:
-        self._batches = batches
+    def __init__(
+        self, segments: Sequence[pa.ipc.RecordBatchFileReader], rows: Iterable[int]
+    ) -> None:
+        self._segments = segments
+        self._ends = [*accumulate(rows)]
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, directory: Path, *, rows: int) -> Thumbnails:
-        """Map the thumbnails in ``directory``, of a gallery of ``rows``.
+    def open(cls, segments: Mapping[Path, int]) -> Thumbnails:
+        """Map the thumbnails of segments, their folders with their rows.
 
         Raises:
-            ArtifactError: The file is missing, damaged, or has another number of rows.
+            ArtifactError: A file is missing, damaged, or has another number of rows.
         """
-        path = directory / THUMBNAILS
-        batches = map_arrow(path, _SCHEMA)
-        last = batches.num_record_batches - 1
-        found = last * _BATCH_ROWS + batches.get_batch(last).num_rows if last >= 0 else 0
-        if found != rows:
-            raise ArtifactDamagedError(path, f"{found} thumbnails for {rows} rows")
-        return cls(batches)
+        return cls([_open(*segment) for segment in segments.items()], segments.values())
 
     def __getitem__(self, row: int) -> bytes | None:
         """Return the JPEG of a row; ``None`` where none could be made."""
-        number, place = divmod(row, _BATCH_ROWS)
+        segment = bisect(self._ends, row)
+        number, place = divmod(row - (0, *self._ends)[segment], _BATCH_ROWS)
         with self._lock:
-            batch = self._batches.get_batch(number)
+            batch = self._segments[segment].get_batch(number)
         data: bytes | None = batch["jpeg"][place].as_py()
         return data
 
 
+def _open(directory: Path, rows: int) -> pa.ipc.RecordBatchFileReader:
+    path = directory / THUMBNAILS
+    batches = map_arrow(path, _SCHEMA)
+    last = batches.num_record_batches - 1
+    found = last * _BATCH_ROWS + batches.get_batch(last).num_rows if last >= 0 else 0
+    if found != rows:
+        raise ArtifactDamagedError(path, f"{found} thumbnails for {rows} rows")
+    return batches
+
+
 class ThumbnailWriter:
-    """Writes the thumbnails of a gallery, row after row, with few of them in memory."""
+    """Writes the thumbnails of a segment, row after row, with few of them in memory."""
 
     def __init__(self, directory: Path) -> None:
         self._file = RecordedFile(directory / THUMBNAILS)

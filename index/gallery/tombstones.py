@@ -1,6 +1,6 @@
 """Tombstones: what was removed from a gallery and stays out of its rebuilds.
 
-``removed.npz`` holds ``rows``, removed rows that the gallery's files still have (ascending); the
+``removed.npz`` holds ``rows``, removed or replaced, that the gallery's files still have; the
 ids ``pictures`` and ``landmarks``; and the sources that each stays out of: ``picture_sources`` and
 ``landmark_sources``, a row for each id and a column for each source. A removal concerns the
 sources of its time. One that is added later brings its own pictures, and one that is added again
@@ -37,7 +37,7 @@ class Tombstones:
     Attributes:
         pictures: Ids of pictures.
         landmarks: Ids of landmarks, all of whose pictures are removed.
-        rows: ``(m,)`` int64 ascending, the removed rows that a gallery still has.
+        rows: ``(m,)`` int64 ascending, the dead rows that a gallery still has.
     """
 
     pictures: SourcesOfIds = field(default_factory=dict)
@@ -94,9 +94,9 @@ class Tombstones:
             pictures[name] = pictures.get(name, frozenset()) | {source}
         return replace(self, pictures=pictures)
 
-    def without_rows(self) -> Tombstones:
-        """Return the tombstones of a gallery whose files have none of the removed rows."""
-        return Tombstones(self.pictures, self.landmarks)
+    def with_rows(self, rows: NDArray[np.int64]) -> Tombstones:
+        """Return the same tombstones in a gallery whose dead rows are these."""
+        return replace(self, rows=rows.astype(np.int64))
 
 
 def write_tombstones(directory: Path, tombstones: Tombstones) -> None:

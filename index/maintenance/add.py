@@ -2,29 +2,20 @@
 
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from embedder.errors import ArtifactMismatchError, CatalogError
 from index.building.build import write_gallery
 from index.building.embedded import Tally
 from index.building.embedder_choice import EmbedderChoice
 from index.building.plan import plan_changes
-from index.building.rebuild import open_trusted
 from index.building.recipe import BuildRecipe
 from index.building.sources import Source, merge_sources, read_source
+from index.building.stored import stored_sources
 from index.building.unreadable import REPORT, read_left_out, set_aside
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
-from photographs import CREDIT_COLUMNS, PhotographList, PhotographSet
-
-_GONE = -1
+from photographs import PhotographSet
 
 
 def add(
@@ -61,7 +52,7 @@ def add(
         CatalogError: The list is faulty, or has another prefix already.
     """
     recipe = recipe or BuildRecipe()
-    with store.writing(), closing(open_trusted(store)) as gallery:
+    with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
         published = gallery.manifest
         pipeline = recipe.pipeline.within(published.limits)
         recipe = replace(recipe, pipeline=pipeline, thumbnail_side=published.thumbnail_side)
@@ -73,7 +64,7 @@ def add(
                 found=str(lazy.reference),
             )
         new = read_source(data, recipe.list_name, prefix=prefix)
-        members = _stored_sources(gallery)
+        members = stored_sources(gallery)
         keys = [source.reference.key for source in members]
         place = keys.index(new.reference.key) if new.reference.key in keys else len(members)
         if place < len(members):
@@ -99,39 +90,3 @@ def _keep_prefix(known: ListReference, new: Source) -> Source:
         raise CatalogError(new.root, reason)
     update = {"prefix": known.prefix}
     return replace(new, reference=new.reference.model_copy(update=update))
-
-
-def _stored_sources(gallery: Gallery) -> list[Source]:
-    """Return the sources of a gallery with the photographs that it has of each."""
-    catalog = gallery.catalog
-    ids = [catalog.landmark_id(code) for code in range(catalog.landmark_count)]
-    names = {ids[n]: name for n in range(len(ids)) if (name := catalog.name(n)) != ids[n]}
-    links = {ids[n]: link for n in range(len(ids)) if (link := catalog.link(n))}
-    pictures, files = (catalog.column(name).combine_chunks() for name in ("picture_id", "path"))
-    origins = catalog.numbers("source").copy()
-    origins[gallery.tombstones.rows] = _GONE
-    sources = []
-    for place, reference in enumerate(gallery.manifest.sources):
-        root, begin = Path(reference.data), len(reference.prefix)
-        own = np.flatnonzero(origins == place)
-        listed = pc.utf8_slice_codeunits(pictures.take(own), begin) if begin else pictures.take(own)
-        photographs = PhotographList(listed, ids, catalog.landmarks[own], root, files.take(own))
-        told = _stored_credits(gallery, own, listed)
-        stored = partial(_stored_content, gallery, reference.prefix)
-        sources.append(Source(reference, root, photographs, names, links, told, stored))
-    return sources
-
-
-def _stored_content(gallery: Gallery, prefix: str, picture_id: str) -> tuple[int, bytes]:
-    row = gallery.find_picture(prefix + picture_id)
-    if row is None:
-        raise ValueError(f"the gallery has no picture {prefix + picture_id}")
-    stored = gallery.catalog.row(row)
-    return stored.bytes, stored.sha256
-
-
-def _stored_credits(gallery: Gallery, rows: NDArray[np.int64], ids: pa.StringArray) -> pa.Table:
-    """Return the credits that a gallery has of some of its rows, by these ids."""
-    if gallery.credits is None:
-        return CREDIT_COLUMNS.empty_table()
-    return gallery.credits.table.take(rows).add_column(0, CREDIT_COLUMNS.field("id"), ids)

@@ -7,7 +7,10 @@ from collections.abc import Collection
 from contextlib import closing
 from functools import partial
 
+import numpy as np
+
 from embedder.errors import CatalogError, GalleryError
+from index.building.compact import compact_if_due
 from index.building.publish import republish
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
@@ -47,15 +50,24 @@ def remove(
         tombstones = before.with_more(pictures, landmarks, gallery.catalog, sources)
         if len(tombstones.rows) == len(gallery.catalog):
             raise GalleryError("nothing would be left of the gallery; delete the store instead")
-        write = partial(write_tombstones, tombstones=tombstones)
-        return republish(store, gallery, write=write, removed=len(tombstones.rows))
+        live = np.delete(gallery.catalog.landmarks, tombstones.rows)
+        manifest = republish(
+            store,
+            gallery,
+            write=partial(write_tombstones, tombstones=tombstones),
+            removed=len(tombstones.rows),
+            landmarks=len(np.unique(live)),
+        )
+        return compact_if_due(store, manifest)
 
 
 def _require_ids(gallery: Gallery, pictures: set[str], landmarks: set[str]) -> None:
-    catalog = gallery.catalog
+    catalog, shown = gallery.catalog, set(gallery.landmarks().tolist())
+    codes = catalog.landmarks_of_ids(landmarks).items()
+    rows = np.setdiff1d(np.flatnonzero(catalog.has_pictures(pictures)), gallery.tombstones.rows)
     missing = {
-        "picture": pictures - catalog.pictures_of_ids(pictures),
-        "landmark": landmarks - catalog.landmarks_of_ids(landmarks).keys(),
+        "picture": pictures.difference(catalog.column("picture_id").take(rows).to_pylist()),
+        "landmark": landmarks - {landmark_id for landmark_id, code in codes if code in shown},
     }
     for what, ids in missing.items():
         if ids:

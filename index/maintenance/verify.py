@@ -12,8 +12,8 @@ from embedder.embedder import Embedder
 from embedder.errors import ArtifactDamagedError
 from index.building.embedded import EmbeddedBatch
 from index.building.pipeline import DEFAULT_OPTIONS
+from index.building.publish import check_every_byte
 from index.building.query_vectors import embed_paths
-from index.building.rebuild import check_every_byte
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.store import Store
 from index.maintenance.defaults import SAMPLE_PICTURES
@@ -97,7 +97,7 @@ def verify(
 
 def _draw(gallery: Gallery, sample: int) -> NDArray[np.int64]:
     """Draw rows without tombstones; always the same ones of a build."""
-    live = np.setdiff1d(np.arange(gallery.manifest.rows), gallery.tombstones.rows)
+    live = gallery.live_rows()
     rng = np.random.default_rng(gallery.manifest.rows)
     return np.sort(rng.choice(live, min(sample, len(live)), replace=False))
 

@@ -5,11 +5,10 @@ holds every vector in fp16; a kind with candidates (:mod:`index.search.kinds`) h
 codes before these.
 """
 
-import contextlib
 import logging
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,20 +19,15 @@ from numpy.typing import NDArray
 from embedder.artifacts.files import FileRecord, RecordedFile
 from embedder.errors import ArtifactDamagedError, ArtifactMissingError, GalleryError
 from index.progress import progress_bar
+from index.search.engines import ExactRows, RefinedEngine, empty_vectors
 from index.search.kinds import EXACT, FP16_BYTES, Kind
-from index.search.neighbors import Engine, Found, Neighbors, find_nearest, take
-from index.search.paging import prefetch, read_ahead, use_huge_pages
-
-_MIN_REFINED = 4
-"""At least so many candidates are refined for each neighbor requested."""
+from index.search.neighbors import Engine, Neighbors, find_nearest
+from index.search.paging import read_ahead, use_huge_pages
 
 _K_FACTOR = 1000  # for a manifest without one
 _GPU_K_FACTOR, _GPU_MAX_CANDIDATES = 64, 2048  # FAISS's GPU search returns no more rows
-_BLOCK_ROWS, _BLOCK_QUERIES = 1 << 15, 256
+_BLOCK_ROWS = 1 << 15
 _TRAINING_ROWS = 1 << 17
-
-_MAX_PREFETCHED = 1 << 13
-"""Candidates of a batch that are prefetched; above, one Python call each would take too long."""
 
 _ONE_QUERY_KERNEL = 15
 """FAISS's number of the fast-scan kernel that takes one query after the other.
@@ -41,6 +35,9 @@ _ONE_QUERY_KERNEL = 15
 FAISS's default looks up several at once: the same results in up to twice the time for one query,
 and no faster for many.
 """
+
+_REFINE_HEADER_BYTES = 37
+"""What FAISS writes of an ``IndexRefine`` before its candidates."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +49,9 @@ def write_vectors(
     rows: int,
     dimension: int,
     kind: Kind = EXACT,
+    codes_of: Path | None = None,
 ) -> FileRecord:
-    """Write the vectors of a gallery, of which a few blocks are in memory at a time.
+    """Write the vectors of a segment, of which a few blocks are in memory at a time.
 
     For a kind with candidates, a file of the vectors alone lies beside ``path`` until its codes
     are made; the codes are in memory.
@@ -64,6 +62,8 @@ def write_vectors(
         rows: How many there are together.
         dimension: Length of a vector.
         kind: What is written.
+        codes_of: A file of this kind whose trained codes are used; by default they are trained
+            on these vectors.
 
     Returns:
         The record of the file.
@@ -78,7 +78,7 @@ def write_vectors(
     try:
         _write_exact(alone, blocks, rows, dimension)
         exact: Any = faiss.read_index(str(alone), faiss.IO_FLAG_MMAP_IFC)
-        refined: Any = faiss.IndexRefine(_train_candidates(kind, exact), exact)
+        refined: Any = faiss.IndexRefine(_make_candidates(kind, exact, codes_of), exact)
         with RecordedFile(path) as file:  # our own file: FAISS's ignores errors on closing
             writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined]  # not in stubs
             faiss.write_index(refined, writer)
@@ -109,22 +109,17 @@ def _exact_header(rows: int, dimension: int) -> bytes:
     It is what it writes for none, but for two numbers: the rows, 8 bytes after the name of the
     format and the dimension, and the bytes of all vectors, at the end.
     """
-    empty: Any = faiss.IndexScalarQuantizer(
-        dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    written = faiss.serialize_index(empty).tobytes()
+    written = faiss.serialize_index(empty_vectors(dimension)).tobytes()
     counts = (struct.pack("<q", number) for number in (rows, rows * dimension * FP16_BYTES))
     return written[:8] + next(counts) + written[16:-8] + next(counts)
 
 
-def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAISS has no types)
-    """Train the index of candidates on a sample of the rows, and add all of them."""
+def _make_candidates(kind: Kind, vectors: Engine, codes_of: Path | None) -> Any:  # noqa: ANN401 (FAISS has no types)
+    """Make the index of candidates of all rows."""
     rows = vectors.ntotal
-    sample = np.random.default_rng(0).choice(rows, min(rows, _TRAINING_ROWS), replace=False)
     try:
-        index = faiss.index_factory(vectors.d, kind.candidates, faiss.METRIC_INNER_PRODUCT)
-        with progress_bar(rows, what=f"train and write {kind.candidates}") as bar:
-            index.train(vectors.reconstruct_batch(np.sort(sample)))
+        with progress_bar(rows, what=f"make {kind.candidates}") as bar:
+            index = _train(kind, vectors) if codes_of is None else _read_empty(codes_of)
             for block in _row_blocks(0, rows):
                 index.add(vectors.reconstruct_batch(block))
                 bar.update(len(block))
@@ -136,6 +131,25 @@ def _train_candidates(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (FAIS
         raise GalleryError(
             f"FAISS cannot make a gallery {kind.factory!r} of {rows} vectors: {reason}"
         ) from error
+    return index
+
+
+def _train(kind: Kind, vectors: Engine) -> Any:  # noqa: ANN401 (as above)
+    """Train an index of candidates on a sample of the rows."""
+    rows = vectors.ntotal
+    sample = np.random.default_rng(0).choice(rows, min(rows, _TRAINING_ROWS), replace=False)
+    index = faiss.index_factory(vectors.d, kind.candidates, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors.reconstruct_batch(np.sort(sample)))
+    return index
+
+
+def _read_empty(path: Path) -> Any:  # noqa: ANN401 (as above)
+    """Read the trained index of candidates of a file, without its rows and without its vectors."""
+    with path.open("rb") as file:
+        file.seek(_REFINE_HEADER_BYTES)
+        reader = faiss.PyCallbackIOReader(file.read)  # type: ignore[attr-defined]  # not in stubs
+        index: Any = faiss.read_index(reader)
+    index.reset()
     return index
 
 
@@ -173,25 +187,45 @@ def limit_threads(threads: int) -> None:
 
 
 def open_vectors(
-    path: Path,
-    *,
-    copied_bytes: int,
+    *segments: Path,
+    copied_bytes: Sequence[int] = (),
     k_factor: int | None,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Engine:
-    """Map a file of vectors and choose how it is searched.
+    """Map files of vectors and choose how they are searched.
 
     Args:
-        path: Written by :func:`write_vectors`.
-        copied_bytes: How much of the file's beginning opening copies; it is read ahead.
+        *segments: Written by :func:`write_vectors`, with the codes of the first one; a row's
+            number is its place in all of them, one behind the other.
+        copied_bytes: How much of the beginning of each opening copies; it is read ahead.
         k_factor: How many candidates are refined at least.
         device: ``cuda`` compares all vectors on the GPUs; where they do not fit, the CPU
             searches.
 
     Raises:
-        ArtifactMissingError: The file does not exist.
-        ArtifactDamagedError: It cannot be read, or not by FAISS.
+        ArtifactMissingError: A file does not exist.
+        ArtifactDamagedError: It cannot be read, or not by FAISS, or does not belong to the first.
     """
+    read = [*copied_bytes, *(0 for _ in segments[len(copied_bytes) :])]
+    opened = [_map(path, size) for path, size in zip(segments, read, strict=True)]
+    shapes = {(vectors.d, codes is None) for codes, vectors in opened}
+    if len(shapes) > 1:
+        raise ArtifactDamagedError(segments[-1], "its vectors are not those of a segment")
+    exact = ExactRows([vectors for _, vectors in opened])
+    if device == "cuda":
+        try:
+            return _on_gpus(exact)
+        except (ImportError, RuntimeError) as error:
+            named = segments[0].parent.name
+            _log.warning("gallery %s is searched on the CPU: %s", named, _last_line(error))
+    candidates = [codes for codes, _ in opened if codes is not None]
+    if not candidates:
+        return exact
+    return RefinedEngine(_join(candidates), exact, k_factor=k_factor or _K_FACTOR)
+
+
+def _map(path: Path, copied_bytes: int) -> tuple[Any, Any]:
+    """Map a file; return the index of its codes, or ``None``, and that of its vectors."""
     try:
         for _ in read_ahead(path, 0, copied_bytes):
             pass
@@ -201,132 +235,25 @@ def open_vectors(
             raise ArtifactMissingError(path) from error
         reason = error.strerror if isinstance(error, OSError) else "FAISS cannot read it"
         raise ArtifactDamagedError(path, str(reason)) from error
-    refined = isinstance(index, faiss.IndexRefine)
-    exact: Engine = faiss.downcast_index(index.refine_index) if refined else index
-    if device == "cuda":
-        try:
-            return _on_gpus(exact)
-        except (ImportError, RuntimeError) as error:
-            named = path.parent.name
-            _log.warning("gallery %s is searched on the CPU: %s", named, _last_line(error))
-    if not refined:
-        return exact
-    candidates = faiss.downcast_index(index.base_index)
-    if isinstance(candidates, faiss.IndexFastScan):
-        candidates.implem = _ONE_QUERY_KERNEL
-        use_huge_pages(faiss.rev_swig_ptr(candidates.codes.get(), candidates.codes.size()))
-    return RefinedEngine(index, exact, k_factor=k_factor or _K_FACTOR)
+    if not isinstance(index, faiss.IndexRefine):
+        return None, index
+    codes: Any = faiss.downcast_index(index.base_index)
+    vectors: Any = faiss.downcast_index(index.refine_index)
+    codes.referenced_objects = vectors.referenced_objects = [index]  # it would free them
+    if isinstance(codes, faiss.IndexFastScan):
+        codes.implem = _ONE_QUERY_KERNEL
+        use_huge_pages(faiss.rev_swig_ptr(codes.codes.get(), codes.codes.size()))
+    return codes, vectors
 
 
-class RefinedEngine:
-    """Finds candidates by small codes and refines them: compares them again by exact similarity.
-
-    Args:
-        index: A FAISS ``IndexRefine``.
-        exact: Its refining index; searched alone where candidates are too many or too few.
-        k_factor: How many candidates there are at least.
-        max_candidates: By default a quarter of all rows.
-        lock: Held during a search.
-
-    Attributes:
-        exact: The refining index.
-        k_factor: How many candidates there are at least.
-        prefetches: Whether candidates are prefetched, for vectors that may still lie on disk: a
-            little slower for vectors in memory, with the same result. On a CPU only.
-    """
-
-    def __init__(
-        self,
-        index: Any,  # noqa: ANN401 (as above)
-        exact: Engine,
-        *,
-        k_factor: int,
-        max_candidates: int | None = None,
-        lock: contextlib.AbstractContextManager[Any] | None = None,
-    ) -> None:
-        self.ntotal, self.d = exact.ntotal, exact.d
-        self._index, self.exact, self.k_factor = index, exact, k_factor
-        self._max_candidates = exact.ntotal // 4 if max_candidates is None else max_candidates
-        self._lock = lock or contextlib.nullcontext()
-        self.prefetches = False
-
-    def search(self, x: NDArray[np.float32], k: int) -> Found:
-        """Find the ``k`` nearest of the candidates of each query."""
-        candidates = max(self.k_factor, _MIN_REFINED * k)
-        if candidates > self._max_candidates:
-            return self.exact.search(x, k)
-        if self.prefetches and len(x) * candidates <= _MAX_PREFETCHED:
-            similarities, rows = self._refine_prefetched(x, k, candidates)
-        else:
-            similarities, rows = self._refine(x, k, candidates)
-        short = np.flatnonzero(rows[:, -1] < 0)
-        if short.size:
-            similarities[short], rows[short] = self.exact.search(x[short], k)
-        return similarities, rows
-
-    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors of the rows ``key``."""
-        return self.exact.reconstruct_batch(key)
-
-    def _refine(self, x: NDArray[np.float32], k: int, candidates: int) -> Found:
-        # FAISS multiplies and truncates: the half keeps rounding from losing a candidate.
-        factor = (candidates + 0.5) / k
-        options = faiss.IndexRefineSearchParameters(k_factor=factor)  # type: ignore[call-arg]  # stubs
-        similarities = np.empty((len(x), k), np.float32)
-        rows = np.empty((len(x), k), np.int64)
-        for start in range(0, len(x), _BLOCK_QUERIES):  # FAISS allocates all candidates of a call
-            block = slice(start, start + _BLOCK_QUERIES)
-            with self._lock:
-                similarities[block], rows[block] = self._index.search(x[block], k, params=options)
-        return similarities, rows
-
-    def _refine_prefetched(self, x: NDArray[np.float32], k: int, candidates: int) -> Found:
-        """Refine as FAISS does, but prefetch all candidates first.
-
-        FAISS faults in one after the other: a thousand took 20 ms from disk instead of 3.
-        """
-        exact: Any = self.exact
-        _, rows = self._index.base_index.search(x, candidates)
-        codes = faiss.rev_swig_ptr(exact.codes.data(), exact.codes.size())
-        prefetch(codes, rows[rows >= 0] * exact.code_size, exact.code_size)
-        similarities = np.full(rows.shape, -np.inf, np.float32)
-        computer = exact.get_distance_computer()  # FAISS's own, for the same digits
-        for query, row, similarity in zip(x, rows, similarities, strict=True):
-            found = row[row >= 0].tolist()  # missing candidates are -1, at the end
-            computer.set_query(faiss.swig_ptr(query))
-            similarity[: len(found)] = [computer(candidate) for candidate in found]
-        return take((similarities, rows), np.argsort(-similarities, axis=1, kind="stable")[:, :k])
-
-
-class SelectedRows:
-    """Some rows of an engine, each of which is compared exactly.
-
-    Its results are those of an exact engine that holds only these rows, in the numbers of the
-    whole. Other rows cost a look at one bit each: 4 ms for a query of 1.58 million rows.
-
-    Args:
-        engine: From :func:`open_vectors`; on a GPU too, the CPU searches.
-        rows: ``(m,)`` ascending, at least one.
-    """
-
-    def __init__(self, engine: Engine, rows: NDArray[np.int64]) -> None:
-        self._exact: Any = getattr(engine, "exact", engine)
-        self.ntotal, self.d = len(rows), engine.d
-        selected = np.zeros(engine.ntotal, np.bool_)
-        selected[rows] = True
-        self._bits = np.packbits(selected, bitorder="little")  # FAISS keeps only its address
-
-    def search(self, x: NDArray[np.float32], k: int) -> Found:
-        """Find the ``k`` nearest of the rows."""
-        selector = faiss.IDSelectorBitmap(len(self._bits) * 8, faiss.swig_ptr(self._bits))
-        options = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # not in stubs
-        found: Found = self._exact.search(x, k, params=options)
-        return found
-
-    def reconstruct_batch(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors of the rows ``key``."""
-        vectors: NDArray[np.float32] = self._exact.reconstruct_batch(key)
-        return vectors
+def _join(segments: Sequence[Any]) -> Any:  # noqa: ANN401 (as above)
+    """Search the codes of several segments as one: the same codes, so their distances compare."""
+    if len(segments) == 1:
+        return segments[0]
+    joined: Any = faiss.IndexShards(segments[0].d, False, True)  # type: ignore[call-arg]  # noqa: FBT003 (no threads, successive ids; not in stubs)
+    for segment in segments:
+        joined.add_shard(segment)  # addIndex would let it be freed
+    return joined
 
 
 def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
@@ -338,7 +265,7 @@ def gpu_bytes(device: Literal["cpu", "cuda"]) -> int:
     return free_bytes()
 
 
-def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
+def _on_gpus(exact: ExactRows) -> Engine:
     """Put the vectors on the GPUs, by FAISS where it has a GPU build that works, else by torch."""
     if faiss.get_num_gpus():
         try:
@@ -347,7 +274,7 @@ def _on_gpus(exact: Any) -> Engine:  # noqa: ANN401 (as above)
             _log.warning("FAISS cannot use the GPUs, torch shall: %s", _last_line(error))
         else:
             return RefinedEngine(
-                faiss.IndexRefine(candidates, exact),
+                candidates,
                 exact,
                 k_factor=_GPU_K_FACTOR,
                 max_candidates=_GPU_MAX_CANDIDATES,

@@ -4,7 +4,7 @@ Only here are similarities clamped, ties broken and removed rows left out, so th
 and every reader of a gallery gives the same answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,13 +19,16 @@ _BLOCK_QUERIES = 256
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Similarities and rows, both ``(n, k)``."""
 
+Order = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+"""Gives rows numbers that ascend in the order of equally near rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
     """The rows of a gallery nearest to each query.
 
     Attributes:
-        rows: ``(n, k)`` int64, nearest first; equally near rows in ascending order.
+        rows: ``(n, k)`` int64, nearest first; equally near rows in their order.
         similarities: ``(n, k)`` float32, cosine in [-1, 1], aligned with ``rows``.
     """
 
@@ -90,16 +93,41 @@ def take(found: Found, places: NDArray[np.intp]) -> Found:
     )
 
 
-def find_nearest(engine: Engine, queries: NDArray[np.float32], k: int) -> Neighbors:
+def best_first(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], order: Order | None
+) -> NDArray[np.intp]:
+    """Return the places, ``(n, k)``, of each query's rows: largest score first.
+
+    Of equals, that comes first which ``order`` puts first; ``None`` is that of their numbers. It
+    is asked for the tied rows only.
+    """
+    if order is None:
+        return np.lexsort((rows, -scores))
+    places = np.argsort(-scores, axis=1, kind="stable")
+    sorted_scores, sorted_rows = take((scores, rows), places)
+    tied = np.zeros(rows.shape, np.bool_)
+    same = sorted_scores[:, 1:] == sorted_scores[:, :-1]
+    tied[:, 1:] |= same
+    tied[:, :-1] |= same
+    turns = np.zeros(rows.shape, np.int64)
+    if tied.any():
+        turns[tied] = order(sorted_rows[tied])
+    return np.take_along_axis(places, np.lexsort((turns, -sorted_scores)), axis=1)
+
+
+def find_nearest(
+    engine: Engine, queries: NDArray[np.float32], k: int, order: Order | None = None
+) -> Neighbors:
     """Find the ``k`` nearest rows of each query.
 
     Rows are ordered by similarity before it is clamped, so that of several rows reported as 1
-    the nearest still comes first; of equals the smaller row comes first.
+    the nearest still comes first; of equals, that which ``order`` puts first.
 
     Args:
         engine: What searches.
         queries: ``(n, d)`` unit rows, finite.
         k: At least 1; more than there are rows finds all of them.
+        order: The order of equally near rows; ``None`` is that of their numbers.
 
     Raises:
         ValueError: ``queries`` has another shape or is not finite, or ``k`` is below 1.
@@ -111,22 +139,24 @@ def find_nearest(engine: Engine, queries: NDArray[np.float32], k: int) -> Neighb
     if k < 1:
         raise ValueError("k must be at least 1")
     k = min(k, engine.ntotal)
-    found = _break_ties(engine, np.ascontiguousarray(queries, np.float32), k, k + _SPARE)
+    found = _break_ties(engine, np.ascontiguousarray(queries, np.float32), k, k + _SPARE, order)
     return Neighbors(found.rows, found.similarities.clip(-1.0, 1.0))
 
 
-def _break_ties(engine: Engine, queries: NDArray[np.float32], k: int, width: int) -> Neighbors:
-    """Find the ``k`` first rows ordered by similarity, then row number.
+def _break_ties(
+    engine: Engine, queries: NDArray[np.float32], k: int, width: int, order: Order | None
+) -> Neighbors:
+    """Find the ``k`` first rows ordered by similarity, then by ``order``.
 
     An engine returns any of several equally near rows. So ``width`` rows are requested, and more
     where the tie of the ``k``-th reaches the last of them.
     """
     width = min(width, engine.ntotal)
     similarities, rows = engine.search(queries, width)
-    similarities, rows = take((similarities, rows), np.lexsort((rows, -similarities)))
+    similarities, rows = take((similarities, rows), best_first(similarities, rows, order))
     tied = np.flatnonzero(similarities[:, k - 1] == similarities[:, -1])
     if tied.size and width < engine.ntotal:
-        wider = _break_ties(engine, queries[tied], k, 8 * width)
+        wider = _break_ties(engine, queries[tied], k, 8 * width, order)
         rows[tied, :k], similarities[tied, :k] = wider.rows, wider.similarities
     return Neighbors(rows[:, :k], similarities[:, :k])
 

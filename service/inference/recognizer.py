@@ -232,7 +232,7 @@ class Recognizer:
         manifest = self.gallery.manifest
         return Ready(
             gallery=manifest.build_id,
-            rows=manifest.rows,
+            rows=len(self.gallery),
             embedder=self.embedder.digest,
             device=self.embedder.device,
             runtime=self.embedder.runtime,

@@ -44,6 +44,7 @@ FLAGS = {
     "cairn-index rebuild": f"store data {EMBEDDING} {MAKING} thumbnails hash",
     "cairn-index add": f"store data layout {EMBEDDING} {MAKING} prefix",
     "cairn-index remove": "store pictures landmarks list",
+    "cairn-index compact": "store",
     "cairn-index sources list": "store",
     "cairn-index sources drop": "store data list",
     "cairn-index sources relocate": "store data to list",
@@ -144,7 +145,7 @@ def test_help_of_every_command_draws_nothing(room: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    count = {"trainer": 7, "index": 18, "service": 2}[room]
+    count = {"trainer": 7, "index": 19, "service": 2}[room]
     assert ended.stdout == f"{count} []\n"
 
 

@@ -24,8 +24,8 @@ from index.building.extras import Extras
 from index.building.publish import same_content
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
+from index.building.segment import SegmentWriter
 from index.building.unreadable import REPORT, ReportLine, read_left_out, write_report
-from index.building.writer import GalleryWriter
 from index.gallery.gallery import VECTORS
 from index.gallery.manifest import GalleryManifest
 from index.gallery.manifest import read_manifest as read_gallery
@@ -278,7 +278,7 @@ def test_an_unreadable_picture_that_stays_as_it_is_costs_nothing(
     """Neither the embedder nor a row is touched; once it is mended, it is embedded."""
     before = spoiled.current()
     monkeypatch.setattr(EmbedderChoice, "open", lambda _: pytest.fail("it was opened"))
-    monkeypatch.setattr(GalleryWriter, "_vectors", lambda *_: pytest.fail("rows are written"))
+    monkeypatch.setattr(SegmentWriter, "_vectors", lambda *_: pytest.fail("rows are written"))
     manifest = rebuild(spoiled, choice)
     assert (manifest.build_id, manifest.rows, manifest.unreadable) == (before, 27, 3)
     assert add(spoiled, choice, open_data(data)).build_id == before

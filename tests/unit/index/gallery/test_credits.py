@@ -150,9 +150,9 @@ def test_a_file_of_other_columns_or_rows_is_refused(store: Store) -> None:
     """Each row needs its place, or pictures would be credited to strangers."""
     path = store.directory() / CREDITS
     with pytest.raises(ArtifactDamagedError, match="12 credits for 13 rows"):
-        Credits.open(path.parent, rows=13)
+        Credits.open({path.parent: 13})
     path.unlink()
     with pa.ipc.new_file(str(path), pa.schema([("x", pa.int8())])):
         pass
     with pytest.raises(ArtifactDamagedError, match="columns"):
-        Credits.open(path.parent, rows=12)
+        Credits.open({path.parent: 12})

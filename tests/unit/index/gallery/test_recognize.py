@@ -102,6 +102,7 @@ class Narrow:
         self.smallest = float(self.penalties.min())
         self.catalog = self
         self.landmarks = np.arange(rows) // 3
+        self.order = None
 
     def __len__(self) -> int:
         return len(self.rows)

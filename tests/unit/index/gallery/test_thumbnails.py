@@ -190,7 +190,7 @@ def test_many_rows_are_found_and_none_beyond_them(tmp_path: Path) -> None:
     with ThumbnailWriter(tmp_path) as writer:
         writer.add(iter(rows))
     assert writer.record() == record(tmp_path / THUMBNAILS)
-    thumbnails = Thumbnails.open(tmp_path, rows=2500)
+    thumbnails = Thumbnails.open({tmp_path: 2500})
     assert [thumbnails[row] for row in range(2500)] == rows
     with pytest.raises(IndexError):
         thumbnails[2500]
@@ -201,20 +201,20 @@ def test_thumbnails_of_another_gallery_are_refused(tmp_path: Path, rows: int) ->
     """One row short would show every picture in the place of another."""
     with ThumbnailWriter(tmp_path) as writer:
         writer.add([b"x"] * rows)
-    Thumbnails.open(tmp_path, rows=rows)
+    Thumbnails.open({tmp_path: rows})
     with pytest.raises(ArtifactDamagedError, match=f"{rows} thumbnails for {rows + 1} rows"):
-        Thumbnails.open(tmp_path, rows=rows + 1)
+        Thumbnails.open({tmp_path: rows + 1})
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     """Absent, cut short, or of other columns."""
     with pytest.raises(ArtifactMissingError, match=THUMBNAILS):
-        Thumbnails.open(tmp_path, rows=1)
+        Thumbnails.open({tmp_path: 1})
     path = tmp_path / THUMBNAILS
     path.write_bytes(b"ARROW1")
     with pytest.raises(ArtifactDamagedError, match=THUMBNAILS):
-        Thumbnails.open(tmp_path, rows=1)
+        Thumbnails.open({tmp_path: 1})
     with pa.ipc.new_file(str(path), pa.schema([("x", pa.int8())])):
         pass
     with pytest.raises(ArtifactDamagedError, match="columns"):
-        Thumbnails.open(tmp_path, rows=0)
+        Thumbnails.open({tmp_path: 0})

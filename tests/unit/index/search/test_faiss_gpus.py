@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from index.search import torch_search
+from index.search.engines import ExactRows
 from index.search.faiss_search import open_vectors, write_vectors
 from index.search.neighbors import find_nearest
 from tests.unit.index.gallery.test_gallery import random_rows
@@ -68,7 +69,7 @@ def written(folder: Path) -> tuple[Path, NDArray[np.float32]]:
 
 def opened(path: Path) -> Any:
     """Open vectors for the GPUs."""
-    return open_vectors(path, copied_bytes=0, k_factor=None, device="cuda")
+    return open_vectors(path, k_factor=None, device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_the_cpu_searches_where_neither_can(
     Machine(1, room=10).install(monkeypatch)
     monkeypatch.setattr(torch_search, "gpus", none)
     engine = opened(path)
-    assert isinstance(engine, faiss.IndexScalarQuantizer)
+    assert isinstance(engine, ExactRows)
     assert [line.message for line in caplog.records] == [
         "FAISS cannot use the GPUs, torch shall: out of memory",
         f"gallery {tmp_path.name} is searched on the CPU: torch finds no NVIDIA GPU",

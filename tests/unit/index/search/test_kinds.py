@@ -126,7 +126,7 @@ def test_what_is_found_is_the_same_while_the_disk_is_waited_for(
     if removed:
         gallery = remove(gallery, np.arange(removed))
     asked_for = []
-    monkeypatch.setattr("index.search.faiss_search.prefetch", lambda *of: asked_for.append(of[1]))
+    monkeypatch.setattr("index.search.engines.prefetch", lambda *of: asked_for.append(of[1]))
     for queries in (rows[:1], landmark_rows(1)[:7], rows[:200]):
         found = []
         for expected in (False, True, False):
@@ -290,7 +290,7 @@ def test_every_number_of_fp16_comes_back(tmp_path: Path) -> None:
     numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     rows = numbers[np.isfinite(numbers)].reshape(-1, 8).astype(np.float32)
     write_vectors(tmp_path / VECTORS, [rows], rows=len(rows), dimension=8)
-    engine = open_vectors(tmp_path / VECTORS, copied_bytes=0, k_factor=None)
+    engine = open_vectors(tmp_path / VECTORS, k_factor=None)
     assert engine.reconstruct_batch(np.arange(len(rows))).tobytes() == rows.tobytes()
 
 
