@@ -67,6 +67,11 @@ class ByteEmbedder:
 
     limits, dimension = PictureLimits(), DIMENSION
 
+    def within(self, limits: PictureLimits) -> ByteEmbedder:
+        """Set how large a picture may be."""
+        self.limits = limits
+        return self
+
     def prepare(self, data: bytes) -> Prepared:
         """Turn a file into what is embedded."""
         landmark, number = (int(word) for word in data.split())

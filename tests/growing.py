@@ -47,6 +47,11 @@ class ByteEmbedder:
     limits = PictureLimits()
     dimension = DIMENSION
 
+    def within(self, limits: PictureLimits) -> ByteEmbedder:
+        """Set how large a picture may be."""
+        self.limits = limits
+        return self
+
     def prepare(self, data: bytes) -> Prepared:
         """Turn a file into what is embedded."""
         own, shared = hashlib.sha256(data).digest(), hashlib.sha256(data[:1]).digest()

@@ -11,6 +11,7 @@ from typing import NoReturn
 from embedder.errors import GalleryError
 from index.building.embedder_choice import LazyEmbedder
 from index.building.forecast import foresee
+from index.building.pipeline import DEFAULT_OPTIONS
 from index.building.plan import plan_changes
 from index.building.recipe import BuildRecipe
 from index.building.sources import merge_sources
@@ -70,7 +71,8 @@ def _compact(store: Store) -> GalleryManifest:
         members = stored_sources(gallery)
         sources = merge_sources(members, gallery.tombstones)
         plan = plan_changes(gallery, sources, trusted=range(len(members)))
-        recipe = BuildRecipe(thumbnail_side=manifest.thumbnail_side)
+        limits = DEFAULT_OPTIONS.within(manifest.limits)
+        recipe = BuildRecipe(thumbnail_side=manifest.thumbnail_side, pipeline=limits)
         lazy = LazyEmbedder(manifest.embedder, manifest.dimension, manifest.ranking, _open_none)
         foresee(store, plan, lazy, recipe, missing=0)
         report = read_left_out(gallery.directory / REPORT)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from embedder.artifacts.arrays import unit_rows
+from embedder.preprocess import PictureLimits
 from index.building.build import write_gallery
 from index.building.compact import compact
+from index.building.pipeline import PipelineOptions
 from index.building.plan import RowPlan
 from index.building.publish import same_content
 from index.building.recipe import BuildRecipe
@@ -166,3 +168,13 @@ def test_another_kind_is_written_whole(tmp_path: Path) -> None:
         recipe = BuildRecipe(kind="SQ8")
         manifest = add(world.store, CHOICE, open_data(world.root / FOLDERS[1]), recipe)
     assert (manifest.kind, manifest.segments) == ("factory", ())
+
+
+def test_compact_keeps_the_limits_of_pictures(tmp_path: Path) -> None:
+    """Else the next rebuild would leave out pictures that are larger than usual."""
+    world = World(tmp_path, 8, "exact")
+    recipe = BuildRecipe(pipeline=PipelineOptions(max_pixels=250_000_000))
+    with segments_of_any_size():
+        grown = add(world.store, CHOICE, open_data(world.root / FOLDERS[1]), recipe)
+    assert grown.segments
+    assert compact(world.store).limits == grown.limits == PictureLimits(max_pixels=250_000_000)
