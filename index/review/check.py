@@ -62,6 +62,7 @@ def check_data(data: PhotographSet, list_name: str | None = None, *, readers: in
         single=[(one, names.get(one, one)) for one in landmarks],
         passed_over=data.passed_over.counts(),
         missing=data.passed_over.landmarks,
+        by_vectors=False,
     )
 
 
@@ -108,6 +109,7 @@ def check_gallery(gallery: Gallery) -> Findings:
             for pair in pairs
         ],
         single=[(catalog.landmark_id(code), catalog.name(code)) for code in single],
+        by_vectors=True,
     )
 
 

@@ -65,6 +65,7 @@ class Findings:
         landmarks: Number of landmarks.
         suspects: Pictures whose landmark is probably wrong.
         single: Landmarks with one picture: id and name.
+        by_vectors: Whether vectors were compared, not only files.
         passed_over: Number of files that are not read, by kind.
         missing: Ids of landmarks that have no file that is read.
     """
@@ -74,19 +75,20 @@ class Findings:
     landmarks: int
     suspects: Sequence[Suspect]
     single: Sequence[tuple[str, str]]
+    by_vectors: bool
     passed_over: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
     missing: Sequence[str] = ()
 
     def summary(self) -> dict[str, object]:
-        """Count what was found."""
+        """Count what was found; ``None`` for what only vectors tell, where there were none."""
         counts = Counter(suspect.reason for suspect in self.suspects)
         return {
             "checked": self.title,
             "pictures": self.pictures,
             "landmarks": self.landmarks,
             "same_content": counts[SAME_CONTENT],
-            "near_identical": counts[NEAR_IDENTICAL],
-            "outliers": counts[OUTLIER],
+            "near_identical": counts[NEAR_IDENTICAL] if self.by_vectors else None,
+            "outliers": counts[OUTLIER] if self.by_vectors else None,
             "single_picture_landmarks": len(self.single),
             "passed_over": dict(self.passed_over),
             "missing_landmarks": len(self.missing),

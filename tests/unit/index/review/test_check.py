@@ -75,6 +75,7 @@ def test_photographs_are_checked_without_an_embedder(faulty: Path) -> None:
     (faulty / "c" / "c7.jpg").unlink()
     findings = check_data(open_data(faulty))
     assert suspects(findings) == {SAME_CONTENT: [("c/copy", "d/d2")]}
+    assert (findings.summary()["same_content"], findings.summary()["outliers"]) == (1, None)
     assert findings.single == [("e", "e")]
     assert (findings.pictures, findings.landmarks) == (4 * VIEWS + 3, 5)
 
