@@ -11,6 +11,7 @@ from photographs.passed_over import NOTHING, PassedOver
 from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
 from photographs.photograph_list import PhotographList
 from photographs.photograph_set import Layout, PhotographSet
+from photographs.query_list import QueryList
 
 __all__ = [
     "CREDIT_COLUMNS",
@@ -22,6 +23,7 @@ __all__ = [
     "PhotographList",
     "PhotographSet",
     "Query",
+    "QueryList",
     "landmark_order",
     "list_pictures",
     "listed_ids",

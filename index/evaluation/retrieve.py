@@ -25,6 +25,7 @@ from index.gallery.gallery import Gallery
 from photographs import Photograph, PhotographList, read_rows, write_csv
 
 _IGNORED = "Ignored"
+_BLOCK_QUERIES = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -147,9 +148,11 @@ def score_answers(
 def _rows(
     gallery: Gallery, asked: PhotographList, found: AnsweredPictures
 ) -> Iterator[tuple[str, str]]:
-    picture_ids = gallery.catalog.column("picture_id")
-    for place, (query, _) in enumerate(asked.labeled_ids()):
-        ids: list[str] = []
-        if found.readable[place]:
-            ids = picture_ids.take(found.answers.rows[place]).to_pylist()
-        yield query, " ".join(map(encode_id, ids))
+    picture_ids, width = gallery.catalog.column("picture_id"), found.answers.rows.shape[1]
+    for begin in range(0, len(asked), _BLOCK_QUERIES):  # a look into the column takes long
+        block = slice(begin, begin + _BLOCK_QUERIES)
+        rows = np.where(found.readable[block, None], found.answers.rows[block], 0)
+        ids = picture_ids.take(rows.reshape(-1)).to_pylist()
+        for place, query in enumerate(asked.ids[block].to_pylist()):
+            own = ids[place * width : (place + 1) * width] if found.readable[begin + place] else ()
+            yield query, " ".join(map(encode_id, own))
