@@ -5,7 +5,7 @@ It knows nothing of networks, galleries or HTTP.
 
 from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
-from photographs.lists import read_rows, write_csv, write_list
+from photographs.lists import read_header, read_rows, write_csv, write_list
 from photographs.names import landmark_order, normal_form, search_form
 from photographs.passed_over import NOTHING, PassedOver
 from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
@@ -29,6 +29,7 @@ __all__ = [
     "listed_ids",
     "normal_form",
     "open_data",
+    "read_header",
     "read_rows",
     "search_form",
     "write_csv",

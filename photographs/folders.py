@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from embedder.errors import CatalogError
 from photographs.lists import pick_listed
 from photographs.names import landmark_order, normal_forms
-from photographs.photograph import CREDIT_COLUMNS, Query
-from photographs.photograph_list import PhotographList, in_landmark_order
+from photographs.photograph import CREDIT_COLUMNS
+from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
+from photographs.query_list import QueryList
 from photographs.walk import walk_pictures
 
 _SPLITS = frozenset({"train", "test", "val", "valid", "validation", "index"})
@@ -58,18 +59,14 @@ class FolderSet(PhotographSet):
         named = in_landmark_order(shown.dictionary.to_pylist(), labels)
         return PhotographList(ids, *named, self.directory, files).in_gallery_order()
 
-    def queries(self) -> list[Query]:
+    def queries(self) -> QueryList:
         """List every picture; one outside the landmark folders shows no landmark."""
         ids, files = self._identify()
-        columns = (column.to_pylist() for column in (ids, files, _landmarks_of(files)))
-        return [
-            Query(
-                id=picture_id,
-                path=self.directory / name,
-                landmark_ids=(landmark,) if "/" in name else (),
-            )
-            for picture_id, name, landmark in zip(*columns, strict=True)
-        ]
+        shown = _landmarks_of(files).dictionary_encode()
+        in_folder = pc.match_substring(files, "/").to_numpy(zero_copy_only=False)
+        labels = np.where(in_folder, shown.indices.to_numpy(), UNKNOWN).astype(np.int32)
+        named = in_landmark_order(shown.dictionary.to_pylist(), labels)
+        return QueryList.of_labels(PhotographList(ids, *named, self.directory, files))
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the folders' names, each by itself."""

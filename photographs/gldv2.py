@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from embedder.errors import CatalogError
 from photographs.lists import Listed, Row, read_list, read_rows
 from photographs.names import normal_form
-from photographs.photograph import CREDIT_COLUMNS, Query
+from photographs.photograph import CREDIT_COLUMNS
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
+from photographs.query_list import QueryList
 from photographs.tars import read_members
 
 TRAIN_LIST, CLEAN_LIST, INDEX_LIST = "train.csv", "train_clean.csv", "index.csv"
@@ -87,11 +88,11 @@ class Gldv2Set(PhotographSet):
         shown = np.array([*(landmark in clean for landmark in every.landmarks), False])
         return every.where(shown[every.labels])  # UNKNOWN is the last
 
-    def queries(self) -> list[Query]:
+    def queries(self) -> QueryList:
         """List the pictures of the recognition solution."""
         path = self.directory / SOLUTION
         if not path.is_file():
-            return []
+            return QueryList.of(PhotographList.of(()), ())
         landmarks: list[tuple[str, ...]] = []
 
         def rows() -> Iterator[Row]:
@@ -101,8 +102,7 @@ class Gldv2Set(PhotographSet):
 
         listed = check_plain_ids(Listed.of(path, rows()))
         located = locate(listed.ids, [], listed.labels, self.directory / "test")
-        queries = (Query(p.id, p.path, shown) for p, shown in zip(located, landmarks, strict=True))
-        return sorted(queries, key=lambda query: query.id)
+        return QueryList.of(located, landmarks)
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the names that the addresses of the categories hold."""

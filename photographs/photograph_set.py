@@ -7,8 +7,8 @@ from typing import Literal
 import pyarrow as pa
 
 from photographs.passed_over import NOTHING, PassedOver
-from photographs.photograph import Query
 from photographs.photograph_list import PhotographList
+from photographs.query_list import QueryList
 
 Layout = Literal["gldv2", "folders", "shards"]
 
@@ -52,7 +52,7 @@ class PhotographSet(ABC):
         """
 
     @abstractmethod
-    def queries(self) -> list[Query]:
+    def queries(self) -> QueryList:
         """List the pictures with ground truth, sorted by id.
 
         Returns:

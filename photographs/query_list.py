@@ -56,7 +56,7 @@ class QueryList(Sequence[Query]):
         order = pc.array_sort_indices(self.photographs.ids).to_numpy().astype(np.int64)
         return self.take(order)
 
-    def take(self, places: NDArray[np.integer]) -> QueryList:
+    def take(self, places: NDArray[np.int64]) -> QueryList:
         """Return the queries at ``places``, in that order."""
         begins, counts = self.ends[:-1][places], np.diff(self.ends)[places]
         ends = np.concatenate([[0], np.cumsum(counts)])

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from embedder.errors import CatalogError
 from photographs.lists import pick_listed
-from photographs.photograph import CREDIT_COLUMNS, Query
+from photographs.photograph import CREDIT_COLUMNS
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet
+from photographs.query_list import QueryList
 from photographs.tars import read_members
 
 
@@ -63,13 +64,9 @@ class ShardSet(PhotographSet):
         path = self.directory / list_name
         return pick_listed(path, self._all.ids, self._all.files, self.directory)
 
-    def queries(self) -> list[Query]:
+    def queries(self) -> QueryList:
         """List every picture; one without a label shows no landmark."""
-        queries = (
-            Query(p.id, p.path, () if p.landmark_id is None else (p.landmark_id,))
-            for p in self._all
-        )
-        return sorted(queries, key=lambda query: query.id)
+        return QueryList.of_labels(self._all)
 
     def names(self, list_name: str | None = None) -> dict[str, str]:
         """Return the labels, each by itself."""

@@ -129,7 +129,7 @@ def calibrate(
         if len(places) < _FEWEST:
             reason = f"it has {len(places)} usable queries; {_FEWEST} are needed"
             raise CatalogError(data.directory, reason)
-        truths = [queries[place].landmark_ids for place in places.tolist()]
+        truths = [query.landmark_ids for query in queries.take(places)]
         ranking, calibration = fit_calibration(
             label_answers(gallery, vectors, truths),
             gallery.manifest.ranking,

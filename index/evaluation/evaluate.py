@@ -166,10 +166,10 @@ def evaluate(
     steps = {"served": gallery.manifest.ranking, **rankings(gallery)}
     answers = answer_by_each(gallery, [*steps.values()], readable.vectors, metrics.DEPTH)
     seconds = time.monotonic() - started
-    own = [queries[place] for place in readable.places.tolist()]
+    own = queries.take(readable.places)
     answered = AnsweredQueries(own, readable.vectors, answers[0])
     same, near = count_duplicates(gallery, answered, readable.contents)
-    truths = Truths.of((query.landmark_ids for query in queries), gallery.catalog)
+    truths = Truths.of_queries(queries, gallery.catalog)
     scored = Scored(truths, readable.places, _live_counts(gallery))
     evaluation = Evaluation(
         **scored.scores(answers[0]),

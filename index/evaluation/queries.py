@@ -24,7 +24,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.recognize import Recognition, recognize, recognize_by_each
 from index.progress import watch_rows
 from index.ranking.ranking import Ranking
-from photographs import Photograph, Query
+from photographs import Photograph, Query, QueryList
 
 NEAR_DUPLICATE_COSINE = 0.99
 """A query this near to a picture of the gallery is probably that picture, encoded again."""
@@ -133,14 +133,14 @@ class AnsweredQueries:
             neighbors.
     """
 
-    queries: Sequence[Query]
+    queries: QueryList
     vectors: NDArray[np.float32]
     answers: Answers
 
-    def take(self, places: NDArray[np.integer]) -> AnsweredQueries:
+    def take(self, places: NDArray[np.int64]) -> AnsweredQueries:
         """Return some of the queries, in the order of ``places``."""
-        queries = [self.queries[place] for place in places.tolist()]
-        return AnsweredQueries(queries, self.vectors[places], self.answers.take(places))
+        queries, answers = self.queries.take(places), self.answers.take(places)
+        return AnsweredQueries(queries, self.vectors[places], answers)
 
 
 def embed_queries(

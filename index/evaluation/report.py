@@ -48,8 +48,8 @@ def _body(gallery: Gallery, evaluation: Evaluation, answered: AnsweredQueries) -
 
 def _worst(gallery: Gallery, answered: AnsweredQueries) -> list[int]:
     """Find the most confident wrong answers, most confident first."""
-    shown = (query.landmark_ids for query in answered.queries)
-    right = Truths.of(shown, gallery.catalog).shows(answered.answers.landmarks)
+    truths = Truths.of_queries(answered.queries, gallery.catalog)
+    right = truths.shows(answered.answers.landmarks)
     order = np.argsort(-answered.answers.confidences, kind="stable")
     worst: list[int] = order[~right[order]][:MISTAKES].tolist()
     return worst

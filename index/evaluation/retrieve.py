@@ -22,7 +22,7 @@ from index.evaluation.defaults import RETRIEVED
 from index.evaluation.predict import check_output, encode_id, report_path
 from index.evaluation.queries import AnsweredPictures, answer_pictures
 from index.gallery.gallery import Gallery
-from photographs import Photograph, PhotographList, read_rows, write_csv
+from photographs import Photograph, PhotographList, read_header, read_rows, write_csv
 
 _IGNORED = "Ignored"
 _BLOCK_QUERIES = 1024
@@ -106,15 +106,12 @@ def read_solution(path: Path) -> dict[str, list[str]]:
     Raises:
         CatalogError: The file is missing or faulty; the line is named.
     """
-    columns, solution = ("id", "images", "Usage"), dict[str, list[str]]()
-    try:
-        rows = list(read_rows(path, columns))
-    except CatalogError:
-        rows = [(line, [*fields, ""]) for line, fields in read_rows(path, columns[:2])]
-    for line, (query, images, usage) in rows:
+    usage = ("Usage",) if "Usage" in read_header(path) else ()
+    solution: dict[str, list[str]] = {}
+    for line, (query, images, *used) in read_rows(path, ("id", "images", *usage)):
         if query in solution:
             raise CatalogError(path, f"line {line}: query {query} is listed twice")
-        if usage != _IGNORED and (relevant := images.split()):
+        if used != [_IGNORED] and (relevant := images.split()):
             solution[query] = relevant
     if not solution:
         raise CatalogError(path, "it has no query with pictures that should be found")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.catalog import Catalog
+from photographs import QueryList
 
 _ABSENT = -1
 
@@ -36,6 +37,15 @@ class Truths:
         owners = np.repeat(np.arange(len(shown)), [len(one) for one in shown])
         found = [codes.get(landmark, _ABSENT) for one in shown for landmark in one]
         return cls(len(shown), owners, np.array(found, np.int64))
+
+    @classmethod
+    def of_queries(cls, queries: QueryList, catalog: Catalog) -> Truths:
+        """Look up what queries show in the catalog of a gallery."""
+        shown = queries.landmark_ids.dictionary_encode()
+        ids = shown.dictionary.to_pylist()
+        code_of = catalog.landmarks_of_ids(ids)
+        codes = np.array([code_of.get(one, _ABSENT) for one in ids], np.int64)
+        return cls(len(queries), queries.owners, codes[shown.indices.to_numpy()])
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embedder.errors import CatalogError
 from index.building.pipeline import find_files, reader_count
 from index.building.plan import hash_files
 from index.gallery.gallery import Gallery
@@ -22,7 +24,7 @@ from index.review.findings import (
 )
 from index.review.neighborhoods import Pair, compare_neighbors, measure_fits
 from index.review.same_content import across_landmarks
-from photographs import PhotographList, PhotographSet
+from photographs import PhotographList, PhotographSet, open_data
 
 _NO_CONTENT = -1
 
@@ -83,7 +85,8 @@ def _number_contents(photographs: PhotographList, readers: int) -> NDArray[np.in
 def check_gallery(gallery: Gallery) -> Findings:
     """Check the pictures of a gallery by their contents and their vectors.
 
-    Each picture is searched for in the gallery.
+    Each picture is searched for in the gallery. What its data folders hold beside the pictures
+    is counted where they are still there.
     """
     rows, catalog = gallery.live_rows(), gallery.catalog
     codes = catalog.landmarks[rows]
@@ -99,6 +102,7 @@ def check_gallery(gallery: Gallery) -> Findings:
     near = [pair for pair in near if content_of[pair.row] != content_of[pair.other]]
     describe = _describer(gallery)
     single = np.flatnonzero(counts == 1).tolist()
+    passed_over, missing = _passed_over(gallery)
     return Findings(
         title=gallery.build_id,
         pictures=len(rows),
@@ -110,6 +114,8 @@ def check_gallery(gallery: Gallery) -> Findings:
         ],
         single=[(catalog.landmark_id(code), catalog.name(code)) for code in single],
         by_vectors=True,
+        passed_over=passed_over,
+        missing=missing,
     )
 
 
@@ -123,3 +129,21 @@ def _describer(gallery: Gallery) -> Callable[[int], PictureOf]:
         return PictureOf(stored.picture_id, stored.landmark_id, name, file)
 
     return describe
+
+
+def _passed_over(gallery: Gallery) -> tuple[Mapping[str, int], list[str]]:
+    """Count what is passed over in the data folders that are there."""
+    counts, missing = Counter[str](), list[str]()
+    for found in _data_folders(gallery):
+        counts.update(found.passed_over.counts())
+        missing += found.passed_over.landmarks
+    have = {gallery.catalog.landmark_id(int(code)) for code in gallery.landmarks()}
+    return dict(sorted(counts.items())), sorted({*missing} - have)
+
+
+def _data_folders(gallery: Gallery) -> Iterator[PhotographSet]:
+    for source in gallery.manifest.sources:
+        try:
+            yield open_data(Path(source.data), source.layout)
+        except CatalogError:  # it is gone, or holds something else now
+            continue

@@ -114,7 +114,7 @@ def compare_answers(
     own, ids, right, known = [], [], [], []
     for (gallery, answered), place_of in zip((old, new), places, strict=True):
         taken = answered.take(np.array([place_of[query] for query in both], np.int64))
-        shown = Truths.of((query.landmark_ids for query in taken.queries), gallery.catalog)
+        shown = Truths.of_queries(taken.queries, gallery.catalog)
         right.append(shown.shows(taken.answers.landmarks))
         ids.append(landmark_ids(gallery)[taken.answers.landmarks])
         known.append(_known(gallery, taken))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedder.artifacts.files import sha256_file
 from embedder.errors import CatalogError, DeviceError, TrainingError
 from embedder.runtimes.devices import can_run_bf16
-from photographs import Photograph, PhotographList, Query, list_pictures, open_data
+from photographs import Photograph, PhotographList, QueryList, list_pictures, open_data
 from photographs.prepare.split import (
     CountsRecipe,
     FoldsRecipe,
@@ -85,7 +85,7 @@ class RunContext:
     recipe: Recipe
     training_sets: tuple[TrainingSet, ...]
     train: PhotographList
-    validation: PhotographList | list[Query]
+    validation: PhotographList | QueryList
     test: PhotographList
     distractors: PhotographList
     scored: ValidationSet
@@ -199,7 +199,7 @@ def _split(
     return *stratified_split(photographs, validation, seed=seed), photographs[:0]
 
 
-def _labeled_queries(recipe: Recipe) -> list[Query] | None:
+def _labeled_queries(recipe: Recipe) -> QueryList | None:
     """Read the queries to validate on; None if the recipe splits the photographs.
 
     Raises:

@@ -78,6 +78,8 @@ def test_photographs_are_checked_without_an_embedder(faulty: Path) -> None:
     assert (findings.summary()["same_content"], findings.summary()["outliers"]) == (1, None)
     assert findings.single == [("e", "e")]
     assert (findings.pictures, findings.landmarks) == (4 * VIEWS + 3, 5)
+    assert sum(findings.passed_over.values()) == 2
+    assert list(findings.missing) == ["f"]
 
 
 def test_a_gallery_is_checked_by_its_vectors(
@@ -95,6 +97,8 @@ def test_a_gallery_is_checked_by_its_vectors(
     assert strange.other.landmark_id == "a"
     assert strange.picture.file == faulty / "b" / "strange.jpg"
     assert findings.single == [("e", "e")]
+    assert findings.passed_over == {"TIFF": 2}
+    assert list(findings.missing) == ["f"]
     page = tmp_path / "new" / "check.html"
     write_check_page(page, findings)
     text = page.read_text()
@@ -117,7 +121,7 @@ def test_what_the_list_names_is_removed(
     counts = json.loads(capsys.readouterr().out)
     assert (counts["same_content"], counts["near_identical"]) == (1, 1)
     assert counts["outliers"] >= 1
-    assert counts["single_picture_landmarks"] == 1
+    assert counts["single_picture_landmarks"] == counts["missing_landmarks"] == 1
     with listed.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {"c/copy", "d/nearly", "b/strange"} <= {row["id"] for row in rows}
@@ -126,6 +130,20 @@ def test_what_the_list_names_is_removed(
     again = check_gallery(Gallery.open(store.path, embedder_digest=None))
     assert suspects(again).keys() <= {OUTLIER}
     assert not {row["id"] for row in rows} & {one.picture.id for one in again.suspects}
+
+
+def test_a_gallery_is_checked_without_its_photographs(
+    faulty: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    """What lies beside them is then unknown; the rest is found by the gallery alone."""
+    store = Store(tmp_path / "s")
+    build(store, embedder, open_data(faulty))
+    shutil.rmtree(faulty)
+    findings = check_gallery(Gallery.open(store.path, embedder_digest=None))
+    assert suspects(findings)[SAME_CONTENT] == [("c/copy", "d/d2")]
+    assert (findings.passed_over, findings.missing) == ({}, [])
+    write_check_page(tmp_path / "check.html", findings)
+    assert "not there" in (tmp_path / "check.html").read_text()
 
 
 def test_doubles_behind_many_of_their_own_landmark_are_found(
