@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from index.evaluation.evaluate import CLASS_SIZES, Scored
@@ -17,24 +18,30 @@ from index.evaluation.metrics import (
 )
 from index.evaluation.queries import Answers
 from index.evaluation.truths import Truths
-from index.gallery.catalog import NAMES_2, ROWS, Catalog
+from index.gallery.catalog import Catalog, CatalogRow, CatalogWriter
+from photographs import Photograph, PhotographList, QueryList
 
 LANDMARKS = ["a", "b", "c", "d"]
 
 
-def catalog_of(codes: list[int]) -> Catalog:
-    """Make a catalog of pictures of landmarks a to d."""
-    columns = {name: [None] * len(codes) for name in ROWS.names} | {"landmark": codes}
-    rows = pa.table({name: pa.array(columns[name], ROWS.field(name).type) for name in ROWS.names})
-    names = [LANDMARKS, LANDMARKS, LANDMARKS, [None] * 4]
-    return Catalog(rows, pa.table(names, schema=NAMES_2))
+def catalog_of(codes: list[int], directory: Path) -> Catalog:
+    """Write a catalog of pictures of landmarks a to d, all of which it has."""
+    with CatalogWriter(directory, {}) as writer:
+        writer.add(
+            [
+                CatalogRow(f"{row:03d}", LANDMARKS[code], f"{row}.jpg", bytes(32), 1, 1)
+                for row, code in enumerate(codes)
+            ]
+        )
+    return Catalog.open(directory)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_columns_score_as_the_definitions_do(seed: int) -> None:
+def test_columns_score_as_the_definitions_do(seed: int, tmp_path: Path) -> None:
     """With ties, several landmarks, landmarks that the gallery lacks, and unreadable queries."""
     rng = np.random.default_rng(seed)
-    catalog = catalog_of(np.sort(rng.integers(0, 4, 60)).tolist())
+    codes = np.sort([0, 1, 2, 3, *rng.integers(0, 4, 56)])
+    catalog = catalog_of(codes.tolist(), tmp_path)
     counts = np.bincount(catalog.landmarks, minlength=4)
     shown = [tuple(rng.choice([*LANDMARKS, "absent"], rng.integers(0, 3))) for _ in range(40)]
     shown[0], shown[1] = ("a", "a"), ()
@@ -84,10 +91,21 @@ def test_columns_score_as_the_definitions_do(seed: int) -> None:
         assert (group.queries, group.top1, group.landmark_only_gap) == expected_group
 
 
-def test_queries_of_nothing_have_no_metrics() -> None:
+def test_columns_of_queries_are_looked_up_as_a_list_of_them(tmp_path: Path) -> None:
+    """A landmark that the gallery lacks has no code."""
+    catalog, shown = catalog_of([0, 1], tmp_path), [("b", "absent"), (), ("a",), ("b",)]
+    pictures = (Photograph(f"q{number}", Path("q"), None) for number in range(4))
+    queries = QueryList.of(PhotographList.of(pictures), shown)
+    for truths in (Truths.of(shown, catalog), Truths.of_queries(queries, catalog)):
+        assert truths.codes.tolist() == [1, -1, 0, 1]
+        assert truths.owners.tolist() == [0, 0, 2, 3]
+        assert truths.known.tolist() == [True, False, True, True]
+
+
+def test_queries_of_nothing_have_no_metrics(tmp_path: Path) -> None:
     """Nor has an empty set of answers."""
-    truths = Truths.of([(), ()], catalog_of([0, 1]))
-    scored = Scored(truths, np.array([0, 1]), np.array([1, 1, 0, 0]))
+    truths = Truths.of([(), ()], catalog_of([0, 1], tmp_path))
+    scored = Scored(truths, np.array([0, 1]), np.array([1, 1]))
     answers = Answers.empty(2, 2)
     answers.rows[:] = 0
     assert set(scored.scores(answers).values()) == {None}

@@ -9,21 +9,28 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from embedder.embedder import Embedder
 from index.building.build import build
+from index.building.compact import compact
+from index.building.embedder_choice import EmbedderChoice
+from index.building.rebuild import rebuild
 from index.cli import main
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from index.maintenance.remove import remove
 from index.review.check import check_data, check_gallery
 from index.review.check_page import write_check_page
+from index.review.compare import compare_pictures
+from index.review.export_vectors import export_vectors
 from index.review.findings import NEAR_IDENTICAL, OUTLIER, SAME_CONTENT, Findings
 from index.review.neighborhoods import measure_fits
 from photographs import open_data
 from tests.factories import picture
+from tests.growing import segments_of_any_size
 from tests.unit.index.conftest import view_bytes
 
 VIEWS = 8
@@ -197,3 +204,39 @@ def test_one_thing_is_checked(words: tuple[str, ...], capsys: pytest.CaptureFixt
     """Photographs or a gallery, by the options that belong to it."""
     assert main(["check", *words]) == 6
     assert "--data DIR" in capsys.readouterr().err
+
+
+def test_a_gallery_of_segments_is_checked_as_a_whole_one(
+    faulty: Path,
+    embedder: Embedder,
+    choice: EmbedderChoice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pictures of one landmark lie in two segments, and some are removed."""
+    store, held = Store(tmp_path / "s"), tmp_path / "held"
+    for name in ("c/copy.jpg", "d/nearly.jpg", "b/strange.jpg", "a/a7.jpg"):
+        (held / name).parent.mkdir(parents=True)
+        (faulty / name).rename(held / name)
+    build(store, embedder, open_data(faulty))
+    for path in sorted(held.rglob("*.jpg")):
+        path.rename(faulty / path.relative_to(held))
+    remove(store, pictures=["a/a6"])
+    with segments_of_any_size():
+        build_id = rebuild(store, choice).build_id
+    grown = Gallery.open(store.path, embedder_digest=None, build=build_id)
+    assert grown.manifest.segments
+    found = suspects(check_gallery(grown))
+    assert found[SAME_CONTENT] == [("c/copy", "d/d2")]
+    assert found[NEAR_IDENTICAL] == [("d/nearly", "c/c1")]
+    whole = Gallery.open(store.path, embedder_digest=None, build=compact(store).build_id)
+    assert not whole.manifest.segments
+    assert suspects(check_gallery(whole)) == {
+        reason: sorted(pairs) for reason, pairs in found.items()
+    }
+    pictures = compare_pictures(grown, whole)
+    assert not len(pictures.added) + len(pictures.removed) + len(pictures.changed)
+    tables = [
+        pq.read_table(export_vectors(one, tmp_path / "v.parquet").path) for one in (grown, whole)
+    ]
+    assert tables[0].sort_by("picture_id").equals(tables[1].sort_by("picture_id"))
