@@ -16,7 +16,7 @@ from index.building.plan import plan_changes
 from index.building.recipe import BuildRecipe
 from index.building.sources import merge_sources
 from index.building.stored import stored_sources
-from index.building.unreadable import REPORT, read_left_out
+from index.building.unreadable import REPORT, read_left_out, renumber
 from index.building.writer import WHOLE_ROWS, GalleryWriter
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
@@ -68,14 +68,15 @@ def _compact(store: Store) -> GalleryManifest:
         manifest = gallery.manifest
         if not (manifest.segments or manifest.removed):
             return manifest
-        members = stored_sources(gallery)
-        sources = merge_sources(members, gallery.tombstones)
+        kept = [n for n, source in enumerate(manifest.sources) if not source.dropped]
+        members = [source for source in stored_sources(gallery) if not source.reference.dropped]
+        sources = merge_sources(members, gallery.tombstones.renumbered(kept))
         plan = plan_changes(gallery, sources, trusted=range(len(members)))
         limits = DEFAULT_OPTIONS.within(manifest.limits)
         recipe = BuildRecipe(thumbnail_side=manifest.thumbnail_side, pipeline=limits)
         lazy = LazyEmbedder(manifest.embedder, manifest.dimension, manifest.ranking, _open_none)
         foresee(store, plan, lazy, recipe, missing=0)
-        report = read_left_out(gallery.directory / REPORT)
+        report = renumber(read_left_out(gallery.directory / REPORT), kept)
         return GalleryWriter(plan, None, lazy, recipe, report).publish_whole(store)
 
 

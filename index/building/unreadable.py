@@ -1,7 +1,7 @@
 """Pictures that cannot be read: counted, listed in a report, and refused if they are too many."""
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +136,12 @@ def read_left_out(path: Path) -> list[LeftOut]:
         numbers = (int(line.get(name) or _UNKNOWN) for name in LeftOut._fields[3:])
         found.append(LeftOut(line["id"], line["path"], line["reason"], *numbers))
     return found
+
+
+def renumber(lines: Iterable[LeftOut], sources: Sequence[int]) -> list[LeftOut]:
+    """Return the lines of some of the sources, which get the numbers from 0."""
+    numbers = {source: number for number, source in enumerate(sources)} | {_UNKNOWN: _UNKNOWN}
+    return [line._replace(source=numbers[line.source]) for line in lines if line.source in numbers]
 
 
 def set_aside(

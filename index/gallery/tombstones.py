@@ -9,7 +9,7 @@ brings back its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,15 @@ class Tombstones:
             name = after + one.removeprefix(before)
             pictures[name] = pictures.get(name, frozenset()) | {source}
         return replace(self, pictures=pictures)
+
+    def renumbered(self, sources: Sequence[int]) -> Tombstones:
+        """Return what stays out of some of the sources, which get the numbers from 0."""
+        numbers = {source: number for number, source in enumerate(sources)}
+        pictures, landmarks = (
+            {one: frozenset(numbers[n] for n in of if n in numbers) for one, of in ids.items()}
+            for ids in (self.pictures, self.landmarks)
+        )
+        return replace(self, pictures=pictures, landmarks=landmarks)
 
     def with_rows(self, rows: NDArray[np.int64]) -> Tombstones:
         """Return the same tombstones in a gallery whose dead rows are these."""

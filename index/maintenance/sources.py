@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedder.errors import CatalogError, GalleryError
+from index.building.compact import compact_if_due
 from index.building.pipeline import find_files
 from index.building.publish import republish
 from index.building.unreadable import REPORT, count_unreadable, read_left_out, write_left_out
@@ -103,7 +104,7 @@ def drop_source(store: Store, data: Path, list_name: str | None = None) -> Galle
 
         dropped = reference.model_copy(update={"dropped": True})
         first, *added = _with_source(gallery, place, dropped)
-        return republish(
+        manifest = republish(
             store,
             gallery,
             write=write,
@@ -113,6 +114,7 @@ def drop_source(store: Store, data: Path, list_name: str | None = None) -> Galle
             list=first,
             added=tuple(added),
         )
+        return compact_if_due(store, manifest)
 
 
 def relocate_source(

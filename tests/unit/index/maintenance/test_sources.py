@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from embedder.errors import CatalogError, GalleryError
+from index.building.compact import compact
 from index.building.embedder_choice import EmbedderChoice
+from index.building.pipeline import PipelineOptions
 from index.building.rebuild import rebuild
+from index.building.recipe import BuildRecipe
 from index.building.unreadable import REPORT, read_left_out
 from index.cli import main
 from index.gallery.gallery import Gallery
@@ -167,3 +170,27 @@ def test_the_command_add_takes_a_prefix(
     assert main(["add", *made, "--data", str(more), "--prefix", "2026/"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 33
     assert "2026/landmark-9/a" in live(store)
+
+
+def test_compact_forgets_a_dropped_source(
+    store: Store, choice: EmbedderChoice, data: Path, more: Path, tmp_path: Path
+) -> None:
+    """Rows, tombstones and report name those that are left by their new places; limits stay."""
+    third = tmp_path / "third/landmark-8"
+    third.mkdir(parents=True)
+    for number in range(3):
+        (third / f"{number}.jpg").write_bytes(view_bytes(8, number) if number else b"text")
+    add(store, choice, open_data(more))
+    recipe = BuildRecipe(pipeline=PipelineOptions(max_pixels=70_000_000))
+    add(store, choice, open_data(third.parent), recipe)
+    remove(store, pictures=["landmark-8/1"])
+    drop_source(store, more)
+    left = live(store)
+    manifest = compact(store)
+    assert [source.data for source in manifest.sources] == [str(data), str(third.parent)]
+    assert (manifest.rows, manifest.removed, manifest.landmarks) == (31, 0, 6)
+    assert manifest.limits.max_pixels == 70_000_000
+    assert live(store) == left
+    assert [line.source for line in read_left_out(store.directory() / REPORT)] == [1]
+    assert [source.rows for source in list_sources(store)] == [30, 1]
+    assert rebuild(store, choice).build_id == manifest.build_id
