@@ -29,7 +29,7 @@ from photographs.layouts import open_data
 from photographs.lists import is_by_landmark, write_list
 from photographs.photograph import Photograph
 from photographs.photograph_list import PhotographList
-from photographs.photograph_set import PhotographSet
+from photographs.photograph_set import Layout, PhotographSet
 from photographs.prepare.copies import CopyRecipe, Job, make_copies
 from photographs.prepare.split import (
     CountsRecipe,
@@ -94,6 +94,7 @@ class Preparation:
         queries: Copy the pictures of the recognition solution too, all of them.
         seed: Of everything random.
         max_unreadable: Share of the pictures that may be unreadable before it stops.
+        layout: Of the data folder; ``None`` for the one that is found.
     """
 
     lists: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ class Preparation:
     queries: bool = True
     seed: int = 0
     max_unreadable: float = 0.01
+    layout: Layout | None = None
 
 
 def prepare(
@@ -128,7 +130,7 @@ def prepare(
             no picture is selected, or too many cannot be read.
         TrainingError: There are too few pictures for the counts.
     """
-    data = open_data(source)
+    data = open_data(source, preparation.layout)
     if data.layout == "shards":
         raise CatalogError(source, "it holds shards, which are used as they are")
     lists = _select_lists(data, preparation)

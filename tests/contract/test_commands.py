@@ -37,7 +37,7 @@ FLAGS = {
     "cairn-train download": "out split pictures tars attribution keep-tars packed connections "
     "attempts source",
     "cairn-train prepare": "data out list no-queries only-present at-least landmarks pictures "
-    "total folds counts seed side shortest quality workers max-unreadable",
+    "total folds counts seed side shortest quality workers max-unreadable layout",
     "cairn-index build": f"store data layout {EMBEDDING} {MAKING} thumbnails ranking "
     "vote-neighbors vote-power distractors gallery-penalty query-penalty gallery-distractors "
     "query-distractors",

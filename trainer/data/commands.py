@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
-from embedder.command_line import Folder, PositiveCount, Share
+from embedder.command_line import Folder, LayoutName, PositiveCount, Share
 from embedder.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -213,6 +213,7 @@ def prepare(  # noqa: PLR0913 (one for each flag)
     copies: Copies = Copies(),
     workers: PositiveCount | None = None,
     max_unreadable: Share = 0.01,
+    layout: LayoutName | None = None,
 ) -> dict[str, Any]:
     """Make a data folder out of another: fewer and smaller pictures, lists of splits.
 
@@ -231,6 +232,7 @@ def prepare(  # noqa: PLR0913 (one for each flag)
         copies: How pictures are copied.
         workers: Processes (default: one per core).
         max_unreadable: Stop when more than this share of the pictures cannot be read.
+        layout: What the folder of photographs holds (default: the first of these that is found).
     """
     from photographs.prepare.prepare import Parts, Preparation, Selection, prepare
 
@@ -242,6 +244,7 @@ def prepare(  # noqa: PLR0913 (one for each flag)
         queries=not no_queries,
         seed=seed,
         max_unreadable=max_unreadable,
+        layout=layout,
     )
     return prepare(data, out, preparation, workers=workers or os.cpu_count() or 1)
 

@@ -353,3 +353,11 @@ def test_gldv2x_is_every_picture_of_the_clean_landmarks(gldv2: Path, tmp_path: P
     (gldv2 / "train.csv").unlink()
     with pytest.raises(CatalogError, match=r"train\.csv"):
         open_data(gldv2).gallery(name)
+
+
+def test_landmarks_beside_an_unrelated_list_are_prepared(tmp_path: Path) -> None:
+    """The layout is a choice."""
+    folder = photographs(tmp_path / "data", landmarks=2, views=2)
+    (folder / "train.csv").write_text("id,label\naaa,1\n")
+    prepare(folder, tmp_path / "out", Preparation(layout="folders"))
+    assert len(open_data(tmp_path / "out").gallery()) == 4
