@@ -125,9 +125,13 @@ class Sources:
         """Return the landmarks of which no photograph is ``kept``, ``(n,)``, or read at all."""
         listed = set[str]()
         for place, source in enumerate(self.members):
-            listed |= _shown(_without_removed(source, place, self.tombstones))
-            listed |= {*source.passed_over.landmarks}
-        return listed - _shown(self.photographs.where(kept))
+            own = source.photographs
+            if self.tombstones:
+                own = _without_removed(source, place, self.tombstones)
+            listed |= _shown(own).union(source.passed_over.landmarks)
+        landmarks, labels = self.photographs.landmarks, self.photographs.labels
+        found = np.bincount(labels[kept], minlength=len(landmarks))
+        return listed - {landmarks[label] for label in np.flatnonzero(found).tolist()}
 
 
 def read_source(data: PhotographSet, list_name: str | None = None, *, prefix: str = "") -> Source:
@@ -197,7 +201,8 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
 
 
 def _shown(photographs: PhotographList) -> set[str]:
-    return {photographs.landmarks[label] for label in np.unique(photographs.labels).tolist()}
+    labels = np.flatnonzero(photographs.counts()).tolist()
+    return {photographs.landmarks[label] for label in labels}
 
 
 def _without_removed(source: Source, place: int, tombstones: Tombstones) -> PhotographList:
