@@ -33,14 +33,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pyarrow as pa
+from byte_embedder import DIMENSION, ByteEmbedder, draw
 from numpy.typing import NDArray
 
-from embedder.artifacts.files import record
-from embedder.preprocess import PictureLimits
+from embedder.artifacts.files import RecordedFile, record
 from index.building.embedder_choice import EmbedderChoice, LazyEmbedder
+from index.gallery.arrow import new_arrow
 from index.gallery.catalog import CATALOG, CatalogRow, CatalogWriter
 from index.gallery.gallery import VECTORS
 from index.gallery.manifest import EmbedderReference
+from index.gallery.names import LANDMARKS, NAMES
 from index.gallery.store import Store
 from index.maintenance.add import add
 from index.ranking.ranking import Ranking
@@ -50,47 +53,16 @@ from index.search.neighbors import find_nearest
 from photographs import open_data
 
 if TYPE_CHECKING:
-    from embedder.embedder import Embedder, Prepared
+    from embedder.embedder import Embedder
     from index.gallery.manifest import GalleryManifest
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "9e31210"
 """The last commit without segments."""
 
-DIMENSION, VIEWS, BLOCK = 512, 20, 1 << 15
+VIEWS, BLOCK = 20, 1 << 15
 DIGEST = f"sha256:{hashlib.sha256(b'drawn').hexdigest()}"
 SEGMENTS, QUERIES, SMALL = 10, 200, 20_000
-
-
-class ByteEmbedder:
-    """Turns the bytes of a file into a vector: of the first ones its landmark, of all a noise."""
-
-    limits, dimension = PictureLimits(), DIMENSION
-
-    def within(self, limits: PictureLimits) -> ByteEmbedder:
-        """Set how large a picture may be."""
-        self.limits = limits
-        return self
-
-    def prepare(self, data: bytes) -> Prepared:
-        """Turn a file into what is embedded."""
-        landmark, number = (int(word) for word in data.split())
-        return (draw(landmark, 1, number)[0],)
-
-    def embed(self, prepared: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Return unit rows."""
-        return np.stack([row for (row,) in prepared])
-
-
-def draw(landmark: int, count: int, seed: int) -> NDArray[np.float32]:
-    """Draw unit rows of a landmark."""
-    center = np.random.default_rng((1, landmark)).standard_normal(DIMENSION, np.float32)
-    noise = np.random.default_rng((2, landmark, seed)).standard_normal(
-        (count, DIMENSION), np.float32
-    )
-    rows = center + noise
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows
 
 
 def blocks(rows: int) -> Iterator[NDArray[np.float32]]:
@@ -123,7 +95,7 @@ class DrawnChoice(EmbedderChoice):
 
 
 def make_store(path: Path, rows: int) -> None:
-    """Write a gallery of drawn vectors as releases before segments did."""
+    """Write a gallery of drawn vectors that both can read."""
     build_id = "2026-01-01T00-00-00Z-0000"
     directory = path / "builds" / build_id
     directory.mkdir(parents=True)
@@ -139,10 +111,14 @@ def make_store(path: Path, rows: int) -> None:
                     for n in own
                 ]
             )
+    ids = pa.array(map(str, range(-(-rows // VIEWS))), pa.string())
+    file = RecordedFile(directory / LANDMARKS)
+    with file, new_arrow(file, NAMES) as writer:
+        writer.write_table(pa.table([ids, ids], schema=NAMES))
     (directory / "unreadable.csv").write_text("id,path,reason\n")
-    names = (VECTORS, CATALOG, "landmarks.arrow", "unreadable.csv")
+    names = (VECTORS, CATALOG, LANDMARKS, "unreadable.csv")
     manifest = {
-        "schema_version": 3,
+        "schema_version": 2,
         "build_id": build_id,
         "created": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
         "kind": kind.name,
@@ -170,18 +146,11 @@ def write_pictures(folder: Path, numbers: range) -> Path:
     return folder
 
 
-def timed_add(store: Path, data: Path, code: Path) -> float:
+def timed_add(code: Path, script: str, *words: object) -> float:
     """Add a folder by the code in ``code``, in a process of its own; return its seconds."""
-    words = [
-        sys.executable,
-        str(Path(__file__).resolve()),
-        "--store",
-        str(store),
-        "--data",
-        str(data),
-    ]
+    asked = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(code)}
-    run = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment, cwd=code)
+    run = subprocess.run(asked, check=True, stdout=subprocess.PIPE, env=environment, cwd=code)
     seconds = float(run.stdout)
     tell(f"add by {code}: {seconds:.2f} s")
     return seconds
@@ -289,10 +258,11 @@ def main() -> None:
         shutil.rmtree(first, ignore_errors=True)
         make_store(first, asked.rows)
     data = write_pictures(out / "added", range(asked.rows, asked.rows + asked.added))
-    seconds_before = timed_add(share(first, out / "before"), data, code_before(out / "code"))
-    shutil.rmtree(out / "before")
+    before, code = share(first, out / "before"), code_before(out / "code")
+    seconds_before = timed_add(code, "growth_before.py", before, data, DIGEST)
+    shutil.rmtree(before)
     store = share(first, out / "now")
-    seconds = timed_add(store, data, ROOT)
+    seconds = timed_add(ROOT, "growth.py", "--store", store, "--data", data)
     whole = sum(path.stat().st_size for path in Store(store).directory().rglob("*.*"))
     added_bytes = written_bytes(store)
     remove(Store(store), landmarks=["0"])

@@ -15,15 +15,19 @@ import pytest
 from embedder.artifacts.files import RecordedFile
 from index.building.compact import compact
 from index.building.publish import check_every_byte
+from index.building.rebuild import rebuild
+from index.building.recipe import BuildRecipe
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from index.maintenance.add import add
 from index.maintenance.remove import remove
+from index.review.publish import publish
 from index.search.faiss_search import limit_threads
 from photographs import open_data
 from tests.growing import CHOICE, FOLDERS, World, segments_of_any_size
 
 EVERY = 5
+"""Writes from one kill to the next; half of the kills have another between them."""
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "sqlite3.connect"}
 
 
@@ -84,15 +88,20 @@ def kill_at(number: int, act: Callable[[Store], object], store: Store) -> int | 
 def test_whenever_it_is_killed_the_gallery_is_whole_and_the_command_ends_as_ever(
     tmp_path: Path,
 ) -> None:
-    """Add, a removal, and a compaction, asked for or not: at least a hundred kills in all."""
+    """Add, publish, rebuild, remove, compact: at least a hundred kills in all."""
     limit_threads(1)  # a forked process has none of the others
     world = World(tmp_path / "world", 1, "exact")
-    with segments_of_any_size(segments=1):
-        kills = _kill(world, lambda store: add(store, CHOICE, open_data(world.root / FOLDERS[1])))
+    more = open_data(world.root / FOLDERS[1])
+    with segments_of_any_size(segments=1):  # which compacts what it has added
+        kills = _kill(world, lambda store: add(store, CHOICE, more))
     with segments_of_any_size():
-        kills += _kill(world, lambda store: add(store, CHOICE, open_data(world.root / FOLDERS[1])))
+        kills += _kill(world, lambda store: add(store, CHOICE, more))
         world.change_files(FOLDERS[1])
-        add(world.store, CHOICE, open_data(world.root / FOLDERS[1]))
+        later = add(world.store, CHOICE, more, BuildRecipe(no_publish=True)).build_id
+        kills += _kill(world, lambda store: publish(store, later))
+        world.change_files(FOLDERS[0])
+        kills += _kill(world, lambda store: rebuild(store, CHOICE))
+        add(world.store, CHOICE, more)
         picture = sorted(world.pictures())[0]
         kills += _kill(world, lambda store: remove(store, pictures=[picture]))
         kills += _kill(world, compact)
@@ -116,7 +125,7 @@ def _kill(world: World, act: Callable[[Store], object]) -> int:
         undisturbed.point_to(build_id)
         between.append(content(undisturbed))
     killed = 0
-    for number in range(1, writes + 1, EVERY):
+    for number in sorted([*range(1, writes + 1, EVERY), *range(3, writes + 1, 2 * EVERY)]):
         store = copy("killed")
         assert kill_at(number, act, store) is None
         killed += 1
