@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -118,7 +119,10 @@ class Embeddings:
             times=times,
             thumbnail_side=thumbnail_side,
         )
-        with progress_bar(total, done=total - len(missing), what="embed") as bar:
+        with (
+            closing(embedded),  # its threads end where too many pictures cannot be read
+            progress_bar(total, done=total - len(missing), what="embed") as bar,
+        ):
             pace = _Pace(len(missing))
             for batch in embedded:
                 places, paths = begun.popleft()

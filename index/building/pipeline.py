@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -129,8 +129,8 @@ def embed_files(
     known: KnownVectors | None = None,
     times: StageTimes | None = None,
     thumbnail_side: int = 0,
-) -> Iterator[EmbeddedBatch]:
-    """Embed files batch by batch, in order.
+) -> Generator[EmbeddedBatch, None, None]:
+    """Embed files batch by batch, in order; to close it ends its threads.
 
     The network sees exactly the usable pictures of one batch at a time, so the vectors of a
     batch do not depend on the batches before it.

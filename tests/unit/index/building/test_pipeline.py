@@ -109,7 +109,7 @@ def test_reading_stays_a_few_batches_ahead(embedder: Embedder, paths: list[Path]
     for _ in range(5):
         next(stream)
     assert next(taken) <= 5 + 4
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -223,8 +224,10 @@ def test_a_folder_of_unreadable_pictures_is_refused(
     folder.mkdir(parents=True)
     for number in range(bad):
         (folder / f"{number}.jpg").write_bytes(b"text")
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         add(store, choice, open_data(tmp_path / "more"))
+    assert caught.tb  # which keeps what it went through
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
     assert store.current() == before
     (folder / "good.jpg").write_bytes(view_bytes(9, 0))
     if bad == 5:
