@@ -7,18 +7,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedder.artifacts.arrays import unit_rows
+from embedder.artifacts.files import record
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from index.building.build import build
-from index.building.recall import LADDER, compare, exact_answers, held_out_answers, measure_recall
+from index.building.recall import (
+    LADDER,
+    compare,
+    exact_answers,
+    held_out_answers,
+    measure_recall,
+    reuses_codes,
+)
 from index.building.recipe import BuildRecipe
-from index.gallery.gallery import Gallery
-from index.gallery.manifest import write_manifest
+from index.gallery.catalog import CatalogRow, CatalogWriter
+from index.gallery.gallery import VECTORS, Gallery
+from index.gallery.manifest import Segment, write_manifest
 from index.gallery.store import Store
+from index.search.faiss_search import write_vectors
+from index.search.kinds import resolve
 from index.search.neighbors import Neighbors
 from photographs import open_data
 from tests.unit.index.gallery.test_gallery import publish, random_rows
-from tests.unit.index.search.test_kinds import ROWS, landmark_rows, made
+from tests.unit.index.search.test_kinds import DIMENSION, ROWS, landmark_rows, made
 
 
 @pytest.mark.parametrize("asked", ["exact", "fastscan"])
@@ -89,3 +101,37 @@ def test_a_gallery_of_one_row_has_nothing_to_be_compared_with(tmp_path: Path) ->
     directory = publish(tmp_path, random_rows(1))
     gallery = Gallery.open_directory(directory, embedder_digest=None)
     assert measure_recall(gallery).recall is None
+
+
+@pytest.mark.parametrize(("spread", "reused"), [(1.0, True), (0.02, False)])
+def test_codes_are_reused_where_they_tell_new_rows_apart(
+    tmp_path: Path, spread: float, *, reused: bool
+) -> None:
+    """Codes of other vectors give rows that lie near together the same code."""
+    gallery = made(tmp_path, landmark_rows(), "PQ8x4fs", k_factor=200)
+    rng = np.random.default_rng(5)
+    center = rng.standard_normal(DIMENSION) * (spread < 1)
+    rows = center + spread * rng.standard_normal((500, DIMENSION))
+    folder, added = gallery.directory / "segments/1", unit_rows(rows)
+    folder.mkdir(parents=True)
+    write_vectors(
+        folder / VECTORS,
+        [added],
+        rows=500,
+        dimension=DIMENSION,
+        kind=resolve("PQ8x4fs", 500, dimension=DIMENSION),
+        codes_of=gallery.directory / VECTORS,
+    )
+    with CatalogWriter(folder, {}) as catalog:
+        catalog.add([CatalogRow("new", str(5000 + n), "x", bytes(32), 1, 1) for n in range(500)])
+    before = gallery.manifest
+    update = {
+        "rows": before.rows + 500,
+        "segments": (Segment(folder="segments/1", rows=500),),
+        "files": {**before.files, f"segments/1/{VECTORS}": record(folder / VECTORS)},
+    }
+    manifest = before.model_copy(update=update)
+    grown = Gallery.of_files(gallery.directory, manifest)
+    assert reuses_codes(grown, np.arange(before.rows, manifest.rows)) == reused
+    if reused:
+        assert not reuses_codes(grown, np.arange(before.rows, manifest.rows), min_recall=1.1)
