@@ -108,7 +108,20 @@ def test_whenever_it_is_killed_the_gallery_is_whole_and_the_command_ends_as_ever
     assert kills >= 100
 
 
-def _kill(world: World, act: Callable[[Store], object]) -> int:
+def test_a_killed_publication_leaves_the_old_or_the_new_gallery(tmp_path: Path) -> None:
+    """Of a build that waited: killed at every write, then asked for again."""
+    limit_threads(1)
+    world, waiting = World(tmp_path / "world", 1, "exact"), BuildRecipe(no_publish=True)
+    with segments_of_any_size():
+        build_id = add(world.store, CHOICE, open_data(world.root / FOLDERS[1]), waiting).build_id
+    assert world.store.current() != build_id
+    assert _kill(world, lambda store: publish(store, build_id), every=1) >= 3
+    ended = Store(world.root / "killed")
+    assert ended.current() == build_id
+    assert not list(ended.path.rglob("UNPUBLISHED"))
+
+
+def _kill(world: World, act: Callable[[Store], object], *, every: int = EVERY) -> int:
     """Kill a command at every fifth write, each time in a copy of the store; count the kills."""
 
     def copy(name: str) -> Store:
@@ -125,7 +138,7 @@ def _kill(world: World, act: Callable[[Store], object]) -> int:
         undisturbed.point_to(build_id)
         between.append(content(undisturbed))
     killed = 0
-    for number in sorted([*range(1, writes + 1, EVERY), *range(3, writes + 1, 2 * EVERY)]):
+    for number in sorted({*range(1, writes + 1, every), *range(3, writes + 1, 2 * every)}):
         store = copy("killed")
         assert kill_at(number, act, store) is None
         killed += 1
