@@ -114,7 +114,9 @@ def _require_rows(plan: RowPlan, embeddings: Embeddings, unreadable: UnreadableP
     """Refuse a source of which no picture can be read."""
     usable, origins = plan.rows >= 0, plan.sources.origins
     usable[~usable] = embeddings.usable
-    empty = np.setdiff1d(origins, origins[usable])
+    members = len(plan.sources.members)
+    listed, read = (np.bincount(own, minlength=members) for own in (origins, origins[usable]))
+    empty = np.flatnonzero((listed > 0) & (read == 0))
     if empty.size or not usable.any():
         place = empty[0] if empty.size else 0
         root, report = plan.sources.members[place].root, unreadable.write()

@@ -25,7 +25,7 @@ EXACT = Recall(queries=0, recall_at_1=1.0, class_agreement=1.0, worst_cosine_gap
 
 _QUERIES = 1000
 _CLASS_AGREEMENT, _COSINE_GAP = 0.9995, 0.005
-_FEW_QUERIES, _WIDER, _REUSED_AGREEMENT = 64, 16, 0.95  # of codes that were trained before
+_FEW_QUERIES, _WIDER, _REUSED_AGREEMENT = 32, 4, 0.95  # of codes that were trained before
 _ROUNDING = 2e-6  # a matrix product and FAISS add up in different orders
 
 _log = logging.getLogger(__name__)

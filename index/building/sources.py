@@ -184,13 +184,16 @@ def merge_sources(members: Sequence[Source], tombstones: Tombstones = _NO_TOMBST
     lists = [_without_removed(source, n, tombstones) for n, source in enumerate(members)]
     joined = PhotographList.concatenate(lists)
     origins = np.repeat(np.arange(len(lists), dtype=np.int32), [len(listed) for listed in lists])
-    own = ~_find_repeated(members, joined, origins)
+    firsts = _find_firsts(joined.ids)
+    own = ~_find_repeated(members, joined, origins, firsts)
     for origin, repeated in zip(*np.unique(origins[~own], return_counts=True), strict=True):
         _log.info("%d pictures of %s are in another list too", repeated, members[origin].root)
     joined, origins = joined.where(own), origins[own]
     if not len(joined):
         raise CatalogError(members[0].root, "every picture that it lists was removed")
-    prefixes = _choose_prefixes(members, joined.ids, origins)
+    prefixes = [source.reference.prefix for source in members]
+    if any(prefixes) or (firsts[own] != np.flatnonzero(own)).any():
+        prefixes = _choose_prefixes(members, joined.ids, origins)
     if any(prefixes):
         joined = joined.with_ids(_join_prefixes(prefixes, joined.ids, origins))
     for place, (source, prefix) in enumerate(zip(members, prefixes, strict=True)):
@@ -251,10 +254,15 @@ class _Content:
 
 
 def _find_repeated(
-    members: Sequence[Source], joined: PhotographList, origins: NDArray[np.int32]
+    members: Sequence[Source],
+    joined: PhotographList,
+    origins: NDArray[np.int32],
+    firsts: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Tell of each photograph, ``(n,)``, whether an earlier source has the same one."""
-    firsts = _find_firsts(joined.ids)
+    """Tell of each photograph, ``(n,)``, whether an earlier source has the same one.
+
+    ``firsts``, ``(n,)``, is the first place of each one's id.
+    """
     known: dict[int, list[_Content]] = {}
     repeated = np.zeros(len(joined), np.bool_)
     for place in np.flatnonzero(firsts != np.arange(len(joined))).tolist():
@@ -302,7 +310,7 @@ def _join_prefixes(
 
 def _find_firsts(ids: pa.StringArray) -> NDArray[np.int64]:
     """Return the first place of each id, ``(n,)``."""
-    numbers = ids.dictionary_encode().indices.to_numpy()  # alike where ids are alike
-    _, firsts = np.unique(numbers, return_index=True)
+    numbers = ids.dictionary_encode().indices.to_numpy()  # in the order of their first places
+    firsts = np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1))
     found: NDArray[np.int64] = firsts[numbers]
     return found

@@ -114,7 +114,9 @@ class GalleryWriter:
         """Publish what has changed as a segment; nothing where the codes do not fit it."""
         before, plan, build_id = published.manifest, self.plan, store.new_build_id()
         places = self._places[~plan.stays[self._places]]
-        dead = np.setdiff1d(np.arange(before.rows), plan.rows[plan.stays])
+        is_dead = np.ones(before.rows, np.bool_)
+        is_dead[plan.rows[plan.stays]] = False
+        dead = np.flatnonzero(is_dead)
         number = len(before.segments) + 1
         segment = Segment(folder=f"segments/{number}", rows=len(places)) if len(places) else None
         with store.staging(build_id) as staged:

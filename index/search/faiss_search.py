@@ -240,17 +240,26 @@ def _map(path: Path, copied_bytes: int) -> tuple[Any, Any]:
     codes: Any = faiss.downcast_index(index.base_index)
     vectors: Any = faiss.downcast_index(index.refine_index)
     codes.referenced_objects = vectors.referenced_objects = [index]  # it would free them
-    if isinstance(codes, faiss.IndexFastScan):
-        codes.implem = _ONE_QUERY_KERNEL
-        use_huge_pages(faiss.rev_swig_ptr(codes.codes.get(), codes.codes.size()))
     return codes, vectors
 
 
 def _join(segments: Sequence[Any]) -> Any:  # noqa: ANN401 (as above)
-    """Search the codes of several segments as one: the same codes, so their distances compare."""
-    if len(segments) == 1:
-        return segments[0]
-    joined: Any = faiss.IndexShards(segments[0].d, False, True)  # type: ignore[call-arg]  # noqa: FBT003 (no threads, successive ids; not in stubs)
+    """Search the codes of several segments as one: the same codes, so their distances compare.
+
+    Those of a fast scan, which opening has copied, become one array: each array that is searched
+    takes a tenth of a millisecond. That costs 4 ms for a thousand rows.
+    """
+    first, *others = segments
+    if isinstance(first, faiss.IndexFastScan):
+        joined: Any = first
+        for segment in others:
+            joined.merge_from(segment, 0)
+        joined.implem = _ONE_QUERY_KERNEL
+        use_huge_pages(faiss.rev_swig_ptr(joined.codes.get(), joined.codes.size()))
+        return joined
+    if not others:
+        return first
+    joined = faiss.IndexShards(first.d, False, True)  # type: ignore[call-arg]  # noqa: FBT003 (no threads, successive ids; not in stubs)
     for segment in segments:
         joined.add_shard(segment)  # addIndex would let it be freed
     return joined
