@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all bench-attacks bench-build bench-gallery bench-growth bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
+.PHONY: help setup demo demo-stop test test-all test-full bench-attacks bench-build bench-gallery bench-growth bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -72,12 +72,15 @@ demo-stop:  ## stop the demo's service
 PARALLEL := -n auto --dist loadfile
 
 test: setup  ## the tests but for the slow ones
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not serial"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not full and not serial"
 	$(BIN)/python -m pytest -m "not slow and serial"
 
-test-all: setup  ## every test
-	$(BIN)/python -m pytest $(PARALLEL) -m "not serial"
+test-all: setup  ## every test, but for whole sizes of those that also run smaller
+	$(BIN)/python -m pytest $(PARALLEL) -m "not full and not serial"
 	$(BIN)/python -m pytest -m serial
+
+test-full: setup  ## those whole sizes: 200 galleries swapped, 2,000 mutated pictures, 450 histories
+	$(BIN)/python -m pytest $(PARALLEL) -m full
 
 check: lint types imports format-check  ## everything but the tests
 

@@ -124,7 +124,7 @@ def test_every_format_and_bomb_is_there() -> None:
     assert all(len(data) <= MAX_BYTES for data in bombs().values())
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.full)])
 def test_mutated_pictures_harm_nothing(artifacts: Artifacts, tmp_path: Path, count: int) -> None:
     """Each is 200 or a 4xx that is foreseen; the process lives on, within its memory."""
     files = [*every_format().values(), *bombs().values()]

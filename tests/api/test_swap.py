@@ -202,7 +202,7 @@ class Askers:
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("swaps", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("swaps", [20, pytest.param(200, marks=pytest.mark.full)])
 def test_many_swaps_under_load_drop_and_mix_nothing(
     own: Artifacts, tmp_path: Path, swaps: int
 ) -> None:

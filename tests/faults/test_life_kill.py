@@ -28,7 +28,7 @@ from tests.factories import photographs, tiny_embedder, view_bytes
 COMMANDS = ("build", "add", "remove", "rebuild", "gc")
 KILLS = (
     *(pytest.param(command, 1, id=command) for command in COMMANDS),
-    *(pytest.param(command, 6, id=f"{command}-6", marks=pytest.mark.slow) for command in COMMANDS),
+    *(pytest.param(command, 6, id=f"{command}-6", marks=pytest.mark.full) for command in COMMANDS),
 )
 """How often each command is killed: thirty times in all where there is time."""
 

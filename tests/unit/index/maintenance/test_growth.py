@@ -38,9 +38,9 @@ from tests.growing import (
 BATCH = 25
 HISTORIES = [
     *(pytest.param(n, id=f"{n}") for n in range(2)),
-    *(pytest.param(n, id=f"{n}", marks=pytest.mark.slow) for n in range(2, 20)),
+    *(pytest.param(n, id=f"{n}", marks=pytest.mark.full) for n in range(2, 20)),
 ]
-"""Batches of histories: 50 of them in CI, 500 where there is time."""
+"""Batches of histories: 50 of them in `make test-all`, 500 in `make test-full`."""
 
 
 @pytest.mark.parametrize("batch", HISTORIES)
