@@ -1,15 +1,21 @@
 """The parameters of the endpoints that take pictures."""
 
+import unicodedata
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from photographs import normal_form
 from service.http import openapi_examples as examples
 from service.inference.tasks import Options, Together
 
 MOST_LANDMARKS = 100
 MOST_ALLOWED = 1000
+
+
+def normal_form(text: str) -> str:
+    """Bring an id to the form of :func:`photographs.normal_form`, whose packages stay unloaded."""
+    return unicodedata.normalize("NFC", text)
+
 
 Id = Annotated[str, AfterValidator(normal_form)]
 """The id of a picture or a landmark, in the form that galleries have it, however it is sent."""
@@ -50,12 +56,17 @@ class _Extent(BaseModel):
         description="distinct landmarks to return, each with its nearest picture",
         examples=[3],
     )
-    only: list[Id] = Field(
+    only: list[str] = Field(
         default=[],
         max_length=MOST_ALLOWED,
         description="id of a landmark that may answer; repeatable; by default every one",
         examples=[["138982"]],
     )
+
+    @field_validator("only")
+    @classmethod
+    def _in_normal_form(cls, ids: list[str]) -> list[str]:
+        return [normal_form(one) for one in ids]
 
     def options(self) -> Options:
         """Return the options of a task."""
