@@ -6,7 +6,7 @@ It knows nothing of networks, galleries or HTTP.
 from photographs.gldv2 import listed_ids
 from photographs.layouts import list_pictures, open_data
 from photographs.lists import read_header, read_rows, write_csv, write_list
-from photographs.names import landmark_order, normal_form, search_form
+from photographs.names import landmark_order, search_form
 from photographs.passed_over import NOTHING, PassedOver
 from photographs.photograph import CREDIT_COLUMNS, Credit, Photograph, Query
 from photographs.photograph_list import PhotographList
@@ -27,7 +27,6 @@ __all__ = [
     "landmark_order",
     "list_pictures",
     "listed_ids",
-    "normal_form",
     "open_data",
     "read_header",
     "read_rows",

@@ -29,8 +29,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedder.errors import CatalogError
+from embedder.text import normal_form
 from photographs.lists import Listed, Row, read_list, read_rows
-from photographs.names import normal_form
 from photographs.photograph import CREDIT_COLUMNS
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 from photographs.photograph_set import PhotographSet

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from embedder.errors import CatalogError
 from embedder.formats.opening import read_formats
 from embedder.picture_files import find_file
+from embedder.text import normal_form
 from photographs.folders import FolderSet, path_ids, repeated, without_extensions
 from photographs.gldv2 import (
     CLEAN_LIST,
@@ -22,7 +23,7 @@ from photographs.gldv2 import (
     split_of,
 )
 from photographs.lists import Listed, read_header, read_lines, read_list
-from photographs.names import normal_form, normal_forms
+from photographs.names import normal_forms
 from photographs.passed_over import PassedOver, is_text, printable
 from photographs.photograph import Photograph
 from photographs.photograph_list import UNKNOWN, PhotographList

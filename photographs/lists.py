@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from embedder.artifacts.files import atomic_file
 from embedder.errors import CatalogError
-from photographs.names import normal_form, normal_forms
+from embedder.text import normal_form
+from photographs.names import normal_forms
 from photographs.photograph import Photograph
 from photographs.photograph_list import UNKNOWN, PhotographList, in_landmark_order
 

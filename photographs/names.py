@@ -12,20 +12,8 @@ _STROKES = {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u0131": "i"}
 """Letters with a stroke, or without their dot, which Unicode does not decompose."""
 
 
-def normal_form(text: str) -> str:
-    r"""Bring an id or a name to Unicode's composed form (NFC).
-
-    File systems and editors write accented letters in two ways that look alike; without this,
-    a folder copied from a Mac would show other landmarks than the list that names them.
-
-    >>> normal_form("Se\u0301 do Porto") == "S\u00e9 do Porto"
-    True
-    """
-    return unicodedata.normalize("NFC", text)
-
-
 def normal_forms(texts: pa.StringArray) -> pa.StringArray:
-    """Return the :func:`normal_form` of each text; the same column where all are ASCII."""
+    """Return the normal form (NFC) of each text; the same column where all are ASCII."""
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
         return texts
     return pc.utf8_normalize(texts, form="NFC")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from photographs.names import normal_form
+from embedder.text import name_some, normal_form
 
 HOUSEKEEPING = "housekeeping folders"
 NOT_TEXT = "names not in UTF-8"
@@ -33,7 +33,6 @@ _HOUSEKEEPING = frozenset(
 _HOUSEKEEPING_ENDS = (".lrdata", ".lrcat-data")  # Lightroom
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NAMED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -109,9 +108,8 @@ class PassedOver:
         level = logging.INFO if harmless else logging.WARNING
         _log.log(level, "passed over in %s: %s", printable(str(where)), self)
         if lost := self.landmarks:
-            named = ", ".join(lost[:_NAMED]) + (", …" if len(lost) > _NAMED else "")
             words = "%d landmarks have no picture of a format that is read: %s"
-            _log.warning(words, len(lost), named)
+            _log.warning(words, len(lost), name_some(lost))
 
 
 NOTHING = PassedOver()

@@ -19,7 +19,7 @@ from embedder.artifacts.files import write_atomic
 from embedder.errors import CatalogError
 from embedder.formats.opening import format_of_suffix, read_formats
 from embedder.picture_files import member_path
-from photographs.names import normal_form
+from embedder.text import normal_form
 from photographs.passed_over import (
     HOUSEKEEPING,
     NOT_TEXT,

@@ -14,6 +14,7 @@ import numpy as np
 
 from embedder.embedder import Embedder
 from embedder.errors import GalleryError
+from embedder.text import name_some
 from index.building.compact import compact_if_due
 from index.building.embedded import Tally
 from index.building.embedder_choice import LazyEmbedder
@@ -28,8 +29,6 @@ from index.building.writer import GalleryWriter
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
 from photographs import PhotographSet
-
-_NAMED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -125,9 +124,8 @@ def _require_rows(plan: RowPlan, embeddings: Embeddings, unreadable: UnreadableP
 
 def _warn_of_missing(landmarks: Collection[str]) -> None:
     if landmarks:
-        named = ", ".join(sorted(landmarks)[:_NAMED]) + (", …" if len(landmarks) > _NAMED else "")
         words = "%d landmarks are not in the gallery, since none of their pictures is read: %s"
-        _log.warning(words, len(landmarks), named)
+        _log.warning(words, len(landmarks), name_some(sorted(landmarks)))
 
 
 def _forget(embeddings: Embeddings) -> bool:

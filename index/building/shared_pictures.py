@@ -5,9 +5,8 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.text import SOME, name_some
 from index.gallery.gallery import Gallery
-
-_NAMED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +33,9 @@ def warn_of_shared_pictures(gallery: Gallery, new: NDArray[np.int64]) -> int:
     places = np.flatnonzero(same & (np.diff(landmarks[order]) != 0))
     _, firsts = np.unique(numbers[order][places], return_index=True)
     if len(firsts):
-        pairs = [(rows[order[at]], rows[order[at + 1]]) for at in places[firsts[:_NAMED]].tolist()]
-        named = ", ".join(" = ".join(_describe(gallery, row) for row in pair) for pair in pairs)
-        named += ", …" if len(firsts) > _NAMED else ""
+        pairs = [(rows[order[at]], rows[order[at + 1]]) for at in places[firsts[:SOME]].tolist()]
+        shown = [" = ".join(_describe(gallery, row) for row in pair) for pair in pairs]
+        named = name_some(shown, len(firsts))
         _log.warning("%d pictures are in several landmarks: %s", len(firsts), named)
     return len(firsts)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import CatalogError
 from embedder.picture_files import find_file, open_file
+from embedder.text import normal_form
 from index.gallery.manifest import ListReference
 from index.gallery.tombstones import Tombstones
 from photographs import (
@@ -31,7 +32,6 @@ from photographs import (
     Photograph,
     PhotographList,
     PhotographSet,
-    normal_form,
 )
 
 FOLDERS = "folders"

@@ -116,7 +116,7 @@ def calibrate(
             Gallery.open(store.path, embedder_digest=embedder.digest, build=recipe.build_id)
         ) as gallery,
     ):
-        count_absent(gallery, queries)
+        count_absent(gallery, queries, Truths.of_queries(queries, gallery.catalog))
         batches = embed_queries(gallery, embedder, queries, recipe.pipeline)
         readable = EmbeddedQueries.join(batches)
         if tally is not None:

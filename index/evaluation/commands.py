@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -16,6 +16,9 @@ from cyclopts.validators import Number
 from embedder.command_line import Folder, PositiveCount, print_line
 from index.cli_options import BuildId, Data, Embedding
 from index.evaluation.defaults import PRECISION_TARGET, RETRIEVED, SHOWN_NEIGHBORS
+
+if TYPE_CHECKING:
+    from index.evaluation.submission import Submission
 
 Result = dict[str, Any]
 
@@ -60,14 +63,7 @@ def predict(
     queries = list_pictures(pictures)
     with embedding.open() as embedder, embedding.open_gallery(store, embedder, build) as gallery:
         written = predict(gallery, embedder, queries, out, embedding.pipeline(store))
-        return {
-            "submission": str(written.path),
-            "report": str(written.report),
-            "queries": written.queries,
-            "unreadable": written.unreadable,
-            "embedded": written.embedded,
-            "build_id": gallery.build_id,
-        }
+        return {**_describe(written), "build_id": gallery.build_id}
 
 
 def retrieve(
@@ -94,16 +90,13 @@ def retrieve(
     recipe = RetrievalRecipe(asking.k, asking.solution, embedding.pipeline(store))
     opened = embedding.open()
     with opened as embedder, embedding.open_gallery(store, embedder, asking.build) as gallery:
-        written = retrieve(gallery, embedder, queries, out, recipe)
-        return {
-            "submission": str(written.path),
-            "report": str(written.report),
-            "queries": written.queries,
-            "unreadable": written.unreadable,
-            "embedded": written.embedded,
-            "map100": written.map100,
-            "build_id": gallery.build_id,
-        }
+        written, map100 = retrieve(gallery, embedder, queries, out, recipe)
+        return {**_describe(written), "map100": map100, "build_id": gallery.build_id}
+
+
+def _describe(written: Submission) -> Result:
+    described = asdict(written)
+    return {"submission": str(described.pop("path")), **described, "report": str(written.report)}
 
 
 def search(

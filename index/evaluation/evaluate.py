@@ -160,7 +160,8 @@ def evaluate(
     queries = data.queries()
     if not queries:
         raise CatalogError(data.directory, "it holds no labeled queries to evaluate by")
-    absent = count_absent(gallery, queries)
+    truths = Truths.of_queries(queries, gallery.catalog)
+    absent = count_absent(gallery, queries, truths)
     readable = EmbeddedQueries.join(embed_queries(gallery, embedder, queries, options))
     started = time.monotonic()
     steps = {"served": gallery.manifest.ranking, **rankings(gallery)}
@@ -169,7 +170,6 @@ def evaluate(
     own = queries.take(readable.places)
     answered = AnsweredQueries(own, readable.vectors, answers[0])
     same, near = count_duplicates(gallery, answered, readable.contents)
-    truths = Truths.of_queries(queries, gallery.catalog)
     scored = Scored(truths, readable.places, _live_counts(gallery))
     evaluation = Evaluation(
         **scored.scores(answers[0]),

@@ -3,46 +3,16 @@
 The ranking is the served one, :mod:`index.gallery.recognize`.
 """
 
-import logging
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from embedder.embedder import Embedder
-from embedder.errors import CatalogError
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
-from index.building.unreadable import write_report
 from index.evaluation.metrics import Prediction
 from index.evaluation.queries import AnsweredPictures, answer_pictures
+from index.evaluation.submission import Submission, check_output, encode_id, write_submission
 from index.gallery.gallery import Gallery
-from photographs import Photograph, PhotographList, write_csv
-
-_AMBIGUOUS = re.compile(r"[\s%]")
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Answers written to files.
-
-    Attributes:
-        path: The CSV file of answers.
-        report: The CSV file that lists the unreadable queries.
-        queries: Number of queries.
-        unreadable: Number of them that are unreadable.
-        embedded: Number of them that the network has embedded now; the vectors of others were
-            kept.
-    """
-
-    path: Path
-    report: Path
-    queries: int
-    unreadable: int
-    embedded: int
+from photographs import Photograph, PhotographList
 
 
 def predict(
@@ -66,31 +36,7 @@ def predict(
     asked = PhotographList.of(queries)
     check_output(out, asked)
     found = answer_pictures(gallery, embedder, asked, options)
-    report = report_path(out)
-    write_report(report, found.unreadable)
-    write_csv(out, ("id", "landmarks"), _rows(gallery, asked, found), errors="surrogateescape")
-    if lost := len(found.unreadable):
-        _log.warning("%d queries cannot be read; %s lists them", lost, report)
-    return Submission(out, report, len(asked), len(found.unreadable), found.embedded)
-
-
-def check_output(out: Path, asked: PhotographList) -> None:
-    """Create the folder of a submission, before hours of embedding.
-
-    Raises:
-        CatalogError: Two queries have the same id, or ``out`` is a folder.
-    """
-    for picture_id, rows_of_id in Counter(asked.ids.to_pylist()).items():
-        if rows_of_id > 1:
-            raise CatalogError(out, f"picture {picture_id} would have two rows")
-    if out.is_dir():
-        raise CatalogError(out, "it is a folder; name a file for the answers")
-    out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def report_path(out: Path) -> Path:
-    """Name the file that lists the unreadable queries of a submission."""
-    return out.with_name(f"{out.stem}.unreadable.csv")
+    return write_submission(out, "landmarks", _rows(gallery, asked, found), found)
 
 
 def _rows(
@@ -117,12 +63,3 @@ def format_answer(prediction: Prediction | None) -> str:
     if prediction is None:
         return ""
     return f"{encode_id(prediction.landmark_id)} {prediction.confidence:.6f}"
-
-
-def encode_id(name: str) -> str:
-    """Encode an id for a submission.
-
-    Submissions are split at spaces, and ids that are folder names may contain some: white space
-    and ``%`` are percent-encoded. Numbers stay as they are.
-    """
-    return _AMBIGUOUS.sub(lambda match: quote(match[0]), name)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.embedder import Embedder
+from embedder.text import SOME, name_some
 from index.building.embedded import EmbeddedBatch
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.query_vectors import embed_paths
@@ -28,9 +29,6 @@ from photographs import Photograph, Query, QueryList
 
 NEAR_DUPLICATE_COSINE = 0.99
 """A query this near to a picture of the gallery is probably that picture, encoded again."""
-
-_NAMED = 5
-"""How many duplicates of each kind the log names."""
 
 _BLOCK_QUERIES = 256
 _DIGEST_BYTES = 32
@@ -246,20 +244,20 @@ def count_duplicates(
     same = np.flatnonzero(rows >= 0)
     near = np.flatnonzero((rows < 0) & (answers.similarities.max(axis=1) >= NEAR_DUPLICATE_COSINE))
     if len(same):
-        pairs = ((queries[place].id, catalog.picture_id(rows[place])) for place in same[:_NAMED])
+        pairs = ((queries[place].id, catalog.picture_id(rows[place])) for place in same[:SOME])
         _warn_of([f"{query} is the same file as {picture}" for query, picture in pairs], len(same))
     if len(near):
         nearest = answers.rows[near, answers.similarities[near].argmax(axis=1)]
         pairs = (
             (queries[place].id, catalog.picture_id(row))
-            for place, row in zip(near[:_NAMED], nearest.tolist(), strict=False)
+            for place, row in zip(near[:SOME], nearest.tolist(), strict=False)
         )
         _warn_of([f"{query} is very near to {picture}" for query, picture in pairs], len(near))
     return len(same), len(near)
 
 
 def _warn_of(duplicates: Sequence[str], count: int) -> None:
-    named = ", ".join(duplicates) + (", …" if count > len(duplicates) else "")
+    named = name_some(duplicates, count)
     _log.warning("%d queries seem to be in the gallery: %s", count, named)
 
 

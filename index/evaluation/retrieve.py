@@ -5,7 +5,6 @@ The form is that of the retrieval challenges on Google Landmarks v2, and so is t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,15 @@ import numpy as np
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
-from index.building.unreadable import write_report
 from index.evaluation import metrics
 from index.evaluation.defaults import RETRIEVED
-from index.evaluation.predict import check_output, encode_id, report_path
 from index.evaluation.queries import AnsweredPictures, answer_pictures
+from index.evaluation.submission import Submission, check_output, encode_id, write_submission
 from index.gallery.gallery import Gallery
-from photographs import Photograph, PhotographList, read_header, read_rows, write_csv
+from photographs import Photograph, PhotographList, read_header, read_rows
 
 _IGNORED = "Ignored"
 _BLOCK_QUERIES = 1024
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +42,22 @@ class RetrievalRecipe:
     pipeline: PipelineOptions = DEFAULT_OPTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieved:
-    """Answers written to files.
-
-    Attributes:
-        path: The CSV file of answers.
-        report: The CSV file that lists the unreadable queries.
-        queries: Number of queries.
-        unreadable: Number of them that are unreadable.
-        embedded: Number of them that the network has embedded now.
-        map100: Mean average precision at 100; ``None`` without a solution.
-    """
-
-    path: Path
-    report: Path
-    queries: int
-    unreadable: int
-    embedded: int
-    map100: float | None
-
-
 def retrieve(
     gallery: Gallery,
     embedder: Embedder,
     queries: Sequence[Photograph],
     out: Path,
     recipe: RetrievalRecipe | None = None,
-) -> Retrieved:
+) -> tuple[Submission, float | None]:
     """Write ``id,images``, one row for each query, in their order.
 
     ``images`` are the ids of gallery pictures, nearest first by the gallery's ranking, separated
     by spaces; an id that has white space is percent-encoded. It is empty for a picture that
     cannot be read, which ``<out>.unreadable.csv`` beside it lists. Both files are written whole
     or not at all.
+
+    Returns:
+        What was written, and mAP@100; ``None`` without a solution.
 
     Raises:
         CatalogError: Two queries have the same id, ``out`` is a folder, or the solution is
@@ -91,13 +69,8 @@ def retrieve(
     if solution is not None and solution.keys().isdisjoint(asked.ids.to_pylist()):
         raise CatalogError(recipe.solution or out, "it is about none of the queries")
     found = answer_pictures(gallery, embedder, asked, recipe.pipeline, recipe.k)
-    report = report_path(out)
-    write_report(report, found.unreadable)
-    write_csv(out, ("id", "images"), _rows(gallery, asked, found), errors="surrogateescape")
-    if lost := len(found.unreadable):
-        _log.warning("%d queries cannot be read; %s lists them", lost, report)
-    score = None if solution is None else score_answers(gallery, asked, found, solution)
-    return Retrieved(out, report, len(asked), len(found.unreadable), found.embedded, score)
+    written = write_submission(out, "images", _rows(gallery, asked, found), found)
+    return written, None if solution is None else score_answers(gallery, asked, found, solution)
 
 
 def read_solution(path: Path) -> dict[str, list[str]]:

@@ -72,7 +72,8 @@ class Tombstones:
         more = [dict.fromkeys(ids, everywhere) for ids in (pictures, landmarks)]
         codes = list(catalog.landmarks_of_ids(more[1]).values())
         covered = np.isin(catalog.landmarks, codes) | catalog.has_pictures(more[0])
-        rows = np.union1d(self.rows, np.flatnonzero(covered)).astype(np.int64)
+        covered[self.rows] = True
+        rows = np.flatnonzero(covered)
         return Tombstones({**self.pictures, **more[0]}, {**self.landmarks, **more[1]}, rows)
 
     def without_source(self, source: int) -> Tombstones:

@@ -3,22 +3,22 @@
 Their rows get tombstones that searches skip; the next build that writes rows leaves them out.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from embedder.errors import CatalogError, GalleryError
+from embedder.text import name_some, normal_form
 from index.building.compact import compact_if_due
 from index.building.publish import republish
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest
 from index.gallery.store import Store
-from index.gallery.tombstones import write_tombstones
-from photographs import normal_form
-
-_NAMED = 5
+from index.gallery.tombstones import Tombstones, write_tombstones
 
 
 def remove(
@@ -48,28 +48,48 @@ def remove(
         _require_ids(gallery, set(pictures) - known[0], set(landmarks) - known[1])
         sources = len(gallery.manifest.sources)
         tombstones = before.with_more(pictures, landmarks, gallery.catalog, sources)
-        if len(tombstones.rows) == len(gallery.catalog):
-            raise GalleryError("nothing would be left of the gallery; delete the store instead")
-        live = np.delete(gallery.catalog.landmarks, tombstones.rows)
-        manifest = republish(
-            store,
-            gallery,
-            write=partial(write_tombstones, tombstones=tombstones),
-            removed=len(tombstones.rows),
-            landmarks=len(np.unique(live)),
-        )
-        return compact_if_due(store, manifest)
+        return publish_removal(store, gallery, tombstones)
+
+
+def publish_removal(
+    store: Store,
+    gallery: Gallery,
+    tombstones: Tombstones,
+    *,
+    write: Callable[[Path], None] = lambda _: None,
+    **changes: Any,  # noqa: ANN401 (fields of the manifest)
+) -> GalleryManifest:
+    """Publish a gallery with other tombstones, and merge its segments if that is due.
+
+    The caller is the writer of the store; the other arguments are those of
+    :func:`index.building.publish.republish`.
+
+    Raises:
+        GalleryError: No picture would be left.
+    """
+    if len(tombstones.rows) == len(gallery.catalog):
+        raise GalleryError("nothing would be left of the gallery; delete the store instead")
+    live = np.delete(gallery.catalog.landmarks, tombstones.rows)
+
+    def write_all(directory: Path) -> None:
+        write_tombstones(directory, tombstones)
+        write(directory)
+
+    changes |= {"removed": len(tombstones.rows), "landmarks": len(np.unique(live))}
+    return compact_if_due(store, republish(store, gallery, write=write_all, **changes))
 
 
 def _require_ids(gallery: Gallery, pictures: set[str], landmarks: set[str]) -> None:
     catalog, shown = gallery.catalog, set(gallery.landmarks().tolist())
     codes = catalog.landmarks_of_ids(landmarks).items()
-    rows = np.setdiff1d(np.flatnonzero(catalog.has_pictures(pictures)), gallery.tombstones.rows)
+    found = catalog.has_pictures(pictures)
+    found[gallery.tombstones.rows] = False
+    ids_found = catalog.column("picture_id").filter(pa.array(found)).to_pylist()
     missing = {
-        "picture": pictures.difference(catalog.column("picture_id").take(rows).to_pylist()),
+        "picture": pictures.difference(ids_found),
         "landmark": landmarks - {landmark_id for landmark_id, code in codes if code in shown},
     }
     for what, ids in missing.items():
         if ids:
-            named = ", ".join(sorted(ids)[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
+            named = name_some(sorted(ids))
             raise CatalogError(gallery.directory, f"it holds no {what} of the id {named}")

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from embedder.errors import CatalogError, GalleryError
-from index.building.compact import compact_if_due
+from embedder.errors import CatalogError
 from index.building.pipeline import find_files
 from index.building.publish import republish
 from index.building.unreadable import REPORT, count_unreadable, read_left_out, write_left_out
 from index.gallery.gallery import Gallery
 from index.gallery.manifest import GalleryManifest, ListReference
 from index.gallery.store import Store
-from index.gallery.tombstones import Tombstones, write_tombstones
+from index.maintenance.remove import publish_removal
 from photographs import PhotographList
 
 _log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def list_sources(store: Store) -> list[StoredSource]:
         ArtifactError: The published gallery cannot be trusted.
     """
     with closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
-        live = np.delete(gallery.catalog.numbers("source"), gallery.tombstones.rows)
+        live = gallery.catalog.numbers("source")[gallery.live_rows()]
         rows = np.bincount(live, minlength=len(gallery.manifest.sources)).tolist()
         return [
             StoredSource(
@@ -90,31 +89,21 @@ def drop_source(store: Store, data: Path, list_name: str | None = None) -> Galle
     with store.writing(), closing(Gallery.open(store.path, embedder_digest=None)) as gallery:
         place, reference = _find(gallery, data, list_name)
         before, own = gallery.tombstones, gallery.catalog.numbers("source") == place
-        rows = np.union1d(before.rows, np.flatnonzero(own)).astype(np.int64)
-        if len(rows) == len(gallery.catalog):
-            raise GalleryError("nothing would be left of the gallery; delete the store instead")
-        rest = before.without_source(place)
-        tombstones = Tombstones(rest.pictures, rest.landmarks, rows)
+        own[before.rows] = True
+        rows = np.flatnonzero(own)
         lines = read_left_out(gallery.directory / REPORT)
         left = [line for line in lines if line.source != place]
-
-        def write(directory: Path) -> None:
-            write_tombstones(directory, tombstones)
-            write_left_out(directory / REPORT, left)
-
         dropped = reference.model_copy(update={"dropped": True})
         first, *added = _with_source(gallery, place, dropped)
-        manifest = republish(
+        return publish_removal(
             store,
             gallery,
-            write=write,
-            removed=len(rows),
-            landmarks=len(np.unique(np.delete(gallery.catalog.landmarks, rows))),
+            before.without_source(place).with_rows(rows),
+            write=lambda directory: write_left_out(directory / REPORT, left),
             unreadable=count_unreadable(left),
             list=first,
             added=tuple(added),
         )
-        return compact_if_due(store, manifest)
 
 
 def relocate_source(
@@ -169,8 +158,9 @@ def _with_source(gallery: Gallery, place: int, reference: ListReference) -> list
 def _require_pictures(gallery: Gallery, place: int, root: Path) -> None:
     """Look for the pictures of a source in a folder, and warn if some are not there."""
     catalog = gallery.catalog
-    own = np.flatnonzero(catalog.numbers("source") == place)
-    rows = np.setdiff1d(own, gallery.tombstones.rows)
+    own = catalog.numbers("source") == place
+    own[gallery.tombstones.rows] = False
+    rows = np.flatnonzero(own)
     if not rows.size:
         return
     ids, files = (

@@ -1,21 +1,15 @@
 """The parameters of the endpoints that take pictures."""
 
-import unicodedata
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
+from embedder.text import normal_form
 from service.http import openapi_examples as examples
 from service.inference.tasks import Options, Together
 
 MOST_LANDMARKS = 100
 MOST_ALLOWED = 1000
-
-
-def normal_form(text: str) -> str:
-    """Bring an id to the form of :func:`photographs.normal_form`, whose packages stay unloaded."""
-    return unicodedata.normalize("NFC", text)
-
 
 Id = Annotated[str, AfterValidator(normal_form)]
 """The id of a picture or a landmark, in the form that galleries have it, however it is sent."""

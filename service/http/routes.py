@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 
 from embedder.errors import CairnError
+from embedder.text import normal_form
 from service.contract.addresses import client_of
 from service.contract.api_keys import name_of
 from service.contract.schemas import (
@@ -32,7 +33,7 @@ from service.http.direct_route import direct_route
 from service.http.errors import AdminOffError, KeyRefusedError, NotReadyError
 from service.http.forms import Upload
 from service.http.problems import problem_of
-from service.http.queries import BatchQuery, EmbedQuery, PredictQuery, VerifyQuery, normal_form
+from service.http.queries import BatchQuery, EmbedQuery, PredictQuery, VerifyQuery
 from service.http.security_headers import matches_etag
 from service.http.uploads import body_reader
 from service.inference.errors import StoppingError

@@ -4,7 +4,8 @@ import unicodedata
 
 import pyarrow as pa
 
-from photographs.names import normal_form, normal_forms
+from embedder.text import normal_form
+from photographs.names import normal_forms
 
 CHARACTERS = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]
 
