@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -295,6 +296,25 @@ def _key(file: Path | str) -> bytes:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    """Open a database, or make it: one process at a time, which SQLite itself refuses to wait for.
+
+    Its folder is what is locked.
+    """
+    with _locked(path.parent):
+        return _open_alone(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_alone(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
     except sqlite3.OperationalError:

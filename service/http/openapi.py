@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from service.contract.schemas import Problem
 from service.http import openapi_examples as examples
-from service.http.problems import RULES
+from service.http.problems import DESCRIBED
 from service.http.uploads import FIELD
 
 Responses = dict[int | str, dict[str, Any]]
@@ -101,12 +101,12 @@ def success(example: BaseModel) -> Responses:
 
 
 def problems(*statuses: int) -> Responses:
-    """Describe the failures of an endpoint, and those of every one: 421 and 500."""
-    return {status: _problem(status) for status in (*statuses, 421, 500)}
+    """Describe the failures of an endpoint, and those of every one: 421, 431 and 500."""
+    return {status: _problem(status) for status in (*statuses, 421, 431, 500)}
 
 
 def _problem(status: int) -> dict[str, Any]:
-    meanings = dict.fromkeys(rule.meaning for rule in RULES.values() if rule.status == status)
+    meanings = dict.fromkeys(rule.meaning for rule in DESCRIBED if rule.status == status)
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}  # defined: Outcome refers to it
     example = examples.PROBLEMS[status].model_dump(mode="json")
     described: dict[str, Any] = {

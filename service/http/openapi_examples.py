@@ -20,7 +20,7 @@ from service.contract.schemas import (
     Ready,
     Verification,
 )
-from service.http.problems import RULES, Rule
+from service.http.problems import DESCRIBED, RULES, Rule
 
 _REQUEST_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 GALLERY = "2026-11-21T05-12-00Z-3f9c"
@@ -47,9 +47,7 @@ def _problem(rule: Rule) -> Problem:
     )
 
 
-PROBLEMS: Mapping[int, Problem] = {
-    rule.status: _problem(rule) for rule in reversed(list(RULES.values()))
-}
+PROBLEMS: Mapping[int, Problem] = {rule.status: _problem(rule) for rule in reversed(DESCRIBED)}
 """One problem of each status: the first of the table."""
 
 _URL = "https://commons.wikimedia.org/wiki/Category:Hawa_Mahal"

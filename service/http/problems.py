@@ -51,6 +51,7 @@ from service.inference.errors import (
     TooManyPicturesError,
     WorkerDiedError,
 )
+from service.lifecycle.connection import HEAD_TOO_LARGE
 from service.lifecycle.reload import ReloadRefusedError
 from service.telemetry.request_record import record_of, request_id
 
@@ -135,6 +136,9 @@ RULES: Mapping[type[Exception], Rule] = {
 
 The first entry of a status is its example in the OpenAPI document.
 """
+
+DESCRIBED = (*RULES.values(), Rule(431, HEAD_TOO_LARGE.code, HEAD_TOO_LARGE.detail))
+"""What a client may see of any endpoint: also that the head of its request was too large."""
 
 _ROUTING = {
     404: "there is nothing at this address",

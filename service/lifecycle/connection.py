@@ -51,7 +51,7 @@ class _Answer(NamedTuple):
     retry_after: int | None = None
 
 
-_HEAD_TOO_LARGE = _Answer(
+HEAD_TOO_LARGE = _Answer(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "head-too-large",
     f"the address and the headers may have {HEAD_BYTES} bytes and {HEADERS} headers",
@@ -155,7 +155,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._framing += len(data)
         self._feed(data)
         if self._framing > self._allowed and not self._refused:
-            self._refuse(_HEAD_TOO_LARGE if self._in_head else _MALFORMED)
+            self._refuse(HEAD_TOO_LARGE if self._in_head else _MALFORMED)
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read."""
@@ -190,7 +190,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Take a header; leave a trailer, which is none, whatever its name."""
         self._headers += 1
         if self._headers > HEADERS:
-            self._fault = _HEAD_TOO_LARGE if self._in_head else _MALFORMED
+            self._fault = HEAD_TOO_LARGE if self._in_head else _MALFORMED
             raise ValueError("too many headers")
         if self._in_head:
             super().on_header(name, value)
@@ -200,7 +200,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timers(self._timer)
         self._timer = None
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
-            self._fault = _HEAD_TOO_LARGE
+            self._fault = HEAD_TOO_LARGE
             raise ValueError("the head is too large")
         self._in_head, self._headers = False, 0
         if self.parser.should_upgrade():

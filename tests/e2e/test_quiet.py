@@ -35,12 +35,20 @@ index build --store store --data data --embedder embedder --thumbnails 32
 index add --store store --data more --embedder embedder
 index remove --store store --landmarks 4211
 index rebuild --store store --embedder embedder
+index compact --store store
+index sources list --store store
 index list --store store
+index check --store store --report checked.html
+index export-vectors --store store --out vectors.parquet
 index verify --store store --embedder embedder
 index evaluate --store store --embedder embedder --data data --report report.html
 index calibrate --store store --embedder embedder --data data
 index predict --store store --embedder embedder --pictures data/test --out submission.csv
+index retrieve --store store --embedder embedder --pictures data/test --out retrieved.csv
+index search PICTURE --store store --embedder embedder
+index diff FIRST LAST --store store --embedder embedder --data data --report diff.html
 index rollback --store store
+index publish LAST --store store --if-gap-at-least 0 --data data --embedder embedder
 index gc --store store
 service key a-client
 service predict PICTURE --url SERVICE
@@ -71,6 +79,18 @@ def run(words: list[str], folder: Path) -> str:
     refused = "cannot be calibrated" in ended.stderr  # the network is hardly trained
     assert ended.returncode == 0 or refused, f"{words}: {ended.stderr}"
     return ended.stdout
+
+
+def named(line: str, folder: Path, **names: str) -> list[str]:
+    """Split a command of the chain; put a picture and builds of the folder in for their names."""
+    for name, found in (
+        ("PICTURE", (folder / "data/test").rglob("*.jpg")),
+        ("FIRST", sorted((folder / "store/builds").glob("2*"))),
+        ("LAST", sorted((folder / "store/builds").glob("2*"), reverse=True)),
+    ):
+        if name in line:
+            names[name] = str(next(iter(found)).relative_to(folder)).removeprefix("store/builds/")
+    return [names.get(word, word) for word in line.split()]
 
 
 @pytest.mark.usefixtures("home")
@@ -117,13 +137,12 @@ def test_every_command_reaches_only_what_it_is_told_to(
     lines = CHAIN.strip().splitlines()
     with running(content) as server:
         for line in lines[:-1]:
-            run(["-m", *line.replace("SOURCE", server.url).split()], tmp_path)
+            run(["-m", *named(line, tmp_path, SOURCE=server.url)], tmp_path)
             assert outgoing.read_text() == "", line
     parts = Artifacts(tmp_path / "data", tmp_path / "embedder", tmp_path / "store")
-    picture = next((tmp_path / "data" / "test").rglob("*.jpg"))
     with serving(parts, tmp_path / "log") as service:
-        asked = lines[-1].replace("PICTURE", str(picture)).replace("SERVICE", service.url)
-        assert "landmark_id" in run(["-m", *asked.split()], tmp_path)
+        asked = named(lines[-1], tmp_path, SERVICE=service.url)
+        assert "landmark_id" in run(["-m", *asked], tmp_path)
     assert outgoing.read_text() == ""
     assert not (home / "intel").exists()
     commands = {f"{name} {word}" for name, app in APPS.items() for word in app if word[0] != "-"}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_two_readers_and_a_writer_work_at_once(files: list[Path], tmp_path: Path
     def read(_: int) -> int:
         found = 0
         with opened(tmp_path) as cache:
-            while found < rounds:
+            while found < rounds and not (written.done() and written.exception()):
                 row = known(cache, files[3])
                 if row is not None:
                     found += 1
@@ -233,8 +234,25 @@ def test_two_readers_and_a_writer_work_at_once(files: list[Path], tmp_path: Path
         return found
 
     with ThreadPoolExecutor(3) as pool:
-        works = [pool.submit(work, 0) for work in (read, write, read)]
+        written = pool.submit(write, 0)
+        works = [written, pool.submit(read, 0), pool.submit(read, 0)]
         assert [work.result(timeout=60) for work in works] == [rounds] * 3
+
+
+def test_several_may_be_the_first_to_open_it(tmp_path: Path) -> None:
+    """SQLite refuses all but one of those who make the same database at once."""
+    for number in range(100):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ready = Barrier(3)
+
+        def open_one(folder: Path = folder, ready: Barrier = ready) -> None:
+            ready.wait()
+            opened(folder).close()
+
+        with ThreadPoolExecutor(3) as pool:
+            for work in [pool.submit(open_one) for _ in range(3)]:
+                work.result(timeout=60)
 
 
 def test_old_rows_and_rows_of_lost_embedders_are_deleted(files: list[Path], tmp_path: Path) -> None:
