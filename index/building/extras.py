@@ -169,9 +169,11 @@ def write_penalties(segment: Path, distractors: NDArray[np.float32], count: int)
 
 def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration | None:
     """Drop a calibration of confidences that were penalized by other distractors."""
-    if not extras.ranking.penalized or extras.calibrated_with in (None, distractors):
-        return extras.calibration
-    if extras.calibration is not None:
+    calibration = extras.calibration
+    penalized = extras.ranking.penalized or (calibration is not None and calibration.penalized)
+    if not penalized or extras.calibrated_with in (None, distractors):
+        return calibration
+    if calibration is not None:
         _log.warning(
             "the centers of the landmarks have moved, and with them all confidences: the "
             "calibration is dropped; run cairn-index calibrate again"

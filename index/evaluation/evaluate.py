@@ -55,7 +55,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingMetrics(Scores):
-    """The metrics of one ranking; ``served`` is the gallery's own."""
+    """The metrics of one ranking; ``served`` is the gallery's own, with its calibration."""
 
     ranking: str
 
@@ -82,7 +82,8 @@ class ThresholdMetrics:
     """The effect of the calibrated threshold on these queries.
 
     Attributes:
-        confidence: The threshold.
+        confidence: The threshold; ``None`` where signals decide beside the confidence.
+        probability: The threshold, as a probability.
         precision_target: The share of correct answers above it that calibration aimed at.
         precision: The share found here; ``None`` where nothing is above it.
         answered: Share of all readable queries above it.
@@ -90,7 +91,8 @@ class ThresholdMetrics:
         unknown_answered: Share of the unknown ones; ``None`` where there are none.
     """
 
-    confidence: float
+    confidence: float | None
+    probability: float
     precision_target: float
     precision: float | None
     answered: float
@@ -164,8 +166,8 @@ def evaluate(
     absent = count_absent(gallery, queries, truths)
     readable = EmbeddedQueries.join(embed_queries(gallery, embedder, queries, options))
     started = time.monotonic()
-    steps = {"served": gallery.manifest.ranking, **rankings(gallery)}
-    answers = answer_by_each(gallery, [*steps.values()], readable.vectors, metrics.DEPTH)
+    ladder = rankings(gallery)
+    answers = answer_by_each(gallery, [*ladder.values()], readable.vectors, metrics.DEPTH)
     seconds = time.monotonic() - started
     own = queries.take(readable.places)
     answered = AnsweredQueries(own, readable.vectors, answers[0])
@@ -184,7 +186,7 @@ def evaluate(
         near_duplicates=near,
         ladder=tuple(
             RankingMetrics(ranking=name, **scored.scores(given))
-            for name, given in zip(steps, answers, strict=True)
+            for name, given in zip(("served", *ladder), answers, strict=True)
         ),
         class_sizes=tuple(scored.class_sizes(answers[0])),
         threshold=scored.threshold(answers[0], gallery.manifest.calibration),
@@ -237,15 +239,15 @@ class Scored:
     def scores(self, answers: Answers) -> dict[str, Any]:
         """Return the fields of :class:`Scores`."""
         known, total = self._own.known, int(self._truths.known.sum())
-        right, confidences = self._own.shows(answers.landmarks), answers.confidences
+        right, scores = self._own.shows(answers.landmarks), answers.scores
         both = known.any() and not known.all()
         return {
-            "gap": metrics.gap_of(confidences, right, total) if total else None,
-            "landmark_only_gap": metrics.gap_of(confidences[known], right[known], total)
+            "gap": metrics.gap_of(scores, right, total) if total else None,
+            "landmark_only_gap": metrics.gap_of(scores[known], right[known], total)
             if total
             else None,
             "top1": int(right.sum()) / total if total else None,
-            "auroc": metrics.auroc(confidences[known], confidences[~known]) if both else None,
+            "auroc": metrics.auroc(scores[known], scores[~known]) if both else None,
         }
 
     def map100(self, answers: Answers, landmarks: NDArray[np.int32]) -> float | None:
@@ -270,7 +272,7 @@ class Scored:
             asked = (sizes >= least) & (sizes < above)
             if total := int(asked.sum()):
                 own = asked[self._readable]
-                group_gap = metrics.gap_of(answers.confidences[own], right[own], total)
+                group_gap = metrics.gap_of(answers.scores[own], right[own], total)
                 top1 = int(right[own].sum()) / total
                 yield ClassSizeMetrics(least, total, top1, group_gap)
 
@@ -281,9 +283,12 @@ class Scored:
         if calibration is None:
             return None
         right, shown = self._own.shows(answers.landmarks), self._own.known
-        above = answers.confidences >= calibration.threshold
+        above, learned = answers.accepted, calibration.learned
         return ThresholdMetrics(
-            confidence=calibration.threshold,
+            confidence=None if learned else calibration.threshold,
+            probability=learned.threshold
+            if learned
+            else calibration.probability(calibration.threshold),
             precision_target=calibration.precision_target,
             precision=_share(right[above]),
             answered=_share(above) or 0.0,

@@ -24,9 +24,10 @@ def predict(
 ) -> Submission:
     """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
 
-    ``landmarks`` is the landmark id, a space, and the confidence with six decimals; it is empty
-    for a picture that cannot be read, which ``<out>.unreadable.csv`` beside it lists. Both files
-    are written whole or not at all.
+    ``landmarks`` is the landmark id, a space, and with nine decimals the probability, or the
+    confidence where the gallery is not calibrated; it is empty for a picture that cannot be
+    read, which ``<out>.unreadable.csv`` beside it lists. Both files are written whole or not at
+    all.
 
     The folder of ``out`` is created.
 
@@ -45,10 +46,10 @@ def _rows(
     landmark_id, answers = gallery.catalog.landmark_id, found.answers
     ids = (picture_id for picture_id, _ in asked.labeled_ids())
     columns = zip(
-        ids, found.readable, answers.landmarks.tolist(), answers.confidences.tolist(), strict=True
+        ids, found.readable, answers.landmarks.tolist(), answers.scores.tolist(), strict=True
     )
-    for query, readable, landmark, confidence in columns:
-        prediction = Prediction(query, landmark_id(landmark), confidence) if readable else None
+    for query, readable, landmark, score in columns:
+        prediction = Prediction(query, landmark_id(landmark), score) if readable else None
         yield query, format_answer(prediction)
 
 
@@ -56,10 +57,10 @@ def format_answer(prediction: Prediction | None) -> str:
     """Format an answer for a submission; empty where there is none.
 
     >>> format_answer(Prediction("a", "138982", 0.8731))
-    '138982 0.873100'
+    '138982 0.873100000'
     >>> format_answer(Prediction("a", "Hawa Mahal", 0.8731))
-    'Hawa%20Mahal 0.873100'
+    'Hawa%20Mahal 0.873100000'
     """
     if prediction is None:
         return ""
-    return f"{encode_id(prediction.landmark_id)} {prediction.confidence:.6f}"
+    return f"{encode_id(prediction.landmark_id)} {prediction.confidence:.9f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import overload
 
@@ -22,9 +22,15 @@ from index.building.pipeline import DEFAULT_OPTIONS, PipelineOptions
 from index.building.query_vectors import embed_paths
 from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
-from index.gallery.recognize import Recognition, recognize, recognize_by_each
+from index.gallery.recognize import (
+    Recognition,
+    recognize,
+    recognize_by_each,
+    recognize_measured,
+)
 from index.progress import watch_rows
 from index.ranking.ranking import Ranking
+from index.ranking.signals import SIGNALS
 from photographs import Photograph, Query, QueryList
 
 NEAR_DUPLICATE_COSINE = 0.99
@@ -75,12 +81,17 @@ class Answers:
     Attributes:
         landmarks: ``(n,)`` int32 codes.
         confidences: ``(n,)`` float64.
+        probabilities: ``(n,)`` float64 of the landmarks being right; NaN without a calibration.
+        accepted: ``(n,)``, whether an answer is not below the threshold; all without a
+            calibration.
         rows: ``(n, k)`` int64, gallery rows, nearest first by the ranking.
         similarities: ``(n, k)`` float32, their cosines, without penalties.
     """
 
     landmarks: NDArray[np.int32]
     confidences: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
 
@@ -88,18 +99,35 @@ class Answers:
     def empty(cls, n: int, k: int) -> Answers:
         """Make room for ``n`` answers with ``k`` neighbors."""
         rows, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-        return cls(np.empty(n, np.int32), np.empty(n, np.float64), rows, similarities)
+        confidences, probabilities = np.empty(n, np.float64), np.empty(n, np.float64)
+        return cls(
+            np.empty(n, np.int32),
+            confidences,
+            probabilities,
+            np.empty(n, np.bool_),
+            rows,
+            similarities,
+        )
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """What orders the answers of different queries, ``(n,)``: the probability, if there is one.
+
+        Metrics and submissions use it.
+        """
+        return np.where(np.isnan(self.probabilities), self.confidences, self.probabilities)
 
     def take(self, places: NDArray[np.integer]) -> Answers:
         """Return some of the answers, in the order of ``places``."""
-        columns = (self.landmarks, self.confidences, self.rows, self.similarities)
-        return Answers(*(column[places] for column in columns))
+        return Answers(*(getattr(self, column.name)[places] for column in fields(self)))
 
     def put(self, begin: int, answers: Sequence[Recognition]) -> None:
         """Take answers, from the place ``begin`` on."""
         k = self.rows.shape[1]
         for place, answer in enumerate(answers, begin):
             self.landmarks[place], self.confidences[place] = answer.landmark, answer.confidence
+            self.probabilities[place] = answer.probability  # None is NaN
+            self.accepted[place] = answer.known is not False
             self.rows[place], self.similarities[place] = answer.rows[:k], answer.similarities[:k]
 
 
@@ -206,23 +234,45 @@ def answer_pictures(
 def answer_by_each(
     gallery: Gallery, rankings: Sequence[Ranking], vectors: NDArray[np.float32], k: int = 1
 ) -> list[Answers]:
-    """Answer ``(n, d)`` queries by each of several rankings, with a progress bar on stderr.
+    """Answer ``(n, d)`` queries by the gallery's own rule and by each of several rankings.
 
-    Blocks of queries are searched one after the other, which bounds the memory for neighbors.
+    Blocks of queries are searched one after the other, which bounds the memory for neighbors,
+    with a progress bar on stderr.
 
     Returns:
-        The answers by each ranking; those by the first have ``k`` neighbors, or all where there
-        are fewer, and the others none.
+        The answers by the own rule, with ``k`` neighbors, or all where there are fewer; then those
+        by each ranking, without neighbors.
     """
-    n = len(vectors)
-    widths = [min(k, len(gallery)), *[0] * (len(rankings) - 1)]
-    answers = [Answers.empty(n, width) for width in widths]
-    blocks = (vectors[begin : begin + _BLOCK_QUERIES] for begin in range(0, n, _BLOCK_QUERIES))
-    for number, block in enumerate(watch_rows(blocks, n, "answer")):
-        found = recognize_by_each(rankings, gallery, block, k)
+    widths = [min(k, len(gallery)), *[0] * len(rankings)]
+    answers = [Answers.empty(len(vectors), width) for width in widths]
+    for begin, block in _blocks(vectors):
+        found = recognize_by_each(gallery, rankings, block, k)
         for columns, own in zip(answers, found, strict=True):
-            columns.put(number * _BLOCK_QUERIES, own)
+            columns.put(begin, own)
     return answers
+
+
+def measure_answers(
+    gallery: Gallery, ranking: Ranking, vectors: NDArray[np.float32]
+) -> tuple[Answers, NDArray[np.float64]]:
+    """Answer ``(n, d)`` queries by a ranking, and measure the signals of the answers.
+
+    Returns:
+        The answers, without neighbors, and the signals: see
+        :func:`index.gallery.recognize.recognize_measured`.
+    """
+    answers, signals = Answers.empty(len(vectors), 0), np.empty((len(vectors), len(SIGNALS)))
+    for begin, block in _blocks(vectors):
+        found, signals[begin : begin + len(block)] = recognize_measured(ranking, gallery, block)
+        answers.put(begin, found)
+    return answers, signals
+
+
+def _blocks(vectors: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield blocks of queries, each with the place of its first, with a progress bar."""
+    starts = range(0, len(vectors), _BLOCK_QUERIES)
+    blocks = (vectors[begin : begin + _BLOCK_QUERIES] for begin in starts)
+    return zip(starts, watch_rows(blocks, len(vectors), "answer"), strict=True)
 
 
 def count_duplicates(

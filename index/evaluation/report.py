@@ -50,14 +50,14 @@ def _worst(gallery: Gallery, answered: AnsweredQueries) -> list[int]:
     """Find the most confident wrong answers, most confident first."""
     truths = Truths.of_queries(answered.queries, gallery.catalog)
     right = truths.shows(answered.answers.landmarks)
-    order = np.argsort(-answered.answers.confidences, kind="stable")
+    order = np.argsort(-answered.answers.scores, kind="stable")
     worst: list[int] = order[~right[order]][:MISTAKES].tolist()
     return worst
 
 
 def _mistake(gallery: Gallery, answered: AnsweredQueries, place: int) -> str:
     query, answers = answered.queries[place], answered.answers
-    confidence, calibration = float(answers.confidences[place]), gallery.manifest.calibration
+    confidence, probability = answers.confidences[place], answers.probabilities[place]
     catalog = gallery.catalog
     codes = catalog.landmarks_of_ids(query.landmark_ids)
     names = {landmark: catalog.name(code) for landmark, code in codes.items()}
@@ -65,8 +65,8 @@ def _mistake(gallery: Gallery, answered: AnsweredQueries, place: int) -> str:
     truth = " / ".join(truths) or "no landmark"
     predicted = catalog.name(int(answers.landmarks[place]))
     caption = f"<b>{text(truth)}</b><br>predicted: {text(predicted)}, {confidence:.3f}"
-    if calibration is not None:
-        caption += f", probability {calibration.probability(confidence):.2f}"
+    if not np.isnan(probability):
+        caption += f", probability {probability:.2f}"
     own = figure(query.path, f"{caption}<br><span class=soft>{text(query.id)}</span>")
     return side_by_side([own, *_neighbors(gallery, answers, place, query.landmark_ids)])
 

@@ -242,6 +242,18 @@ class Gallery:
             return np.arange(self.catalog.landmark_count)
         return np.flatnonzero(np.bincount(self.catalog.landmarks[self.live_rows()]))
 
+    @property
+    def selected(self) -> bool:
+        """Whether it is a part of some landmarks."""
+        return self._selected is not None
+
+    def rows_of(self, landmark: int) -> NDArray[np.int64]:
+        """Return the rows that a search can find of one landmark, ascending."""
+        rows, left_out = self.catalog.rows_of_landmarks([landmark]), self._left_out
+        if not left_out.size:
+            return rows
+        return rows[left_out.take(np.searchsorted(left_out, rows), mode="clip") != rows]
+
     def rows_by_landmark(self) -> dict[int, NDArray[np.int64]]:
         """Return the rows that a search can find of each landmark, by its code."""
         rows = self.live_rows()

@@ -16,8 +16,8 @@ from index.search.kinds import AUTO, resolve
 from photographs import Layout
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 4
-_OLDEST_SCHEMA = 2  # without `asked_kind`; 3 is without segments
+SCHEMA_VERSION = 5
+_OLDEST_SCHEMA = 2  # without `asked_kind`; 3 is without segments, 4 without `learned`
 
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
@@ -154,7 +154,7 @@ class GalleryManifest(FrozenModel):
         files: Record of every other file of the gallery, by its place in it.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     build_id: str
     created: datetime
     kind: Literal["exact", "fastscan", "factory"] = "exact"
@@ -196,8 +196,10 @@ class GalleryManifest(FrozenModel):
 
     @model_validator(mode="after")
     def _penalties_need_distractors(self) -> Self:
-        if self.ranking.penalized and self.distractors is None:
-            raise ValueError("a ranking with penalties needs distractors")
+        calibration = self.calibration
+        penalized = self.ranking.penalized or (calibration is not None and calibration.penalized)
+        if penalized and self.distractors is None:
+            raise ValueError("a ranking or calibration with penalties needs distractors")
         return self
 
 

@@ -7,13 +7,17 @@ digit.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.gallery.distractors import Distractors
+from index.gallery.evidence import Seen, measure_signals
 from index.gallery.gallery import Gallery
+from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking, nearest_of_landmarks, rank
+from index.ranking.signals import SEEN_ROWS
 from index.search.neighbors import Neighbors, Order, best_first, take
 
 _SPARE, _WIDENED = 64, 1024
@@ -34,7 +38,7 @@ class Recognition:
         landmark: Code of the landmark.
         confidence: Score of the gallery's ranking, on the scale of cosines; larger is surer.
         probability: Of the landmark being right; ``None`` without a calibration.
-        known: Whether the confidence reaches the threshold; ``None`` without a calibration.
+        known: Whether the answer reaches the threshold; ``None`` without a calibration.
         rows: ``(k,)`` gallery rows, nearest first by the ranking.
         similarities: ``(k,)`` their cosines, without penalties.
         landmark_rows: ``(m,)`` the nearest row of each of the ``m`` best landmarks, best first,
@@ -53,20 +57,35 @@ class Recognition:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """The rows nearest to one query, or to several pictures that are one query.
+class _Rule:
+    """How queries are answered.
 
     Attributes:
-        rows: ``(w,)``, largest score first.
-        similarities: ``(w,)`` cosines.
-        scores: ``(w,)``, the cosines less the penalties of the rows.
-        cost: Penalty of the picture that is nearest.
+        ranking: Makes landmark and confidence of the neighbors.
+        calibration: Makes probability and decision of these; ``None`` for neither.
+        measures: Whether signals are measured, which need more rows and the penalty C.
     """
 
-    rows: NDArray[np.int64]
-    similarities: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    cost: float
+    ranking: Ranking
+    calibration: Calibration | None = None
+    measures: bool = False
+
+    @classmethod
+    def of(cls, gallery: Gallery) -> Self:
+        """Return the rule of a gallery; a part of some landmarks does not measure signals.
+
+        These compare an answer with the other landmarks, all of which the calibration saw.
+        """
+        calibration = gallery.manifest.calibration
+        if calibration is not None and gallery.selected:
+            calibration = calibration.model_copy(update={"learned": None})
+        learned = calibration is not None and calibration.learned is not None
+        return cls(gallery.manifest.ranking, calibration, learned)
+
+    @property
+    def width(self) -> int:
+        """How many rows it needs."""
+        return max(self.ranking.voters, SEEN_ROWS if self.measures else 1)
 
 
 def recognize(
@@ -87,16 +106,9 @@ def recognize(
         together: The ``n`` queries, at least one, are pictures of one thing and get one answer:
             the score of a row is the largest of its scores for any of them.
     """
-    calibration = gallery.manifest.calibration
-    ranking = gallery.manifest.ranking
-    answers = recognize_by(ranking, gallery, queries, k, landmarks=landmarks, together=together)
-    if calibration is None:
-        return answers
-    probability, known = calibration.probability, calibration.known
-    return [
-        replace(a, probability=probability(a.confidence), known=known(a.confidence))
-        for a in answers
-    ]
+    return _recognize(
+        _Rule.of(gallery), gallery, queries, k, landmarks=landmarks, together=together
+    )
 
 
 def recognize_by(
@@ -113,45 +125,104 @@ def recognize_by(
     Raises:
         ValueError: The ranking has penalties and the gallery no distractors.
     """
-    look = partial(_look, ranking, gallery, together=together)
-    seen = look(queries, max(k, ranking.voters, landmarks and landmarks + _SPARE))
+    return _recognize(_Rule(ranking), gallery, queries, k, landmarks=landmarks, together=together)
+
+
+def _recognize(
+    rule: _Rule,
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    landmarks: int,
+    together: bool,
+) -> list[Recognition]:
+    look = partial(_look, rule, gallery, together=together)
+    seen = look(queries, max(k, rule.width, landmarks and landmarks + _SPARE))
+    own = [queries] if together else np.split(queries, len(queries))
     if landmarks:
-        queries_of_one = [queries] if together else np.split(queries, len(queries))
         seen = [
-            _widen(partial(look, own), one, gallery, landmarks)
-            for own, one in zip(queries_of_one, seen, strict=True)
+            _widen(partial(look, pictures), one, gallery, landmarks)
+            for pictures, one in zip(own, seen, strict=True)
         ]
-    return [_rank(ranking, gallery, one, k, landmarks) for one in seen]
+    return [
+        _answer(rule, gallery, pictures, one, (k, landmarks))
+        for pictures, one in zip(own, seen, strict=True)
+    ]
+
+
+def recognize_measured(
+    ranking: Ranking, gallery: Gallery, queries: NDArray[np.float32]
+) -> tuple[list[Recognition], NDArray[np.float64]]:
+    """Answer ``n`` queries as :func:`recognize_by`, and measure the signals of the answers.
+
+    Returns:
+        The answers, and ``(n, s)`` signals in the order of
+        :data:`index.ranking.signals.SIGNALS`.
+    """
+    rule = _Rule(ranking, measures=True)
+    answers, signals = [], []
+    for query, seen in zip(queries, _look(rule, gallery, queries, rule.width), strict=True):
+        answers.append(_rank(ranking, gallery, seen, 1, 0))
+        signals.append(measure_signals(gallery, query[None], seen, answers[-1].landmark))
+    return answers, np.stack(signals)
 
 
 def recognize_by_each(
-    rankings: Sequence[Ranking], gallery: Gallery, queries: NDArray[np.float32], k: int = 1
+    gallery: Gallery, rankings: Sequence[Ranking], queries: NDArray[np.float32], k: int = 1
 ) -> list[list[Recognition]]:
-    """Answer queries as :func:`recognize_by` by each of several rankings.
+    """Answer queries as :func:`recognize`, and as :func:`recognize_by` by each of some rankings.
 
     Rankings of one gallery penalty, and all without, share a search.
+
+    Returns:
+        The answers of the gallery's own rule, then those by each ranking.
 
     Raises:
         ValueError: A ranking has penalties and the gallery no distractors.
     """
-    width = max(k, *(ranking.voters for ranking in rankings))
-    strengths = {ranking.gallery_penalty for ranking in rankings}
+    rules = [_Rule.of(gallery), *map(_Rule, rankings)]
+    width = max(k, *(rule.width for rule in rules))
+    strengths = {rule.ranking.gallery_penalty for rule in rules}
     found = {strength: _find(strength, gallery, queries, width) for strength in strengths}
     return [
         [
-            _rank(ranking, gallery, seen, k, 0)
-            for seen in _see(ranking, gallery, queries, *found[ranking.gallery_penalty])
+            _answer(rule, gallery, query[None], seen, (k, 0))
+            for query, seen in zip(
+                queries,
+                _see(rule, gallery, queries, *found[rule.ranking.gallery_penalty]),
+                strict=True,
+            )
         ]
-        for ranking in rankings
+        for rule in rules
     ]
 
 
-def _rank(ranking: Ranking, gallery: Gallery, seen: _Seen, k: int, landmarks: int) -> Recognition:
+def _answer(
+    rule: _Rule, gallery: Gallery, queries: NDArray[np.float32], seen: Seen, limits: tuple[int, int]
+) -> Recognition:
+    """Answer one query with neighbors and landmarks, at most as many as ``limits`` say of each."""
+    answer, calibration = _rank(rule.ranking, gallery, seen, *limits), rule.calibration
+    if calibration is None:
+        return answer
+    if calibration.learned is None:
+        probability, known = (
+            calibration.probability(answer.confidence),
+            calibration.known(answer.confidence),
+        )
+    else:
+        signals = measure_signals(gallery, queries, seen, answer.landmark)
+        probability = calibration.learned.probability(signals)
+        known = calibration.learned.known(probability)
+    return replace(answer, probability=probability, known=known)
+
+
+def _rank(ranking: Ranking, gallery: Gallery, seen: Seen, k: int, landmarks: int) -> Recognition:
     codes = gallery.catalog.landmarks[seen.rows]
     ranked = rank(codes, seen.scores, ranking)
     answer = Recognition(
         ranked.landmark,
-        ranked.score - seen.cost,
+        ranked.score - ranking.query_penalty * seen.query_penalty,
         None,
         None,
         seen.rows[:k],
@@ -165,9 +236,7 @@ def _rank(ranking: Ranking, gallery: Gallery, seen: _Seen, k: int, landmarks: in
     )
 
 
-def _widen(
-    look: Callable[[int], list[_Seen]], seen: _Seen, gallery: Gallery, landmarks: int
-) -> _Seen:
+def _widen(look: Callable[[int], list[Seen]], seen: Seen, gallery: Gallery, landmarks: int) -> Seen:
     """Look for more rows until they show enough landmarks, or all that there are.
 
     The width grows by a factor, so that the last search costs more than all before together,
@@ -182,16 +251,16 @@ def _widen(
 
 
 def _look(
-    ranking: Ranking,
+    rule: _Rule,
     gallery: Gallery,
     queries: NDArray[np.float32],
     width: int,
     *,
-    together: bool,
-) -> list[_Seen]:
+    together: bool = False,
+) -> list[Seen]:
     """Find the ``width`` best rows of each query, or of all of them together."""
-    found, scores = _find(ranking.gallery_penalty, gallery, queries, width)
-    return _see(ranking, gallery, queries, found, scores, together=together)
+    found, scores = _find(rule.ranking.gallery_penalty, gallery, queries, width)
+    return _see(rule, gallery, queries, found, scores, together=together)
 
 
 def _find(
@@ -205,28 +274,30 @@ def _find(
 
 
 def _see(
-    ranking: Ranking,
+    rule: _Rule,
     gallery: Gallery,
     queries: NDArray[np.float32],
     found: Neighbors,
     scores: NDArray[np.float32],
     *,
     together: bool = False,
-) -> list[_Seen]:
+) -> list[Seen]:
     """Put the rows of each query, or of all of them together, beside the query's penalty."""
-    costs = np.zeros(len(queries), np.float32)
-    if ranking.query_penalty:
-        penalties = _distractors(gallery).of_queries(queries, ranking.query_distractors)
-        costs = np.float32(ranking.query_penalty) * penalties
+    penalties = np.zeros(len(queries), np.float32)
+    if rule.ranking.query_penalty or (rule.measures and gallery.distractors is not None):
+        penalties = _distractors(gallery).of_queries(queries, rule.ranking.query_distractors)
     if together and len(queries) > 1:
-        return [_merge(found, scores, costs, gallery.catalog.order)]
-    each = zip(found.rows, found.similarities, scores, costs.tolist(), strict=True)
-    return [_Seen(*one) for one in each]
+        return [_merge(found, scores, penalties, gallery.catalog.order)]
+    each = zip(found.rows, found.similarities, scores, penalties.tolist(), strict=True)
+    return [Seen(*one) for one in each]
 
 
 def _merge(
-    found: Neighbors, scores: NDArray[np.float32], costs: NDArray[np.float32], ties: Order | None
-) -> _Seen:
+    found: Neighbors,
+    scores: NDArray[np.float32],
+    penalties: NDArray[np.float32],
+    ties: Order | None,
+) -> Seen:
     """Keep of each row the largest of its scores, and of all rows the best.
 
     None is missing: a row that the picture most similar to it did not return comes after all
@@ -236,8 +307,8 @@ def _merge(
     (order,) = best_first(flat[None], rows[None], ties)
     _, first = np.unique(rows[order], return_index=True)
     best = order[np.sort(first)][: found.rows.shape[1]]
-    cost = costs[best[0] // found.rows.shape[1]]
-    return _Seen(rows[best], found.similarities.reshape(-1)[best], flat[best], float(cost))
+    penalty = penalties[best[0] // found.rows.shape[1]]
+    return Seen(rows[best], found.similarities.reshape(-1)[best], flat[best], float(penalty))
 
 
 def _nearest_penalized(

@@ -111,20 +111,13 @@ def compare_answers(
     """Compare the answers of two galleries to the same queries."""
     places = [{q.id: place for place, q in enumerate(one.queries)} for _, one in (old, new)]
     both = [query for query in places[0] if query in places[1]]
-    own, ids, right, known = [], [], [], []
+    own, ids, right, accepted = [], [], [], []
     for (gallery, answered), place_of in zip((old, new), places, strict=True):
         taken = answered.take(np.array([place_of[query] for query in both], np.int64))
         shown = Truths.of_queries(taken.queries, gallery.catalog)
         right.append(shown.shows(taken.answers.landmarks))
         ids.append(landmark_ids(gallery)[taken.answers.landmarks])
-        known.append(_known(gallery, taken))
+        accepted.append(taken.answers.accepted)
         own.append(taken)
-    changed = (ids[0] != ids[1]) | (known[0] != known[1])
+    changed = (ids[0] != ids[1]) | (accepted[0] != accepted[1])
     return AnswerChanges(own[0], own[1], np.stack(right), changed.astype(np.bool_))
-
-
-def _known(gallery: Gallery, answered: AnsweredQueries) -> NDArray[np.bool_]:
-    """Tell which answers count as known; all do where there is no calibration."""
-    calibration = gallery.manifest.calibration
-    threshold = -np.inf if calibration is None else calibration.threshold
-    return answered.answers.confidences >= threshold

@@ -86,7 +86,7 @@ def _answers(galleries: _Galleries, answers: AnswerChanges) -> Iterator[str]:
     yield "<p>The query first, then the nearest picture of the old and of the new build.</p>"
     for title, (flags, by) in groups.items():
         places = np.flatnonzero(flags)
-        surest = np.argsort(-by.answers.confidences[places], kind="stable")[:SHOWN]
+        surest = np.argsort(-by.answers.scores[places], kind="stable")[:SHOWN]
         yield f"<h2>{text(title)}: {len(places)}</h2>"
         for place in places[surest].tolist():
             yield _answer(galleries, answers, place)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embedder.embedder import Embedder
-from embedder.errors import CatalogError, GalleryError
+from embedder.errors import CatalogError
 from index.building.build import build
 from index.building.embedder_choice import EmbedderChoice
 from index.building.extras import DistractorSet, Extras
 from index.building.rebuild import rebuild
 from index.building.recipe import BuildRecipe
-from index.evaluation.calibrate import CalibrationRecipe, LabeledAnswers, calibrate, fit_calibration
+from index.evaluation.calibrate import CalibrationRecipe, calibrate
 from index.evaluation.evaluate import evaluate
 from index.evaluation.report import write_report
 from index.gallery.distractors import MOST_LANDMARKS, OWN
@@ -140,33 +139,15 @@ def test_unsuitable_queries_are_refused(store: Store, embedder: Embedder, gldv2:
     assert len(list((store.path / "builds").iterdir())) == 1
 
 
-def test_the_strength_of_the_query_penalty_is_fitted() -> None:
-    """Where right and wrong are drawn from a curve of score less half the penalty."""
-    rng = np.random.default_rng(3)
-    scores, penalties = rng.random(40_000), rng.random(40_000)
-    right = 1 / (1 + np.exp(-12 * (scores - 0.5 * penalties - 0.3))) > rng.random(40_000)
-    answers = LabeledAnswers(scores, penalties, right, unknown=1)
-    ranking, calibration = fit_calibration(answers, Ranking(), 0.95, data="d", build_id="b")
-    assert ranking.query_penalty == pytest.approx(0.5, abs=0.02)
-    assert calibration.slope == pytest.approx(12, rel=0.03)
-    assert calibration.probability(0.3) == pytest.approx(0.5, abs=0.04)
-    reward, _ = fit_calibration(
-        LabeledAnswers(scores, -penalties, right, unknown=1), Ranking(), 0.9, data="d", build_id="b"
-    )
-    assert reward.query_penalty == 0.0
-    mild, _ = fit_calibration(
-        LabeledAnswers(scores, penalties / 4, right, unknown=1),
-        Ranking(),
-        0.9,
-        data="d",
-        build_id="b",
-    )
-    assert mild.query_penalty == 1.0
-    with pytest.raises(GalleryError, match="all right or all wrong"):
-        fit_calibration(
-            LabeledAnswers(scores, penalties, right | True, unknown=1),
-            Ranking(),
-            0.9,
-            data="d",
-            build_id="b",
-        )
+def test_a_distractor_is_no_query(store: Store, embedder: Embedder, gldv2: Path) -> None:
+    """Its likeness to itself would tell that it shows no landmark; the others are counted."""
+    many_queries(gldv2)
+    opened = Gallery.open(store.path, embedder_digest=embedder.digest)
+    assert opened.distractors is not None
+    folder = opened.manifest.distractors
+    assert folder is not None
+    stranger = next(Path(folder.data).rglob("*.jpg"))
+    (gldv2 / "test" / "q" / "3" / "9" / "q39xyz.jpg").write_bytes(stranger.read_bytes())
+    calibration = calibrate(store, embedder, open_data(gldv2), CalibrationRecipe(0.8)).calibration
+    assert calibration is not None
+    assert (calibration.queries, calibration.unknown) == (39, 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def gallery(embedder: Embedder, gldv2: Path, tmp_path: Path) -> Gallery:
 def test_every_query_has_a_row_in_the_order_of_the_list(
     gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
 ) -> None:
-    """The known queries are answered with their landmark and six decimals of the cosine."""
+    """The known queries are answered with their landmark and nine decimals of the cosine."""
     out = tmp_path / "new" / "folder" / "submission.csv"
     queries = list_pictures(gldv2 / "test.csv")
     written = predict(gallery, embedder, queries, out, PipelineOptions(batch_pictures=3))
@@ -40,7 +41,8 @@ def test_every_query_has_a_row_in_the_order_of_the_list(
     for query, row in zip(queries, rows, strict=True):
         vector = embedder.embed([embedder.prepare(query.path.read_bytes())])
         cosine = gallery.search(vector, 1).similarities.item()
-        assert row[1].split()[1] == f"{cosine:.6f}"
+        assert re.fullmatch(r"-?\d\.\d{9}", row[1].split()[1])
+        assert float(row[1].split()[1]) == pytest.approx(cosine, abs=2e-6)
     assert (written.queries, written.unreadable) == (4, 0)
     assert written.report.read_text() == "id,path,reason\n"
 

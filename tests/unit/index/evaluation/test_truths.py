@@ -52,6 +52,8 @@ def test_columns_score_as_the_definitions_do(seed: int, tmp_path: Path) -> None:
     answers = Answers(
         rng.integers(0, 4, n).astype(np.int32),
         rng.integers(0, 6, n) / 8,
+        np.full(n, np.nan),
+        np.ones(n, np.bool_),
         rows,
         rng.random((n, 50), np.float32),
     )

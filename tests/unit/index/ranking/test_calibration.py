@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from index.ranking.calibration import Calibration, choose_threshold, fit_logistic, logistic
+from index.ranking.calibration import (
+    Calibration,
+    LearnedConfidence,
+    choose_threshold,
+    fit_logistic,
+    logistic,
+)
+from index.ranking.signals import SIGNALS, SIGNS, Evidence
 
 
 def test_one_binary_feature_gives_the_log_odds() -> None:
@@ -103,3 +111,59 @@ def test_a_calibration_speaks_of_one_confidence() -> None:
     assert calibration.probability(1000.0) == 1.0
     assert calibration.known(0.6)
     assert not calibration.known(0.5999)
+
+
+def test_a_weight_of_the_wrong_sign_is_left_out() -> None:
+    """The others are as if the feature did not exist; a constant one has no weight either."""
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(400, 4))
+    features[:, 3] = 2.0
+    right = logistic(features @ [2.0, -1.0, 0.5, 0.0]) > rng.random(400)
+    free, signed = fit_logistic(features, right), fit_logistic(features, right, signs=(1, 1, -1, 1))
+    assert (np.sign(free.weights) == [1, -1, 1, 0]).all()
+    alone = fit_logistic(features[:, :1], right)
+    assert signed.weights == pytest.approx([alone.weights[0], 0, 0, 0])
+    assert signed.intercept == pytest.approx(alone.intercept)
+    kept = fit_logistic(features, right, signs=(0, -1, 1, 0))
+    assert kept.weights == pytest.approx(free.weights)
+
+
+def test_a_larger_cosine_never_lowers_a_learned_probability() -> None:
+    """Whatever was learned, here from answers for which more of everything was worse."""
+    rng = np.random.default_rng(5)
+    features = rng.random((500, len(SIGNALS)))
+    right = logistic(5 - features @ rng.normal(2, 3, len(SIGNALS))) > rng.random(500)
+    curve = fit_logistic(features, right, signs=tuple(SIGNS.values()))
+    learned = LearnedConfidence(
+        weights=dict(zip(SIGNALS, curve.weights.tolist(), strict=True)),
+        intercept=curve.intercept,
+        threshold=0.5,
+        precision=1.0,
+        answered=1.0,
+        gap_gain=0.0,
+        better=1.0,
+    )
+    own = np.array([0, 1, 1, 0, 1], np.bool_)
+    for _ in range(50):
+        similarities = np.sort(rng.uniform(-0.5, 0.9, 5))[::-1].astype(np.float32)
+        found = []
+        for more in np.linspace(0.0, 1.0, 9):
+            raised = similarities.copy()
+            raised[1] += np.float32(more)
+            evidence = Evidence(raised, own, 0.5, 7, 0.4, 0.3)
+            found.append(learned.probability(evidence.signals()))
+        assert (np.diff(found) >= 0).all()
+
+
+def test_weights_of_no_signal_are_refused() -> None:
+    """As those of a gallery that a later program calibrated are."""
+    with pytest.raises(ValidationError, match="no signal novelty"):
+        LearnedConfidence(
+            weights={"novelty": 1.0},
+            intercept=0.0,
+            threshold=0.5,
+            precision=1.0,
+            answered=1.0,
+            gap_gain=0.0,
+            better=1.0,
+        )
