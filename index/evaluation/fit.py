@@ -81,15 +81,27 @@ def label_answers(gallery: Gallery, vectors: NDArray[np.float32], truths: Truths
 def fit_calibration(
     answers: LabeledAnswers, target: float, *, data: str, build_id: str
 ) -> tuple[float, Calibration]:
-    """Fit a calibration, and with distractors the strength of the query penalty.
+    """Fit a calibration, as :func:`fit_curve`, and learn from several signals where that is better.
 
-    The probability is learned from several signals too, and taken from these where that raises
-    the GAP of at least :data:`BETTER` of many halves of the queries.
+    It is where it raises the GAP of at least :data:`BETTER` of many halves of the queries.
+    """
+    strength, calibration = fit_curve(answers, target, data=data, build_id=build_id)
+    gains = judge_learned(answers)
+    if (gains > 0).mean() < BETTER:
+        return strength, calibration
+    learned = fit_learned(answers, target, gains)
+    return strength, calibration.model_copy(update={"learned": learned})
+
+
+def fit_curve(
+    answers: LabeledAnswers, target: float, *, data: str, build_id: str
+) -> tuple[float, Calibration]:
+    """Fit curve and threshold of the confidence, and with distractors the query penalty.
 
     The precision of the threshold must reach ``target``; ``data`` and ``build_id`` are recorded.
 
     Returns:
-        The strength, and the calibration of the confidences with it.
+        The strength of the penalty, and the calibration of the confidences with it.
 
     Raises:
         GalleryError: The confidence does not separate correct from wrong answers, or no
@@ -120,7 +132,6 @@ def fit_calibration(
         right=int(answers.right.sum()),
         data=data,
         build_id=build_id,
-        learned=_learn(answers, target),
     )
 
 
@@ -162,17 +173,23 @@ def judge_learned(answers: LabeledAnswers) -> NDArray[np.float64]:
     return np.array(gains)
 
 
-def _learn(answers: LabeledAnswers, target: float) -> LearnedConfidence | None:
-    """Learn a probability from the signals; ``None`` where it is not better, or proves too little.
+def fit_learned(
+    answers: LabeledAnswers, target: float, gains: NDArray[np.float64]
+) -> LearnedConfidence | None:
+    """Learn a probability from the signals of answers, right and wrong ones among them.
 
-    Its threshold must reach the same precision.
+    Args:
+        answers: Fitted to.
+        target: Precision that the threshold must reach.
+        gains: ``(h,)``, see :func:`judge_learned`; recorded.
+
+    Returns:
+        ``None`` where no threshold reaches the target.
     """
-    gains = judge_learned(answers)
-    better = float((gains > 0).mean())
     curve = fit_signals(answers)
     probabilities = logistic(answers.signals @ curve.weights + curve.intercept)
     chosen = choose_threshold(probabilities, answers.right, target)
-    if better < BETTER or chosen is None:
+    if chosen is None:
         return None
     weights = zip(SIGNALS, curve.weights.tolist(), strict=True)
     return LearnedConfidence(
@@ -182,5 +199,5 @@ def _learn(answers: LabeledAnswers, target: float) -> LearnedConfidence | None:
         precision=chosen.precision,
         answered=chosen.answered,
         gap_gain=float(gains.mean()),
-        better=better,
+        better=float((gains > 0).mean()),
     )

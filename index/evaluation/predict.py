@@ -24,10 +24,10 @@ def predict(
 ) -> Submission:
     """Answer ``queries`` and write ``id,landmarks``, one row for each, in their order.
 
-    ``landmarks`` is the landmark id, a space, and with nine decimals the probability, or the
-    confidence where the gallery is not calibrated; it is empty for a picture that cannot be
-    read, which ``<out>.unreadable.csv`` beside it lists. Both files are written whole or not at
-    all.
+    ``landmarks`` is the landmark id, a space, and with nine decimals the confidence, or the
+    probability where that was learned from several signals; it is empty for a picture that
+    cannot be read, which ``<out>.unreadable.csv`` beside it lists. Both files are written whole
+    or not at all.
 
     The folder of ``out`` is created.
 

@@ -82,6 +82,8 @@ class Answers:
         landmarks: ``(n,)`` int32 codes.
         confidences: ``(n,)`` float64.
         probabilities: ``(n,)`` float64 of the landmarks being right; NaN without a calibration.
+        scores: ``(n,)`` float64, what orders the answers of different queries: see
+            :class:`index.gallery.recognize.Recognition`.
         accepted: ``(n,)``, whether an answer is not below the threshold; all without a
             calibration.
         rows: ``(n, k)`` int64, gallery rows, nearest first by the ranking.
@@ -91,6 +93,7 @@ class Answers:
     landmarks: NDArray[np.int32]
     confidences: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
     accepted: NDArray[np.bool_]
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
@@ -98,24 +101,9 @@ class Answers:
     @classmethod
     def empty(cls, n: int, k: int) -> Answers:
         """Make room for ``n`` answers with ``k`` neighbors."""
+        numbers = (np.empty(n, np.float64) for _ in range(3))
         rows, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-        confidences, probabilities = np.empty(n, np.float64), np.empty(n, np.float64)
-        return cls(
-            np.empty(n, np.int32),
-            confidences,
-            probabilities,
-            np.empty(n, np.bool_),
-            rows,
-            similarities,
-        )
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """What orders the answers of different queries, ``(n,)``: the probability, if there is one.
-
-        Metrics and submissions use it.
-        """
-        return np.where(np.isnan(self.probabilities), self.confidences, self.probabilities)
+        return cls(np.empty(n, np.int32), *numbers, np.empty(n, np.bool_), rows, similarities)
 
     def take(self, places: NDArray[np.integer]) -> Answers:
         """Return some of the answers, in the order of ``places``."""
@@ -127,6 +115,7 @@ class Answers:
         for place, answer in enumerate(answers, begin):
             self.landmarks[place], self.confidences[place] = answer.landmark, answer.confidence
             self.probabilities[place] = answer.probability  # None is NaN
+            self.scores[place] = answer.score
             self.accepted[place] = answer.known is not False
             self.rows[place], self.similarities[place] = answer.rows[:k], answer.similarities[:k]
 

@@ -39,6 +39,8 @@ class Recognition:
         confidence: Score of the gallery's ranking, on the scale of cosines; larger is surer.
         probability: Of the landmark being right; ``None`` without a calibration.
         known: Whether the answer reaches the threshold; ``None`` without a calibration.
+        score: What orders the answers of different queries: the probability that was learned
+            from several signals, else the confidence.
         rows: ``(k,)`` gallery rows, nearest first by the ranking.
         similarities: ``(k,)`` their cosines, without penalties.
         landmark_rows: ``(m,)`` the nearest row of each of the ``m`` best landmarks, best first,
@@ -50,6 +52,7 @@ class Recognition:
     confidence: float
     probability: float | None
     known: bool | None
+    score: float
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
     landmark_rows: NDArray[np.int64] = field(default_factory=lambda: _NO_ROWS)
@@ -206,25 +209,25 @@ def _answer(
     if calibration is None:
         return answer
     if calibration.learned is None:
-        probability, known = (
-            calibration.probability(answer.confidence),
-            calibration.known(answer.confidence),
-        )
-    else:
-        signals = measure_signals(gallery, queries, seen, answer.landmark)
-        probability = calibration.learned.probability(signals)
-        known = calibration.learned.known(probability)
-    return replace(answer, probability=probability, known=known)
+        confidence = answer.confidence
+        probability, known = calibration.probability(confidence), calibration.known(confidence)
+        return replace(answer, probability=probability, known=known)
+    signals = measure_signals(gallery, queries, seen, answer.landmark)
+    learned = calibration.learned.probability(signals)
+    known = calibration.learned.known(learned)
+    return replace(answer, probability=learned, known=known, score=learned)
 
 
 def _rank(ranking: Ranking, gallery: Gallery, seen: Seen, k: int, landmarks: int) -> Recognition:
     codes = gallery.catalog.landmarks[seen.rows]
     ranked = rank(codes, seen.scores, ranking)
+    confidence = ranked.score - ranking.query_penalty * seen.query_penalty
     answer = Recognition(
         ranked.landmark,
-        ranked.score - ranking.query_penalty * seen.query_penalty,
+        confidence,
         None,
         None,
+        confidence,
         seen.rows[:k],
         seen.similarities[:k],
     )

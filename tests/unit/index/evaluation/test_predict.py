@@ -87,9 +87,9 @@ def test_a_folder_is_no_file_to_write(
         predict(gallery, embedder, list_pictures(gldv2 / "test.csv"), tmp_path)
 
 
-def test_an_answer_has_six_decimals() -> None:
+def test_an_answer_has_nine_decimals() -> None:
     """Also a negative cosine, and none is empty."""
-    assert format_answer(Prediction("q", "9", -0.1234567)) == "9 -0.123457"
+    assert format_answer(Prediction("q", "9", -0.1234567)) == "9 -0.123456700"
     assert format_answer(None) == ""
 
 

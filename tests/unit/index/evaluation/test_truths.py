@@ -51,14 +51,15 @@ def test_columns_score_as_the_definitions_do(seed: int, tmp_path: Path) -> None:
     rows = np.stack([rng.permutation(60)[:50] for _ in range(n)])
     answers = Answers(
         rng.integers(0, 4, n).astype(np.int32),
+        np.zeros(n),
+        np.zeros(n),
         rng.integers(0, 6, n) / 8,
-        np.full(n, np.nan),
         np.ones(n, np.bool_),
         rows,
         rng.random((n, 50), np.float32),
     )
     ids = [f"q{place:02d}" for place in readable]
-    triples = zip(ids, answers.landmarks, answers.confidences, strict=True)
+    triples = zip(ids, answers.landmarks, answers.scores, strict=True)
     given = [Prediction(query, LANDMARKS[code], float(conf)) for query, code, conf in triples]
     known = [p for p in given if truths[p.query_id]]
     own = {query: landmarks for query, landmarks in truths.items() if landmarks}

@@ -121,9 +121,11 @@ def test_a_learned_probability_takes_the_place_of_the_curve(calibrated: World) -
     ):
         assert [one.probability for one in found] == pytest.approx(expected, abs=1e-6)
         assert [one.known for one in found] == [one >= LEARNED.threshold for one in expected]
+        assert [one.score for one in found] == [one.probability for one in found]
         assert [one.confidence for one in found] == [one.confidence for one in answers]
     by_ranking = recognize_by_each(gallery, [Ranking()], queries)[1]
     assert {one.probability for one in by_ranking} == {None}
+    assert [one.score for one in by_ranking] == [one.confidence for one in answers]
     assert 0 < sum(one >= LEARNED.threshold for one in expected) < len(queries)
 
 
@@ -143,6 +145,7 @@ def test_a_part_of_some_landmarks_has_only_the_curve(calibrated: World) -> None:
     gallery, queries = calibrated.gallery, questions(calibrated)
     for answer in recognize(gallery.part([0, 4, 8]), queries):
         assert answer.probability == CALIBRATION.probability(answer.confidence)
+        assert answer.score == answer.confidence
         assert answer.known == CALIBRATION.known(answer.confidence)
     whole, without = recognize(gallery, queries), recognize(gallery.part(without=3), queries)
     assert [one.probability for one in without] == [one.probability for one in whole]

@@ -264,11 +264,11 @@ def test_a_catalog_one_row_short_is_refused(tmp_path: Path) -> None:
         Gallery.open(tmp_path, embedder_digest=DIGEST)
 
 
-@pytest.mark.parametrize("version", [1, 5])
+@pytest.mark.parametrize("version", [1, 6])
 def test_a_manifest_of_another_schema_is_refused(tmp_path: Path, version: int) -> None:
     """An unknown layout, older or newer, is refused by its number."""
     edit_manifest(publish(tmp_path, random_rows(9)), schema_version=version)
-    with pytest.raises(ArtifactMismatchError, match=rf"schema version .* 2 to 4, found {version}$"):
+    with pytest.raises(ArtifactMismatchError, match=rf"schema version .* 2 to 5, found {version}$"):
         Gallery.open(tmp_path, embedder_digest=DIGEST)
 
 
@@ -289,7 +289,7 @@ def test_a_manifest_of_schema_2_opens(
     directory = publish(tmp_path, random_rows(9), kind=kind, factory=factory)
     edit_manifest(directory, schema_version=2, rows=rows, asked_kind=None)
     manifest = read_manifest(directory)
-    assert (manifest.schema_version, manifest.asked_kind) == (4, asked)
+    assert (manifest.schema_version, manifest.asked_kind) == (5, asked)
 
 
 def edit_manifest(directory: Path, **changes: object) -> None:

@@ -132,14 +132,14 @@ def test_an_answer_that_counts_as_known_no_more_has_changed(
     many_queries(gldv2)
     plain = build(store, embedder, open_data(gldv2)).build_id
     calibrated = calibrate(store, embedder, open_data(gldv2), CalibrationRecipe(0.8)).build_id
-    _, answered = asked.ask(store, plain)
     galleries = [
         Gallery.open(store.path, embedder_digest=None, build=b) for b in (plain, calibrated)
     ]
-    changes = compare_answers((galleries[0], answered), (galleries[1], answered))
+    answered = [asked.ask(store, b)[1] for b in (plain, calibrated)]
+    changes = compare_answers((galleries[0], answered[0]), (galleries[1], answered[1]))
     calibration = galleries[1].manifest.calibration
     assert calibration is not None
-    below = answered.answers.confidences < calibration.threshold
+    below = answered[0].answers.confidences < calibration.threshold
     assert np.array_equal(changes.changed, below)
     assert 0 < below.sum() < len(below)
     assert not changes.broken.any()
