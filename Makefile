@@ -21,7 +21,7 @@ PICTURES ?= 20000
 STORE    ?= $(DEMO)/store
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test test-all test-full bench-attacks bench-build bench-gallery bench-growth bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
+.PHONY: help setup demo demo-stop test test-all test-full bench-answers bench-attacks bench-build bench-gallery bench-growth bench-heads bench-judgement bench-overload bench-peers bench-rebuild bench-service rehearsal gpu-check check format format-check lint types imports lock docker audit sbom
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 22
@@ -156,6 +156,9 @@ bench-attacks: setup  ## hostile clients beside others (SECONDS of each attack)
 
 bench-judgement: setup  ## what distractors and calibration gain (STORE=DIR, EMBEDDER=DIR, DATA=my/photos)
 	$(BIN)/python benchmarks/judgement.py --store "$(STORE)" --embedder "$(EMBEDDER)" --data "$(DATA)"
+
+bench-answers: setup  ## what better use of the same vectors gains (WEIGHTS=FILE of mobilenetv2_100, DATA=my/photos)
+	$(BIN)/python benchmarks/answers.py --data "$(DATA)" --weights "$(WEIGHTS)" --out $(DEMO)/bench-answers
 
 # Releases.
 

@@ -56,8 +56,8 @@ class Answer:
         confidence: Larger is surer; by default the cosine with the nearest picture.
         probability: Calibrated probability that the answer is right; ``None`` while the gallery
             is not calibrated.
-        known: Whether ``confidence`` reaches the calibrated threshold; ``None`` while the gallery
-            is not calibrated.
+        known: Whether the answer reaches the threshold that the calibration chose, of the
+            probability or of ``confidence``; ``None`` while the gallery is not calibrated.
         neighbors: The nearest pictures, nearest first, as many as asked for by ``k``.
         landmarks: The best landmarks, each once by its nearest picture, beginning with the
             answer, as many as asked for by ``landmarks``; ``None`` where none were.

@@ -59,8 +59,8 @@ class LabeledAnswers:
 
     def take(self, places: NDArray[np.int64]) -> LabeledAnswers:
         """Return some of the answers, in the order of ``places``."""
-        columns = (self.scores, self.signals, self.right, self.known)
-        return LabeledAnswers(*(column[places] for column in columns))
+        right, known = self.right[places], self.known[places]
+        return LabeledAnswers(self.scores[places], self.signals[places], right, known)
 
     def gap(self, confidences: NDArray[np.float64]) -> float:
         """Return the GAP of these answers by other confidences, ``(n,)``."""

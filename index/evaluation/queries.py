@@ -101,9 +101,10 @@ class Answers:
     @classmethod
     def empty(cls, n: int, k: int) -> Answers:
         """Make room for ``n`` answers with ``k`` neighbors."""
-        numbers = (np.empty(n, np.float64) for _ in range(3))
+        confidences, probabilities, scores = np.empty((3, n), np.float64)
         rows, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-        return cls(np.empty(n, np.int32), *numbers, np.empty(n, np.bool_), rows, similarities)
+        landmarks, accepted = np.empty(n, np.int32), np.empty(n, np.bool_)
+        return cls(landmarks, confidences, probabilities, scores, accepted, rows, similarities)
 
     def take(self, places: NDArray[np.integer]) -> Answers:
         """Return some of the answers, in the order of ``places``."""

@@ -42,7 +42,7 @@ class SearchResult:
         name: Its name.
         confidence: Larger is surer.
         probability: Of the landmark being right; ``None`` without a calibration.
-        known: Whether the confidence reaches the threshold; ``None`` without a calibration.
+        known: Whether the answer reaches the threshold; ``None`` without a calibration.
         neighbors: The nearest pictures, nearest first by the gallery's ranking.
         build_id: The gallery.
     """

@@ -45,41 +45,34 @@ def measure_signals(
     rows, similarities = seen.rows[:SEEN_ROWS], seen.similarities[:SEEN_ROWS]
     codes = gallery.catalog.landmarks[rows]
     own = codes == landmark
-    nearest = int(np.where(own, similarities, -2.0).argmax())
-    shown, other_center = gallery.rows_of(landmark), None
+    best = int(np.where(own, similarities, -2.0).argmax())
+    shown, other = gallery.rows_of(landmark), np.empty(0, np.int64)
     if not own.all():
-        other = int(codes[np.where(own, -2.0, similarities).argmax()])
-        other_center = _center_cosine(gallery, queries, gallery.rows_of(other))
+        other = gallery.rows_of(int(codes[np.where(own, -2.0, similarities).argmax()]))
+    around = np.delete(rows[:NEAREST_ROWS], best) if best < NEAREST_ROWS else rows[:NEAREST_ROWS]
+    looked = [rows[[best]], around, _sample(shown), _sample(other)]
+    vectors = gallery.vectors(np.concatenate(looked))
+    nearest, near, *centers = np.split(vectors, np.cumsum([len(one) for one in looked[:-1]]))
     distractors = gallery.distractors
     return Evidence(
         similarities=similarities,
         own=own,
-        density=_density(gallery, rows, nearest),
+        density=float((near @ nearest[0]).mean()) if len(near) else 1.0,
         pictures=len(shown),
-        center=_center_cosine(gallery, queries, shown),
-        other_center=other_center,
-        row_penalty=float(distractors.penalties[rows[nearest]]) if distractors else 0.0,
+        center=_center_cosine(queries, centers[0]),
+        other_center=_center_cosine(queries, centers[1]) if len(other) else None,
+        row_penalty=float(distractors.penalties[rows[best]]) if distractors else 0.0,
         query_penalty=seen.query_penalty,
     ).signals()
 
 
-def _density(gallery: Gallery, rows: NDArray[np.int64], nearest: int) -> float:
-    """Return the mean cosine of the row at a place to the others of the first; 1 if it is alone."""
-    places = np.arange(min(NEAREST_ROWS, len(rows)))
-    others = gallery.vectors(rows[places[places != nearest]])
-    if not len(others):
-        return 1.0
-    return float((others @ gallery.vectors(rows[[nearest]])[0]).mean())
+def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at most :data:`CENTER_ROWS` of some rows, evenly spread."""
+    if len(rows) <= CENTER_ROWS:
+        return rows
+    return rows[np.arange(CENTER_ROWS) * (len(rows) - 1) // (CENTER_ROWS - 1)]
 
 
-def _center_cosine(
-    gallery: Gallery, queries: NDArray[np.float32], rows: NDArray[np.int64]
-) -> float:
-    """Return the cosine of a query to the center of some rows, or of at most so many of them.
-
-    Of several pictures the largest counts.
-    """
-    if len(rows) > CENTER_ROWS:
-        rows = rows[np.linspace(0, len(rows) - 1, CENTER_ROWS).astype(np.int64)]
-    center = unit_rows(gallery.vectors(rows).mean(axis=0)[None])[0]
-    return float((queries @ center).max())
+def _center_cosine(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> float:
+    """Return the cosine of a query to the center of vectors; of several pictures the largest."""
+    return float((queries @ unit_rows(vectors.mean(axis=0)[None])[0]).max())

@@ -252,7 +252,10 @@ class Gallery:
         rows, left_out = self.catalog.rows_of_landmarks([landmark]), self._left_out
         if not left_out.size:
             return rows
-        return rows[left_out.take(np.searchsorted(left_out, rows), mode="clip") != rows]
+        live: NDArray[np.int64] = rows[
+            left_out.take(np.searchsorted(left_out, rows), mode="clip") != rows
+        ]
+        return live
 
     def rows_by_landmark(self) -> dict[int, NDArray[np.int64]]:
         """Return the rows that a search can find of each landmark, by its code."""

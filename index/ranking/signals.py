@@ -23,7 +23,7 @@ NEAREST_ROWS: Final = 10
 """The nearest of them, for agreement and density."""
 
 CENTER_ROWS: Final = 32
-"""Most pictures of a landmark that its center is the mean of."""
+"""Most pictures of a landmark that its center is the mean of, evenly spread over them."""
 
 _VOTERS, _POWER = 5, 8.0
 
@@ -68,7 +68,8 @@ class Evidence:
         similarities: ``(w,)`` cosines of the rows nearest to the query, at most
             :data:`SEEN_ROWS`, nearest first.
         own: ``(w,)``, which of them show the answer; at least one does.
-        density: Mean cosine of the most similar row of the answer to the other nearest rows.
+        density: Mean cosine of the most similar row of the answer to the others of the
+            :data:`NEAREST_ROWS` nearest; 1 where there is no other.
         pictures: How many rows show the answer.
         center: Cosine of the query to the center of the answer.
         other_center: The same of the landmark of the most similar other row; ``None`` where

@@ -66,8 +66,8 @@ class Answer(_Schema):
             penalty for similarity to distractors.
         probability: Calibrated probability that the answer is right; ``null`` while the gallery is
             not calibrated.
-        known: Whether ``confidence`` reaches the threshold that the calibration chose; ``null``
-            while the gallery is not calibrated.
+        known: Whether the answer reaches the threshold that the calibration chose, of the
+            probability or of ``confidence``; ``null`` while the gallery is not calibrated.
         neighbors: The nearest pictures, nearest first; present only with ``k``.
         landmarks: The best landmarks, each once by its nearest picture, beginning with the
             answer; present only with ``landmarks``, and fewer only where there are no more.
