@@ -46,7 +46,7 @@ class Setting:
 
 def main() -> None:
     """Measure each part that is asked for, and print the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("--data", "--weights", "--out"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))

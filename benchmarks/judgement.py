@@ -49,7 +49,7 @@ _NO_GAINS = np.zeros(1)  # only a record in what is learned
 
 def main() -> None:
     """Measure, tell, and print the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name in ("--embedder", "--store", "--data"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--halvings", type=int, default=HALVINGS)

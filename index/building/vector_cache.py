@@ -296,10 +296,7 @@ def _key(file: Path | str) -> bytes:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open a database, or make it: one process at a time, which SQLite itself refuses to wait for.
-
-    Its folder is what is locked.
-    """
+    """Open a database, or make it, with its folder locked: SQLite itself refuses to wait here."""
     with _locked(path.parent):
         return _open_alone(path)
 
