@@ -25,7 +25,8 @@ from trainer.evaluation.embed import embed_photographs
 from trainer.evaluation.validate import measure_answers
 from trainer.evaluation.validation_set import ValidationSet
 from trainer.heads import Head
-from trainer.model.inference_module import ViewEmbeddings, Whitening, combine_views, learn_whitening
+from trainer.model.adapter import LinearAdapter, learn_whitening
+from trainer.model.inference_module import ViewEmbeddings, combine_views
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import EmbedderRecipe
 
@@ -80,7 +81,7 @@ class RuleLadder:
 
 def measure_rules(
     candidate: Candidate, pictures: ValidationSet
-) -> tuple[RuleLadder | None, Whitening | None]:
+) -> tuple[RuleLadder | None, LinearAdapter | None]:
     """Measure a network by every rule, and learn its whitening if its recipe asks for one.
 
     Args:
@@ -149,7 +150,7 @@ class _Search:
     queries: Sequence[Query]
     gallery_views: NDArray[np.float32]
     query_views: NDArray[np.float32]
-    whitening: Whitening | None
+    whitening: LinearAdapter | None
     vote: Ranking
 
     def find_neighbors(self) -> Neighbors:
@@ -238,7 +239,7 @@ def _name(query: Query) -> str:
     return query.id if query.landmark_ids else f"distractor {query.id}"
 
 
-def _finish(views: NDArray[np.float32], whitening: Whitening | None) -> NDArray[np.float32]:
+def _finish(views: NDArray[np.float32], whitening: LinearAdapter | None) -> NDArray[np.float32]:
     rows: NDArray[np.float32] = combine_views(torch.from_numpy(views), whitening).numpy()
     return rows
 

@@ -48,7 +48,7 @@ def publish(
     Raises:
         TrainingError: ``out`` holds other files.
     """
-    _refuse_other_files(out)
+    refuse_other_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / "embedder"
@@ -73,7 +73,7 @@ def publish(
     return digest
 
 
-def _refuse_other_files(out: Path) -> None:
+def refuse_other_files(out: Path) -> None:
     """Raise a TrainingError unless ``out`` is an embedder, an empty folder, or not there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return

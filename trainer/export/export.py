@@ -14,8 +14,9 @@ from trainer.export.artifact import Description
 from trainer.export.ensemble import join_named
 from trainer.export.network import FinishedNetwork, publish_network
 from trainer.model import run_folder
+from trainer.model.adapter import load_whitening
 from trainer.model.bf16_rounding import with_rounded_weights
-from trainer.model.inference_module import InferenceModule, load_whitening
+from trainer.model.inference_module import InferenceModule
 from trainer.model.network import EmbeddingNetwork
 from trainer.recipe import EmbedderRecipe
 

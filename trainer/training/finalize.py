@@ -14,7 +14,8 @@ from trainer.evaluation.validate import top1_metrics
 from trainer.evaluation.validation_set import Bounds, ValidationSet, choose_validation_set
 from trainer.heads import make_head
 from trainer.model import run_folder
-from trainer.model.inference_module import InferenceModule, save_whitening
+from trainer.model.adapter import save_whitening
+from trainer.model.inference_module import InferenceModule
 from trainer.training.model_selection import kept_scores
 from trainer.training.run_setup import RunContext
 from trainer.training.state import TrainingState

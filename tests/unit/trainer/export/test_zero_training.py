@@ -18,7 +18,7 @@ from embedder.manifest import Fit, read_manifest, write_manifest
 from photographs import open_data
 from tests.factories import photographs, tiny_embedder, view_bytes
 from trainer.cli import main
-from trainer.model.inference_module import learn_whitening
+from trainer.model.adapter import learn_whitening
 from trainer.recipe import WhitenRecipe
 
 BACKBONE = "mobilenetv3_small_050"

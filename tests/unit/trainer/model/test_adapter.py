@@ -8,7 +8,7 @@ import torch
 
 from embedder.artifacts.arrays import unit_rows
 from embedder.errors import TrainingError
-from trainer.model.inference_module import learn_whitening
+from trainer.model.adapter import learn_whitening
 from trainer.recipe import WhitenRecipe
 
 
