@@ -206,6 +206,39 @@ def whiten(  # noqa: PLR0913 (one for each flag)
 
 
 @app.command
+def adapt(
+    embedder: Annotated[Path, Parameter(metavar="EMBEDDER")],
+    /,
+    *,
+    data: Folder,
+    out: Folder,
+    list_name: Annotated[str | None, Parameter(name="--list", metavar="NAME")] = None,
+    pictures: Annotated[int, Parameter(metavar="N")] = 20_000,
+    layout: LayoutName | None = None,
+) -> Result:
+    """Fit an embedder to landmarks without training its network.
+
+    Learns whitenings and a linear layer from the vectors of labeled photographs, and adds the
+    one to the embedder that answers photographs kept back best, or says that none helps.
+
+    Args:
+        embedder: The embedder; it stays as it is.
+        data: Photographs to learn from, of at least four landmarks.
+        out: Folder of the new embedder.
+        list_name: List in a GLDv2 folder (default: the clean one if there).
+        pictures: Learn from at most about so many, of landmarks drawn at random.
+        layout: What the folder of photographs holds (default: the first of these that is found).
+    """
+    from photographs import open_data
+    from photographs.prepare.split import random_landmarks
+
+    photographs = random_landmarks(open_data(data, layout).gallery(list_name), pictures, seed=0)
+    from trainer.export.adapt import adapt
+
+    return {"embedder": str(out), **adapt(embedder, photographs, out)}
+
+
+@app.command
 def denoise(
     run: Annotated[Path, Parameter(metavar="RUN")],
     /,

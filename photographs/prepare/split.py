@@ -179,6 +179,24 @@ def random_subset(photographs: PhotographList, size: int, *, seed: int) -> Photo
     return photographs.take(np.sort(chosen))
 
 
+def random_landmarks(photographs: PhotographList, size: int, *, seed: int) -> PhotographList:
+    """Select all photographs of landmarks drawn at random, as many as together have ``size``.
+
+    The last landmark may exceed it; photographs without a landmark are left out.
+
+    Returns:
+        In the order given.
+    """
+    landmarks = photographs.by_landmark()
+    chosen, count = np.zeros(len(photographs), bool), 0
+    for number in np.random.default_rng(seed).permutation(len(landmarks)).tolist():
+        if count >= size:
+            break
+        chosen[landmarks[number]] = True
+        count += len(landmarks[number])
+    return photographs.where(chosen)
+
+
 def first_of_each(photographs: PhotographList, limit: int) -> PhotographList:
     """Select the first photographs of each landmark, at most ``limit``."""
     chosen = np.zeros(len(photographs), bool)

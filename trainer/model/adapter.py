@@ -42,6 +42,10 @@ class LinearAdapter(nn.Module):
         """Length of an adapted vector."""
         return len(self.weight)
 
+    def first(self, dimension: int) -> "LinearAdapter":
+        """Return the adapter that gives the first numbers of each vector."""
+        return LinearAdapter(self.mean, self.weight[:dimension])
+
     def forward(self, rows: Tensor) -> Tensor:
         """Adapt."""
         return functional.linear(rows - self.mean, self.weight)
@@ -74,6 +78,45 @@ def learn_whitening(rows: NDArray[np.float32], recipe: WhitenRecipe) -> LinearAd
     largest = np.argsort(-variances, kind="stable")[:dimension]
     inverse_roots = np.sqrt(average / np.maximum(shrunk, _VARIANCE_FLOOR * shrunk.max()))
     weight = (directions * inverse_roots).T[largest]
+    return LinearAdapter(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
+
+
+def learn_supervised_whitening(
+    rows: NDArray[np.float32], labels: NDArray[np.integer], *, shrink: float
+) -> LinearAdapter:
+    """Learn a whitening of what differs between pictures of the same landmark.
+
+    With ``S`` the covariance within landmarks (half of the mean ``(a - b)(a - b)ᵀ`` over pairs of
+    a landmark, each picture counting alike), the rows are the principal directions, largest
+    variance first, of vectors that ``S`` no longer stretches: those along which landmarks differ
+    most for how much their own pictures do. Like variances of :func:`learn_whitening`, those of
+    ``S`` are shrunk towards their mean.
+
+    Args:
+        rows: ``(n, d)`` unit rows.
+        labels: ``(n,)``, the landmark of each.
+        shrink: In (0, 1].
+
+    Returns:
+        ``d`` numbers → ``d`` numbers.
+
+    Raises:
+        TrainingError: No landmark has two different pictures.
+    """
+    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    centers = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(centers, numbers, rows)
+    residuals = rows - (centers / counts[:, None])[numbers]
+    within = residuals.T @ residuals
+    average = np.trace(within) / len(within)
+    if average < np.finfo(np.float64).eps:
+        raise TrainingError("a supervised whitening needs different pictures of one landmark")
+    shrunk = (1 - shrink) * within / average + shrink * np.eye(len(within))
+    inverse_root = np.linalg.inv(np.linalg.cholesky(shrunk))
+    mean = rows.mean(axis=0, dtype=np.float64)
+    stretched = (rows - mean) @ inverse_root.T
+    _, directions = np.linalg.eigh(stretched.T @ stretched)
+    weight = directions[:, ::-1].T @ inverse_root
     return LinearAdapter(torch.from_numpy(mean).float(), torch.from_numpy(weight).float())
 
 
