@@ -18,6 +18,7 @@ from photographs.prepare.split import (
     counts_split,
     first_of_each,
     folds_split,
+    random_landmarks,
     stratified_split,
 )
 
@@ -51,6 +52,17 @@ def test_a_split_follows_its_seed() -> None:
     assert stratified_split(everything, 0.2, seed=1) == stratified_split(everything, 0.2, seed=1)
     assert stratified_split(everything, 0.2, seed=1) != stratified_split(everything, 0.2, seed=2)
     assert stratified_split(everything, 0.0, seed=1)[1] == []
+
+
+def test_landmarks_are_drawn_whole() -> None:
+    """Until there are enough pictures, in the order given; photographs of no landmark never."""
+    everything = PhotographList.of([*listed([4] * 9), Photograph("strange", Path("none"), None)])
+    for seed in range(3):
+        drawn = random_landmarks(everything, 9, seed=seed)
+        assert Counter(Counter(p.landmark_id for p in drawn).values()) == {4: 3}
+        assert [p.id for p in drawn] == [p.id for p in everything if p in drawn]
+    assert random_landmarks(everything, 9, seed=0) != random_landmarks(everything, 9, seed=1)
+    assert random_landmarks(everything, 99, seed=0) == everything.known()
 
 
 def test_the_first_of_each_are_taken() -> None:
