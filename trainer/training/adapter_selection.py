@@ -108,7 +108,7 @@ def choose_adapter(pictures: LabeledRows, *, seed: int = 0) -> AdapterChoice:
         TrainingError: Too few landmarks have queries, or too few pictures that are none.
     """
     folds = list(_cut(pictures, seed))
-    d = pictures.rows.shape[1]
+    d: int = pictures.rows.shape[1]
     dimensions = {f"whitening to {d >> n}": d >> n for n in range(_HALVINGS + 1) if d >> n > 1}
     whitenings = [fold.training.learn() for fold in folds]
     metrics = {UNCHANGED: _measure(folds, [None] * _FOLDS)}

@@ -52,12 +52,12 @@ def learn_linear_layer(
 @torch.no_grad()
 def _start_at_centers(head: CosFace, vectors: Tensor, classes: Tensor) -> None:
     """Start at the mean of each landmark's vectors: a random head would first turn the layer."""
-    head.weight.zero_().index_add_(0, classes, vectors)
-    head.weight /= torch.bincount(classes)[:, None]
+    sums = torch.zeros_like(head.weight).index_add_(0, classes, vectors)
+    head.weight.copy_(sums / torch.bincount(classes)[:, None])
 
 
 def _batches(n: int) -> Iterator[Tensor]:
     """Yield the places of each batch, in an order drawn anew for each epoch."""
-    steps = max(_FEWEST_STEPS, _EPOCHS * math.ceil(n / _BATCH))
-    epochs = (torch.randperm(n).split(_BATCH) for _ in count())
-    return islice(chain.from_iterable(epochs), steps)
+    per_epoch = math.ceil(n / _BATCH)
+    epochs = (torch.randperm(n).chunk(per_epoch) for _ in count())
+    return islice(chain.from_iterable(epochs), max(_FEWEST_STEPS, _EPOCHS * per_epoch))
