@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from answers_adapter import measure_adapter
 from commands import run
 from judgement import judge_gallery
 
@@ -85,7 +86,15 @@ def learned_confidence(setting: Setting) -> dict[str, Any]:
     return {f"learned_{name}": found[f"learned_{name}"] for name in names}
 
 
-PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {"learned": learned_confidence}
+def adapter(setting: Setting) -> dict[str, Any]:
+    """Compare an adapter of the frozen network with the network as it is."""
+    return measure_adapter(setting.embedder, setting.data, setting.embedder.parent / "adapted")
+
+
+PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
+    "learned": learned_confidence,
+    "adapter": adapter,
+}
 """The parts, each of which may be asked for alone."""
 
 

@@ -6,7 +6,7 @@ where every answer is wrong, and against one with it, as if the landmark had bee
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -145,16 +145,12 @@ class _Fold:
     def training(self) -> LabeledRows:
         return self.pictures.where(~self.pictures.asked & ~self.left_out)
 
-    def answer(
-        self, adapter: LinearAdapter | None, gallery: NDArray[np.bool_], asked: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Answer by the nearest picture; return the confidences, and which answers are right."""
-        rows, labels = self.pictures.rows, self.pictures.labels
-        if adapter is not None:
-            rows = functional.normalize(adapter(torch.from_numpy(rows))).numpy()
-        found = nearest(rows[gallery], rows[asked], 1)
-        answers = labels[gallery][found.rows[:, 0]]
-        return found.similarities[:, 0], answers == labels[asked]
+    def adapt(self, adapter: LinearAdapter | None) -> LabeledRows:
+        """Return the pictures with adapted rows."""
+        if adapter is None:
+            return self.pictures
+        rows = functional.normalize(adapter(torch.from_numpy(self.pictures.rows))).numpy()
+        return replace(self.pictures, rows=rows)
 
 
 def _cut(pictures: LabeledRows, seed: int) -> Iterator[_Fold]:
@@ -173,10 +169,20 @@ def _cut(pictures: LabeledRows, seed: int) -> Iterator[_Fold]:
 def _measure(folds: Sequence[_Fold], adapters: _Adapters) -> AdapterMetrics:
     gaps, aurocs, named = [], [], list[NDArray[np.bool_]]()
     for fold, adapter in zip(folds, adapters, strict=True):
-        asked, unseen = fold.pictures.asked, fold.left_out
-        confidences, right = fold.answer(adapter, ~asked & ~unseen, asked)
+        pictures, unseen = fold.adapt(adapter), fold.left_out
+        asked = pictures.asked
+        confidences, right = _answer(pictures, ~asked & ~unseen, asked)
         known = ~unseen[asked]
         gaps.append(gap_of(confidences, right, int(known.sum())))
         aurocs.append(auroc(confidences[known], confidences[~known]))
-        named.append(fold.answer(adapter, ~asked, asked & unseen)[1])
+        named.append(_answer(pictures, ~asked, asked & unseen)[1])
     return AdapterMetrics(tuple(gaps), fmean(aurocs), float(np.concatenate(named).mean()))
+
+
+def _answer(
+    pictures: LabeledRows, gallery: NDArray[np.bool_], asked: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Answer by the nearest picture; return the confidences, and which answers are right."""
+    found = nearest(pictures.rows[gallery], pictures.rows[asked], 1)
+    answers = pictures.labels[gallery][found.rows[:, 0]]
+    return found.similarities[:, 0], answers == pictures.labels[asked]
