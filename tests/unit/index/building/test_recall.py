@@ -13,6 +13,7 @@ from embedder.embedder import Embedder
 from embedder.errors import GalleryError
 from index.building.build import build
 from index.building.recall import (
+    EXACT,
     LADDER,
     compare,
     exact_answers,
@@ -103,11 +104,16 @@ def test_a_gallery_of_one_row_has_nothing_to_be_compared_with(tmp_path: Path) ->
     assert measure_recall(gallery).recall is None
 
 
-@pytest.mark.parametrize(("spread", "reused"), [(1.0, True), (0.02, False)])
+@pytest.mark.parametrize(
+    ("spread", "agreement", "reused"), [(1.0, 1.0, True), (0.02, 1.0, False), (0.02, 0.1, True)]
+)
 def test_codes_are_reused_where_they_tell_new_rows_apart(
-    tmp_path: Path, spread: float, *, reused: bool
+    tmp_path: Path, spread: float, agreement: float, *, reused: bool
 ) -> None:
-    """Codes of other vectors give rows that lie near together the same code."""
+    """Codes of other vectors give rows that lie near together the same code.
+
+    Where they tell few rows of the gallery apart, either, new codes would be no better.
+    """
     gallery = made(tmp_path, landmark_rows(), "PQ8x4fs", k_factor=200)
     rng = np.random.default_rng(5)
     center = rng.standard_normal(DIMENSION) * (spread < 1)
@@ -127,6 +133,7 @@ def test_codes_are_reused_where_they_tell_new_rows_apart(
     before = gallery.manifest
     update = {
         "rows": before.rows + 500,
+        "recall": EXACT.model_copy(update={"class_agreement": agreement}),
         "segments": (Segment(folder="segments/1", rows=500),),
         "files": {**before.files, f"segments/1/{VECTORS}": record(folder / VECTORS)},
     }
