@@ -6,17 +6,20 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embedder.embedder import Embedder
 from embedder.errors import CatalogError
 from index.building.build import build
 from index.building.pipeline import PipelineOptions
-from index.evaluation.metrics import Prediction
+from index.evaluation.evaluate import evaluate
+from index.evaluation.metrics import Prediction, gap_of
 from index.evaluation.predict import format_answer, predict
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from photographs import Photograph, list_pictures, open_data
+from tests.unit.index.gallery.test_evidence import CALIBRATION
 
 
 @pytest.fixture
@@ -45,6 +48,30 @@ def test_every_query_has_a_row_in_the_order_of_the_list(
         assert float(row[1].split()[1]) == pytest.approx(cosine, abs=2e-6)
     assert (written.queries, written.unreadable) == (4, 0)
     assert written.report.read_text() == "id,path,reason\n"
+
+
+def test_what_was_learned_from_signals_scores_answers(
+    gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
+) -> None:
+    """A submission and the metrics hold the probability; it alone decides what is accepted."""
+    gallery.manifest = gallery.manifest.model_copy(update={"calibration": CALIBRATION})
+    queries = list_pictures(gldv2 / "test.csv")
+    predict(gallery, embedder, queries, tmp_path / "o.csv")
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    found = [float(row["landmarks"].split()[1]) for row in rows]
+    metrics, answered = evaluate(gallery, embedder, open_data(gldv2))
+    answers = answered.answers
+    assert answers.scores == pytest.approx(answers.probabilities)
+    assert found == pytest.approx(answers.probabilities, abs=1e-6)
+    assert np.abs(answers.scores - answers.confidences).min() > 1e-3
+    threshold = metrics.threshold
+    assert threshold is not None
+    assert (threshold.confidence, threshold.probability) == (None, 0.6)
+    assert threshold.answered == np.mean(answers.probabilities >= 0.6)
+    right = np.array([True, True, True, False])
+    assert metrics.gap == gap_of(answers.probabilities, right, 3)
+    assert metrics.ladder[0].gap == metrics.gap
+    assert metrics.ladder[0].ranking == "served"
 
 
 def test_an_unreadable_query_has_an_empty_answer_and_a_line_in_the_report(
