@@ -206,6 +206,8 @@ class RankingOptions:
         vote_neighbors: How many vote (default: what the embedder advises, else 5).
         vote_power: A vote counts its cosine to this power (default: what the embedder advises,
             else 8).
+        rerank: Put the N nearest pictures into an order by what they are near to themselves,
+            before the rule sees them (default: what the embedder advises, else 0, none).
         distractors: Folder or list of pictures of no landmark: what looks like them is less
             likely a landmark. 'gallery' takes the centers of the gallery's own landmarks, for
             want of such pictures.
@@ -224,6 +226,7 @@ class RankingOptions:
     vote_power: (
         Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf), metavar="P")] | None
     ) = None
+    rerank: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000), metavar="N")] = None
     distractors: Annotated[str | None, Parameter(metavar="DIR_OR_LIST")] = None
     gallery_penalty: Penalty = 0.0
     query_penalty: Penalty = 0.0
@@ -254,6 +257,7 @@ class RankingOptions:
             "rule": self.ranking,
             "neighbors": self.vote_neighbors,
             "power": self.vote_power,
+            "reranked": self.rerank,
             "gallery_penalty": self.gallery_penalty,
             "gallery_distractors": self.gallery_distractors or everything,
             "query_penalty": self.query_penalty,

@@ -30,12 +30,15 @@ class Retrieving:
 
     Attributes:
         k: Pictures that are found for each query.
+        rerank: Put the N nearest pictures into an order by what they are near to themselves
+            (default: what the gallery's ranking does).
         solution: Score the submission by this file, id,images with the pictures that should be
             found: mAP@100.
         build: Which build answers (default: the published one).
     """
 
     k: PositiveCount = RETRIEVED
+    rerank: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000), metavar="N")] = None
     solution: Annotated[Path | None, Parameter(metavar="CSV")] = None
     build: BuildId = None
 
@@ -87,7 +90,8 @@ def retrieve(
     from photographs import list_pictures
 
     queries = list_pictures(pictures)
-    recipe = RetrievalRecipe(asking.k, asking.solution, embedding.pipeline(store))
+    pipeline = embedding.pipeline(store)
+    recipe = RetrievalRecipe(asking.k, asking.solution, pipeline, asking.rerank)
     opened = embedding.open()
     with opened as embedder, embedding.open_gallery(store, embedder, asking.build) as gallery:
         written, map100 = retrieve(gallery, embedder, queries, out, recipe)

@@ -35,6 +35,10 @@ CLASS_SIZES = (1, 5, 20, 100)
 """The smallest number of pictures of each group of landmarks that have metrics of their own."""
 
 
+RERANKED = 100
+"""Pictures that a rung of the ladder reranks, where the gallery's own ranking does not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """The metrics of answers to queries.
@@ -201,11 +205,14 @@ def rankings(gallery: Gallery) -> dict[str, Ranking]:
     """Name the rankings that a gallery allows.
 
     Penalties have the strength of the gallery's own ranking, or the published one, 1, where it
-    has none.
+    has none; so many pictures are reranked as there, or :data:`RERANKED`.
     """
     own = gallery.manifest.ranking
-    plain = own.model_copy(update={"rule": "top1", "gallery_penalty": 0.0, "query_penalty": 0.0})
+    off = {"reranked": 0, "gallery_penalty": 0.0, "query_penalty": 0.0}
+    plain = own.model_copy(update={"rule": "top1", **off})
     ladder = {"top1": plain, "vote": plain.model_copy(update={"rule": "vote"})}
+    again = {"reranked": own.reranked or RERANKED}
+    ladder |= {f"{name}, reranked": rule.model_copy(update=again) for name, rule in ladder.items()}
     if gallery.distractors is None:
         return ladder
     b = {"gallery_penalty": own.gallery_penalty or 1.0}

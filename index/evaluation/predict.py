@@ -4,6 +4,7 @@ The ranking is the served one, :mod:`index.gallery.recognize`.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from embedder.embedder import Embedder
@@ -12,6 +13,7 @@ from index.evaluation.metrics import Prediction
 from index.evaluation.queries import AnsweredPictures, answer_pictures
 from index.evaluation.submission import Submission, check_output, encode_id, write_submission
 from index.gallery.gallery import Gallery
+from index.gallery.recognize import recognize
 from photographs import Photograph, PhotographList
 
 
@@ -36,7 +38,7 @@ def predict(
     """
     asked = PhotographList.of(queries)
     check_output(out, asked)
-    found = answer_pictures(gallery, embedder, asked, options)
+    found = answer_pictures(gallery, embedder, asked, partial(recognize, gallery), options)
     return write_submission(out, "landmarks", _rows(gallery, asked, found), found)
 
 

@@ -7,7 +7,7 @@ queries are columns, not an object of each.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import overload
@@ -24,7 +24,6 @@ from index.building.unreadable import ReportLine
 from index.gallery.gallery import Gallery
 from index.gallery.recognize import (
     Recognition,
-    recognize,
     recognize_by_each,
     recognize_measured,
 )
@@ -200,10 +199,14 @@ def answer_pictures(
     gallery: Gallery,
     embedder: Embedder,
     pictures: Sequence[Photograph],
+    answer: Callable[[NDArray[np.float32]], Sequence[Recognition]],
     options: PipelineOptions = DEFAULT_OPTIONS,
     k: int = 1,
 ) -> AnsweredPictures:
-    """Embed pictures and answer each with ``k`` neighbors, block by block; no vector is kept."""
+    """Embed pictures and answer each with ``k`` neighbors, block by block; no vector is kept.
+
+    ``answer`` answers a block of ``(m, d)`` unit rows.
+    """
     n = len(pictures)
     answers, readable = Answers.empty(n, min(k, len(gallery))), np.zeros(n, np.bool_)
     unreadable, begin, embedded = list[ReportLine](), 0, 0
@@ -215,7 +218,7 @@ def answer_pictures(
                 unreadable.append(ReportLine(one.id, str(one.path), read.fault))
         for first in range(0, len(batch.pictures), _BLOCK_QUERIES):
             block = batch.vectors[first : first + _BLOCK_QUERIES]
-            answers.put(begin + first, recognize(gallery, block, k))
+            answers.put(begin + first, answer(block))
         begin += len(batch.pictures)
         embedded += batch.embedded
     return AnsweredPictures(answers, readable, unreadable, embedded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ from index.evaluation.defaults import RETRIEVED
 from index.evaluation.queries import AnsweredPictures, answer_pictures
 from index.evaluation.submission import Submission, check_output, encode_id, write_submission
 from index.gallery.gallery import Gallery
+from index.gallery.recognize import recognize_by
 from photographs import Photograph, PhotographList, read_header, read_rows
 
 _IGNORED = "Ignored"
@@ -35,11 +37,14 @@ class RetrievalRecipe:
         solution: CSV file ``id,images[,Usage]`` of the pictures that should be found; ``None``
             scores nothing.
         pipeline: Batch size and threads.
+        reranked: See :class:`index.ranking.ranking.Ranking`; ``None`` for what the gallery's own
+            has.
     """
 
     k: int = RETRIEVED
     solution: Path | None = None
     pipeline: PipelineOptions = DEFAULT_OPTIONS
+    reranked: int | None = None
 
 
 def retrieve(
@@ -68,7 +73,11 @@ def retrieve(
     solution = read_solution(recipe.solution) if recipe.solution else None
     if solution is not None and solution.keys().isdisjoint(asked.ids.to_pylist()):
         raise CatalogError(recipe.solution or out, "it is about none of the queries")
-    found = answer_pictures(gallery, embedder, asked, recipe.pipeline, recipe.k)
+    ranking = gallery.manifest.ranking
+    if recipe.reranked is not None:
+        ranking = ranking.model_copy(update={"reranked": recipe.reranked})
+    answer = partial(recognize_by, ranking, gallery, k=recipe.k)
+    found = answer_pictures(gallery, embedder, asked, answer, recipe.pipeline, recipe.k)
     written = write_submission(out, "images", _rows(gallery, asked, found), found)
     return written, None if solution is None else score_answers(gallery, asked, found, solution)
 

@@ -17,6 +17,7 @@ from index.gallery.evidence import Seen, measure_signals
 from index.gallery.gallery import Gallery
 from index.ranking.calibration import Calibration
 from index.ranking.ranking import Ranking, nearest_of_landmarks, rank
+from index.ranking.rerank import rerank
 from index.ranking.signals import SEEN_ROWS
 from index.search.neighbors import Neighbors, Order, best_first, take
 
@@ -88,7 +89,8 @@ class _Rule:
     @property
     def width(self) -> int:
         """How many rows it needs."""
-        return max(self.ranking.voters, SEEN_ROWS if self.measures else 1)
+        seen = SEEN_ROWS if self.measures else 1
+        return max(self.ranking.voters, self.ranking.reranked, seen)
 
 
 def recognize(
@@ -291,8 +293,27 @@ def _see(
         penalties = _distractors(gallery).of_queries(queries, rule.ranking.query_distractors)
     if together and len(queries) > 1:
         return [_merge(found, scores, penalties, gallery.catalog.order)]
+    if rule.ranking.reranked:
+        found, scores = _reorder(rule.ranking.reranked, gallery, queries, found, scores)
     each = zip(found.rows, found.similarities, scores, penalties.tolist(), strict=True)
     return [Seen(*one) for one in each]
+
+
+def _reorder(
+    count: int,
+    gallery: Gallery,
+    queries: NDArray[np.float32],
+    found: Neighbors,
+    scores: NDArray[np.float32],
+) -> tuple[Neighbors, NDArray[np.float32]]:
+    """Rerank the ``count`` first rows of each query, less their penalties; others follow."""
+    places = np.tile(np.arange(found.rows.shape[1]), (len(queries), 1))
+    costs = found.similarities - scores
+    for own, rows, cost, query in zip(places, found.rows, costs, queries, strict=True):
+        better = rerank(query, gallery.vectors(rows[:count])) - cost[:count]
+        own[:count] = np.argsort(-better, kind="stable")
+    similarities, rows = take((found.similarities, found.rows), places)
+    return Neighbors(rows, similarities), np.take_along_axis(scores, places, axis=1)
 
 
 def _merge(

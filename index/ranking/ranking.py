@@ -13,6 +13,9 @@ from pydantic import Field
 
 from embedder.artifacts.documents import FrozenModel
 
+MOST_RERANKED = 1000
+"""More would take longer than the search."""
+
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -27,6 +30,9 @@ class Ranking(FrozenModel):
             ``vote``: each of the nearest pictures votes for its landmark, see :func:`rank`.
         neighbors: How many pictures vote.
         power: Exponent of their cosines.
+        reranked: How many of the nearest pictures are put into another order before the rule
+            sees them, see :func:`index.ranking.rerank.rerank`; 0 for none. Cosines stay, and a
+            query of several pictures is not reranked.
         gallery_penalty: Strength of the penalty B of each gallery picture, subtracted from
             its similarity before the nearest are chosen.
         gallery_distractors: B is the mean cosine to this many distractors nearest to the
@@ -39,6 +45,7 @@ class Ranking(FrozenModel):
     rule: Literal["top1", "vote"] = "top1"
     neighbors: int = Field(default=5, ge=1)
     power: float = Field(default=8.0, gt=0, allow_inf_nan=False)
+    reranked: int = Field(default=0, ge=0, le=MOST_RERANKED)
     gallery_penalty: Strength = 0.0
     gallery_distractors: int = Field(default=5, ge=1)
     query_penalty: Strength = 0.0

@@ -40,8 +40,8 @@ FLAGS = {
     "cairn-train prepare": "data out list no-queries only-present at-least landmarks pictures "
     "total folds counts seed side shortest quality workers max-unreadable layout",
     "cairn-index build": f"store data layout {EMBEDDING} {MAKING} thumbnails ranking "
-    "vote-neighbors vote-power distractors gallery-penalty query-penalty gallery-distractors "
-    "query-distractors",
+    "vote-neighbors vote-power rerank distractors gallery-penalty query-penalty "
+    "gallery-distractors query-distractors",
     "cairn-index rebuild": f"store data {EMBEDDING} {MAKING} thumbnails hash",
     "cairn-index add": f"store data layout {EMBEDDING} {MAKING} prefix",
     "cairn-index remove": "store pictures landmarks list",
@@ -56,7 +56,7 @@ FLAGS = {
     "cairn-index predict": f"store {EMBEDDING} pictures out build",
     "cairn-index evaluate": f"store data layout {EMBEDDING} report build",
     "cairn-index calibrate": f"store data layout {EMBEDDING} precision-target build",
-    "cairn-index retrieve": f"store {EMBEDDING} pictures out k solution build",
+    "cairn-index retrieve": f"store {EMBEDDING} pictures out k rerank solution build",
     "cairn-index search": f"store {EMBEDDING} k build",
     "cairn-index diff": f"store {ASKING} out report",
     "cairn-index check": "data store list layout build out report",
