@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from commands import run
 from judgement import judge_gallery
 
 from embedder.embedder import Embedder
+from index.evaluation.evaluate import evaluate
 from index.gallery.gallery import Gallery
+from photographs import open_data
 
 BACKBONE = "mobilenetv2_100"
 
@@ -91,9 +93,22 @@ def adapter(setting: Setting) -> dict[str, Any]:
     return measure_adapter(setting.embedder, setting.data, setting.embedder.parent / "adapted")
 
 
+def reranking(setting: Setting) -> dict[str, Any]:
+    """Compare a vote of reranked pictures with a vote of the nearest, over all queries."""
+    with (
+        closing(Embedder.load(setting.embedder)) as embedder,
+        closing(Gallery.open(setting.store, embedder_digest=embedder.digest)) as gallery,
+    ):
+        figures, _ = evaluate(gallery, embedder, open_data(setting.data))
+    ladder = {rung.ranking: asdict(rung) for rung in figures.ladder}
+    before, after = ladder["vote"], ladder["vote, reranked"]
+    return {f"rerank_{name}_gain": after[name] - before[name] for name in ("gap", "top1", "auroc")}
+
+
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "learned": learned_confidence,
     "adapter": adapter,
+    "rerank": reranking,
 }
 """The parts, each of which may be asked for alone."""
 

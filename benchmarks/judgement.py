@@ -70,7 +70,7 @@ def judge_gallery(
     figures, judged = evaluate(gallery, embedder, open_data(data))
     for rung in figures.ladder:
         print(
-            f"{rung.ranking:12} GAP {rung.gap:.4f}  top-1 {rung.top1:.4f}  AUROC {rung.auroc:.4f}"
+            f"{rung.ranking:16} GAP {rung.gap:.4f}  top-1 {rung.top1:.4f}  AUROC {rung.auroc:.4f}"
         )
     truths = Truths.of_queries(judged.queries, gallery.catalog)
     return judge(gallery, judged.vectors, truths, target, halvings)

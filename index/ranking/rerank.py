@@ -27,12 +27,13 @@ def rerank(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[
     """
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, np.inf)  # itself comes first, whatever equals it
-    near = np.argsort(-cosines, axis=1, kind="stable")[:, : _NEIGHBORS + 1]
+    others = max(0, len(vectors) - _NEIGHBORS - 1)
+    near = np.argpartition(cosines, others - 1, axis=1)[:, others:]
     weights = np.zeros_like(cosines)
-    own = np.float32(_WEIGHT) * np.take_along_axis(cosines, near, axis=1)
-    own[:, 0] = 1.0
-    np.put_along_axis(weights, near, own / own.sum(axis=1, keepdims=True), axis=1)
-    moved = weights @ vectors
+    own = np.take_along_axis(cosines, near, axis=1)
+    np.put_along_axis(weights, near, np.float32(_WEIGHT) * own, axis=1)
+    np.fill_diagonal(weights, 1.0)
+    moved = weights @ vectors / weights.sum(axis=1, keepdims=True)
     by_query = moved @ query
     first = np.argsort(-by_query, kind="stable")[:_EXPANDED]
     scores: NDArray[np.float32] = (by_query + moved @ moved[first].max(axis=0)) / 2

@@ -173,5 +173,6 @@ def test_all_rankings_share_a_search(
 
     monkeypatch.setattr(Gallery, "search", counted)
     metrics, _ = evaluate(gallery, embedder, open_data(gldv2))
-    assert [step.ranking for step in metrics.ladder] == ["served", "top1", "vote"]
+    rungs = ["served", "top1", "vote", "top1, reranked", "vote, reranked"]
+    assert [step.ranking for step in metrics.ladder] == rungs
     assert sum(searched) == metrics.queries

@@ -19,7 +19,7 @@ from index.evaluation.predict import format_answer, predict
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from photographs import Photograph, list_pictures, open_data
-from tests.unit.index.gallery.test_evidence import CALIBRATION
+from tests.unit.index.gallery.test_evidence import CALIBRATION, LEARNED
 
 
 @pytest.fixture
@@ -53,8 +53,13 @@ def test_every_query_has_a_row_in_the_order_of_the_list(
 def test_what_was_learned_from_signals_scores_answers(
     gallery: Gallery, embedder: Embedder, gldv2: Path, tmp_path: Path
 ) -> None:
-    """A submission and the metrics hold the probability; it alone decides what is accepted."""
-    gallery.manifest = gallery.manifest.model_copy(update={"calibration": CALIBRATION})
+    """A submission and the metrics hold the probability; it alone decides what is accepted.
+
+    Here the wrong answer, whose cosine is the smallest, is the surest.
+    """
+    learned = LEARNED.model_copy(update={"weights": {"cosine": -20.0}, "intercept": 18.5})
+    calibration = CALIBRATION.model_copy(update={"learned": learned})
+    gallery.manifest = gallery.manifest.model_copy(update={"calibration": calibration})
     queries = list_pictures(gldv2 / "test.csv")
     predict(gallery, embedder, queries, tmp_path / "o.csv")
     rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
@@ -69,7 +74,8 @@ def test_what_was_learned_from_signals_scores_answers(
     assert (threshold.confidence, threshold.probability) == (None, 0.6)
     assert threshold.answered == np.mean(answers.probabilities >= 0.6)
     right = np.array([True, True, True, False])
-    assert metrics.gap == gap_of(answers.probabilities, right, 3)
+    assert metrics.gap == gap_of(answers.probabilities, right, 3) == (1 / 2 + 2 / 3 + 3 / 4) / 3
+    assert metrics.auroc == 0.0
     assert metrics.ladder[0].gap == metrics.gap
     assert metrics.ladder[0].ranking == "served"
 
