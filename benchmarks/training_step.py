@@ -16,8 +16,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
+from trainer.model.strided_convolutions import use_cpu_gradients
 from trainer.recipe import NetworkRecipe
 from trainer.recipe.network import AverageRecipe
 
@@ -46,7 +46,7 @@ def main() -> None:
     )
     plain = EmbeddingNetwork(recipe).to(memory_format=torch.channels_last).train()
     fast = copy.deepcopy(plain)
-    use_fast_depthwise_gradient(fast)
+    use_cpu_gradients(fast)
     pictures = torch.randn(options.batch, 3, options.side, options.side)
     pictures = pictures.to(memory_format=torch.channels_last)
     wanted = torch.randn(options.batch, recipe.neck.dimension)

@@ -60,14 +60,14 @@ def export_backbone(recipe: EmbedderRecipe, out: Path, *, weights: Path | None =
     Args:
         recipe: Its parts.
         out: As for :func:`export`.
-        weights: Safetensors file of the backbone; None takes timm's.
+        weights: File of the backbone's weights; None takes timm's.
 
     Raises:
         ValueError: The recipe asks for a whitening.
     """
     if recipe.embed_whiten:
         raise ValueError("a whitening is learned from photographs; there are none")
-    network = EmbeddingNetwork(recipe.network, weights=weights)
+    network = EmbeddingNetwork(recipe.network, weights=weights, sides=recipe.sides)
     side = recipe.embed.side
     network.fix_input_side(side)
     finished = FinishedNetwork(

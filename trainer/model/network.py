@@ -1,5 +1,6 @@
 """Backbone → pooling → neck: the network that turns pictures into embeddings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.model.backbone import channels_of, make_backbone, require_class_token, submodule
+from trainer.model.backbone import make_backbone, require_class_token, submodule
 from trainer.recipe import NetworkRecipe
 from trainer.recipe.network import (
     AverageRecipe,
@@ -82,39 +83,43 @@ class EmbeddingNetwork(nn.Module):
 
     Args:
         recipe: Its parts.
-        weights: Safetensors file of the backbone, in timm's names.
+        weights: File of the backbone's weights, in timm's names.
+        sides: Sides in pixels of the pictures that it will be given; empty: that of timm's
+            pretraining, and others as far as the backbone takes them.
 
     Attributes:
         dimension: Length of the embedding.
 
     Raises:
-        RecipeError: timm has no such backbone, or no pretrained weights of it, or the backbone
-            lacks a part that the recipe names.
+        RecipeError: timm has no such backbone, or no pretrained weights of it, it does not take
+            pictures of these sides, or lacks a part that the recipe names.
         ArtifactMissingError: There is no file of weights.
         ArtifactDamagedError: The weights are not of this backbone.
     """
 
-    def __init__(self, recipe: NetworkRecipe, *, weights: Path | None = None) -> None:
+    def __init__(
+        self, recipe: NetworkRecipe, *, weights: Path | None = None, sides: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.backbone, classifier = make_backbone(recipe, weights)
+        made = make_backbone(recipe, weights, sides)
+        self.backbone, self.features = made.module, made.features
         self._frozen = recipe.frozen
         for name in self._frozen:
             submodule(self.backbone, name)  # a name that is not there is an error now
-        self._channels = channels_of(self.backbone)
-        self.pooling, width = _make_pooling(recipe.pooling, self._channels)
+        self.pooling, width = _make_pooling(recipe.pooling, self.features.channels)
         if isinstance(self.pooling, ClassToken):
             require_class_token(self.backbone, recipe.backbone)
         self.dropout = nn.Dropout(recipe.dropout)
-        self.neck, self.dimension = _make_neck(recipe.neck, width, classifier)
+        self.neck, self.dimension = _make_neck(recipe.neck, width, made.classifier)
 
     def embed_unnormalized(self, pictures: Tensor) -> Tensor:
         """Compute embeddings before they are scaled to length 1, as heads take them.
 
         ``(n, 3, side, side)`` normalized pictures → ``(n, d)`` float32.
         """
-        features = self.backbone(pictures)
+        features = self.features.compute(self.backbone, pictures)
         if not isinstance(self.pooling, ClassToken):
-            features = self._as_maps(features)
+            features = self.features.as_maps(features)
         rows: Tensor = self.neck(self.dropout(self.pooling(features)))
         return rows.float()
 
@@ -137,18 +142,11 @@ class EmbeddingNetwork(nn.Module):
 
         Until then it is resized in every pass, and exported graphs resize differently.
         """
-        if getattr(self.backbone, "pos_embed", None) is not None:
-            backbone: Any = self.backbone
+        backbone: Any = self.backbone
+        if getattr(backbone, "pos_embed", None) is not None and getattr(
+            backbone, "dynamic_img_size", False
+        ):
             backbone.set_input_size(img_size=(side, side))
-
-    def _as_maps(self, features: Tensor) -> Tensor:
-        """Bring a backbone's features to ``(n, c, h, w)``; tokens lie along the height."""
-        if features.ndim == 3:  # a transformer's tokens; the first ones stand for no position
-            prefix = int(getattr(self.backbone, "num_prefix_tokens", 0))
-            return features[:, prefix:].transpose(1, 2).unsqueeze(-1)
-        if features.shape[1] != self._channels:  # channels last
-            return features.permute(0, 3, 1, 2)
-        return features
 
 
 def _make_pooling(recipe: PoolingRecipe, channels: int) -> tuple[nn.Module, int]:

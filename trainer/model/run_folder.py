@@ -116,7 +116,8 @@ def start_file(weights: Path) -> Path:
 
 def make_unloaded_network(recipe: Recipe) -> EmbeddingNetwork:
     """Make a network whose weights will all come from a checkpoint: none are downloaded."""
-    return EmbeddingNetwork(recipe.network.model_copy(update={"pretrained": "none"}))
+    network = recipe.network.model_copy(update={"pretrained": "none"})
+    return EmbeddingNetwork(network, sides=recipe.sides)
 
 
 def is_finished(run: Path) -> bool:

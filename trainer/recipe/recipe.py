@@ -69,6 +69,11 @@ class EmbedderRecipe(FrozenModel):
     embed_whiten: WhitenRecipe | None = None
     ranking: Annotated[Ranking, AfterValidator(_check_no_penalties)] = Ranking()
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides in pixels of all pictures that the network is given."""
+        return (self.embed.side,)
+
     def to_yaml(self) -> str:
         """Write the resolved recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -110,6 +115,11 @@ class Recipe(EmbedderRecipe):
     head: Annotated[HeadRecipe, Field(discriminator="kind")]
     optimizer: OptimizerRecipe = OptimizerRecipe()
     stages: tuple[StageRecipe, ...] = Field(min_length=1)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides in pixels of all pictures that the network is given, in training too."""
+        return (self.embed.side, *(stage.side for stage in self.stages))
 
     def per_network(self) -> tuple[Recipe, ...]:
         """Return the single-network recipe of each network."""

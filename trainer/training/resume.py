@@ -15,8 +15,8 @@ from trainer.evaluation.embed import GOLDEN_CROPS, prepare_crops
 from trainer.heads import make_head, set_class_counts, take_known_landmarks
 from trainer.model import checkpoint, run_folder
 from trainer.model.checkpoint import Progress
-from trainer.model.depthwise_gradient import use_fast_depthwise_gradient
 from trainer.model.network import EmbeddingNetwork
+from trainer.model.strided_convolutions import use_cpu_gradients
 from trainer.recipe import StageRecipe
 from trainer.training.run_setup import RunContext, TrainingSet
 from trainer.training.state import TrainingState
@@ -77,7 +77,9 @@ def _start(context: RunContext, weights: Path | None) -> TrainingState:
     if weights and weights.is_dir():
         state = _start_from_run(context, weights)
     else:
-        network = EmbeddingNetwork(context.recipe.network, weights=weights)
+        network = EmbeddingNetwork(
+            context.recipe.network, weights=weights, sides=context.recipe.sides
+        )
         state = _make_state(context, network, context.training_sets[0])
     state.seed_process()
     if processes.is_first():
@@ -138,7 +140,7 @@ def _restore(context: RunContext) -> TrainingState:
 def _make_state(
     context: RunContext, network: EmbeddingNetwork, training_set: TrainingSet
 ) -> TrainingState:
-    use_fast_depthwise_gradient(network)
+    use_cpu_gradients(network)
     if processes.size() > 1:
         synchronize_norms(network, context.device)
     head = make_head(context.recipe.head, network.dimension, training_set.counts)

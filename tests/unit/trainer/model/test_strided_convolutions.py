@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.model.depthwise_gradient import StridedDepthwise, use_fast_depthwise_gradient
+from trainer.model.strided_convolutions import StridedDepthwise, use_cpu_gradients
 
 
 def gradients(layer: nn.Conv2d, pictures: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
@@ -30,7 +30,7 @@ def test_gradients_equal_those_of_a_plain_convolution(
     torch.manual_seed(0)
     plain = nn.Conv2d(4, 4, kernel, stride, kernel // 2, groups=4, bias=False).double()
     fast = copy.deepcopy(plain)
-    use_fast_depthwise_gradient(nn.Sequential(fast))
+    use_cpu_gradients(nn.Sequential(fast))
     assert type(fast) is StridedDepthwise
     pictures, weights = torch.randn(2, 2, 4, side, side, dtype=torch.float64)
     wanted, got = (gradients(layer, pictures, weights) for layer in (plain, fast))
@@ -41,7 +41,7 @@ def test_gradients_equal_those_of_a_plain_convolution(
 def test_autocast_computes_in_bfloat16_and_keeps_the_weights_precision() -> None:
     """As a plain convolution does."""
     layer = nn.Conv2d(4, 4, 3, 2, 1, groups=4, bias=False)
-    use_fast_depthwise_gradient(nn.Sequential(layer))
+    use_cpu_gradients(nn.Sequential(layer))
     with torch.autocast("cpu", torch.bfloat16):
         output = layer(torch.randn(2, 4, 8, 8))
     assert output.dtype is torch.bfloat16
@@ -65,5 +65,5 @@ def test_autocast_computes_in_bfloat16_and_keeps_the_weights_precision() -> None
 )
 def test_other_convolutions_stay_as_they_are(other: nn.Conv2d) -> None:
     """Not strided, not depthwise, or padded otherwise."""
-    use_fast_depthwise_gradient(nn.Sequential(other))
+    use_cpu_gradients(nn.Sequential(other))
     assert type(other) is nn.Conv2d

@@ -1,9 +1,14 @@
-"""A fast gradient for strided depthwise convolutions on CPUs.
+"""Strided convolutions on CPUs whose gradient is fast, or does not end the process.
 
 oneDNN has no fast kernel for the gradient of a strided depthwise convolution with respect to its
 input: four such layers take half of a training step of MobileNetV2. The same gradient is a plain
 depthwise convolution with the flipped kernel over the output's gradient, dilated with zeros, and
 for that there is a fast kernel.
+
+The gradient of a strided convolution of 1 × 1 pixels with respect to its weights is wrong memory
+access in oneDNN where few channels come in and they lie last: it reads and writes whole vector
+registers of channels. Re-parametrized networks such as RepVGG begin with such a layer. It is the
+same layer without a stride, on the pixels that the stride leaves.
 """
 
 from typing import Any
@@ -13,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
+
+_VECTOR_CHANNELS = 16  # of the widest registers
 
 
 class _DepthwiseFunction(torch.autograd.Function):
@@ -59,11 +66,26 @@ class StridedDepthwise(nn.Conv2d):
         return output
 
 
-def use_fast_depthwise_gradient(network: nn.Module) -> None:
-    """Replace the gradient of every strided depthwise convolution of a network, in place."""
+class StridedPointwise(nn.Conv2d):
+    """A strided convolution of 1 × 1 pixels and few channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve; without gradients or on another device, as any convolution."""
+        if input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(input)
+        down, across = self.stride
+        kept = input[:, :, ::down, ::across]
+        return functional.conv2d(kept, self.weight, self.bias, groups=self.groups)
+
+
+def use_cpu_gradients(network: nn.Module) -> None:
+    """Replace the gradients of a network's strided convolutions where that pays, in place."""
     for module in network.modules():
-        if type(module) is nn.Conv2d and _is_strided_depthwise(module):
-            module.__class__ = StridedDepthwise
+        if type(module) is nn.Conv2d:
+            if _is_strided_depthwise(module):
+                module.__class__ = StridedDepthwise
+            elif _is_strided_pointwise(module):
+                module.__class__ = StridedPointwise
 
 
 def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
@@ -76,4 +98,13 @@ def _is_strided_depthwise(layer: nn.Conv2d) -> bool:
         and layer.dilation == (1, 1)
         and layer.bias is None
         and layer.padding_mode == "zeros"
+    )
+
+
+def _is_strided_pointwise(layer: nn.Conv2d) -> bool:
+    return (
+        layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < _VECTOR_CHANNELS
+        and layer.padding == (0, 0)
     )
