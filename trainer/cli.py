@@ -47,7 +47,7 @@ def train(  # noqa: PLR0913 (one for each flag)
         recipe: YAML file.
         data: Folder of photographs.
         out: Folder of the run.
-        weights: File (safetensors) of the backbone's weights (default: timm's).
+        weights: File of the backbone's weights, safetensors or .pth (default: timm's).
         init_from: Folder of another run: start from its network, and from its head where it
             knows the same landmarks.
         overrides: Override a value of the recipe; may be given more than once.
@@ -90,7 +90,7 @@ class Pretrained:
 
     Attributes:
         backbone: Export timm's pretrained model of this name, without training.
-        weights: With --backbone: file (safetensors) of its weights (default: timm's).
+        weights: With --backbone: file of its weights, safetensors or .pth (default: timm's).
         side: With --backbone: side of its pictures in pixels (default: as it was pretrained).
         fit: With --backbone: how pictures become square (default: as it was pretrained).
         pooling: With --backbone: mean, generalized mean (p=3) or class token (default: average).

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from embedder.artifacts.files import record, sync_tree
 from embedder.errors import ArtifactError, TrainingError
 from embedder.manifest import EmbedderManifest, Member, read_manifest, write_manifest
+from trainer.export.readme import write_readme
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def publish(
     Args:
         out: New, or an embedder to replace.
         description: What its manifest says beside the networks.
-        write: Writes all files but the manifest into a folder, and returns the networks.
+        write: Writes all files but the manifest and its README into a folder, and returns the
+            networks.
         verify: Raises if the embedder in a folder does not agree with its golden vectors.
 
     Returns:
@@ -54,6 +56,8 @@ def publish(
         folder = Path(temporary) / "embedder"
         folder.mkdir()
         members = tuple(write(folder))
+        provenance = {**description.provenance, "torch": torch.__version__}
+        write_readme(folder, description.name, members, provenance)
         digest = write_manifest(
             folder,
             EmbedderManifest(
@@ -61,7 +65,7 @@ def publish(
                 dimension=sum(member.dimension for member in members),
                 members=members,
                 ranking=description.ranking,
-                provenance={**description.provenance, "torch": torch.__version__},
+                provenance=provenance,
                 files={path.name: record(path) for path in sorted(folder.iterdir())},
             ),
         )

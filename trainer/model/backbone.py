@@ -131,6 +131,15 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
     )
 
 
+def pretrained_license(backbone: str) -> str | None:
+    """Return the license that timm states for a backbone's weights; None where it states none."""
+    try:
+        known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+    except RuntimeError:  # the model exists, these weights of it do not
+        return None
+    return known.license if known else None
+
+
 def submodule(backbone: nn.Module, name: str) -> nn.Module:
     """Return a part of a backbone by its name in timm.
 

@@ -5,6 +5,8 @@ Names are those of timm, behind any prefix that wrappers leave in a state dict.
 
 import pickle
 import re
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,18 @@ from embedder.errors import ArtifactDamagedError, ArtifactMissingError
 # Left by DataParallel, by torch.compile, and by the modules that others keep a backbone in.
 _PREFIXES = re.compile(r"(?:(?:module|_orig_mod|backbone)\.)+")
 _NESTED = ("state_dict", "model")
+# What both readers raise for files that are none of theirs.
+_UNREADABLE = (
+    SafetensorError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
 _BATCH_COUNT = "num_batches_tracked"  # not in files of before torch 0.4.1, and not used here
 
 
@@ -54,15 +68,15 @@ def _read(path: Path) -> dict[str, Tensor]:
             start = file.read(9)
         if start[8:] == b"{":  # after the length of a safetensors header
             return safetensors.torch.load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of protocols that others pickle with
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ArtifactMissingError(path) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ArtifactDamagedError(path, "it is neither a safetensors nor a torch file") from error
     except pickle.UnpicklingError as error:
-        raise ArtifactDamagedError(
-            path, "it holds more than weights, or is no torch file"
-        ) from error
+        reason = "it holds more than weights, or is no file of torch"
+        raise ArtifactDamagedError(path, reason) from error
+    except _UNREADABLE as error:
+        raise ArtifactDamagedError(path, "it is no file of safetensors or torch") from error
     while isinstance(content, Mapping) and (key := next(filter(content.get, _NESTED), None)):
         content = content[key]
     items = content.items() if isinstance(content, Mapping) else ()

@@ -104,6 +104,7 @@ def _describe(context: RunContext, state: TrainingState) -> dict[str, Any]:
         "unreadable": len(state.unreadable),
         "device": context.device.type,
         "precision": context.precision,
+        "weights": context.weights or recipe.network.pretrained,
         "stages": [
             {
                 "list": stage.list or recipe.data.list,

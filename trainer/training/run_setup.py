@@ -79,6 +79,7 @@ class RunContext:
         out: The run's folder.
         device: Where the network is.
         precision: What it computes in.
+        weights: Digest of the file of weights that it starts from; None if it has none.
         digest: Of everything that decides the outcome: recipe, pictures, initial weights.
     """
 
@@ -92,6 +93,7 @@ class RunContext:
     out: Path
     device: torch.device
     precision: Precision
+    weights: str | None
     digest: str
 
     @property
@@ -119,7 +121,7 @@ def set_up_run(
         photographs: Those of the run's own list.
         lists: Those of the lists that stages name, by name.
         out: Folder of the run.
-        weights: Safetensors file of the backbone, or folder of a run, to start from.
+        weights: File of the backbone's weights, or folder of a run, to start from.
 
     Raises:
         TrainingError: There are too few photographs.
@@ -156,7 +158,8 @@ def set_up_run(
         out=out,
         device=device,
         precision=_choose_precision(recipe, device),
-        digest=_digest_inputs(recipe, everything, weights),
+        weights=(initial := _digest_weights(weights)),
+        digest=_digest_inputs(recipe, everything, initial),
     )
     _log.info(
         "%d training pictures of %d landmarks, %d validation pictures, of which %d are asked for "
@@ -232,13 +235,16 @@ def _choose_precision(recipe: Recipe, device: torch.device) -> Precision:
     return "fp16" if cuda else "f32"
 
 
+def _digest_weights(weights: Path | None) -> str | None:
+    start = run_folder.start_file(weights) if weights else None
+    return sha256_file(start) if start and start.is_file() else None
+
+
 def _digest_inputs(
-    recipe: Recipe, pictures: Iterable[tuple[str, str | None]], weights: Path | None
+    recipe: Recipe, pictures: Iterable[tuple[str, str | None]], weights: str | None
 ) -> str:
     """Compute the digest of everything that decides the outcome of a run."""
-    start = run_folder.start_file(weights) if weights else None
-    weights_digest = sha256_file(start) if start and start.is_file() else ""
-    digest = hashlib.sha256(f"{recipe.outcome()}\n{weights_digest}".encode())
+    digest = hashlib.sha256(f"{recipe.outcome()}\n{weights or ''}".encode())
     for picture_id, landmark in pictures:
         digest.update(f"\n{picture_id} {landmark}".encode())
     return f"sha256:{digest.hexdigest()}"

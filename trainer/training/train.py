@@ -55,7 +55,7 @@ def train(
         photographs: All that may be trained on, each with its landmark.
         out: Folder of the run; new, or with ``resume`` that of a run to continue.
         lists: Photographs of the lists that stages name, by name.
-        weights: Safetensors file of the backbone to start from; or folder of another run, whose
+        weights: File of the backbone's weights to start from; or folder of another run, whose
             network is taken, and of its head what it knows of the same landmarks.
         resume: Continue from the last checkpoint; the run ends with the same weights as one that
             was never interrupted. Of a finished run of this very recipe the report is returned.

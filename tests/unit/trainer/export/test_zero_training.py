@@ -62,7 +62,13 @@ def test_a_pretrained_network_is_an_embedder(exported: Path, weights: Path) -> N
     assert manifest.members[0].preprocess.side == 64
     assert manifest.members[0].preprocess.fit is Fit.SQUASH
     assert manifest.provenance["backbone"] == BACKBONE
-    assert {"model.onnx", "model.pt2", "golden.npz", "recipe.yaml"} == set(manifest.files)
+    assert set(manifest.files) == {
+        "model.onnx",
+        "model.pt2",
+        "golden.npz",
+        "recipe.yaml",
+        "README.md",
+    }
     pictures = prepared(exported)
     network = timm.create_model(BACKBONE, num_classes=0, global_pool="").eval()
     network.load_state_dict(safetensors.torch.load_file(weights))

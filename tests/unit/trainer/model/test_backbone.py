@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactDamagedError, match=r"weights\.safetensors.*lacks"):
         EmbeddingNetwork(small_network(), weights=path)
     path.write_bytes(b"garbage")
-    with pytest.raises(ArtifactDamagedError, match="not a safetensors"):
+    with pytest.raises(ArtifactDamagedError, match="no file of safetensors or torch"):
         EmbeddingNetwork(small_network(), weights=path)
     with pytest.raises(ArtifactMissingError):
         EmbeddingNetwork(small_network(), weights=tmp_path / "none")
@@ -57,6 +58,80 @@ def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
     """The fault names the place and the value."""
     with pytest.raises(RecipeError, match=r"network\.backbone.*nosuchnet"):
         EmbeddingNetwork(small_network(backbone="nosuchnet"))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "reason"),
+    [
+        ("vit_tiny_patch16_224", 100, "takes no pictures of 100 pixels; of 96 it does"),
+        (
+            "vit_small_patch14_reg4_dinov2",
+            224 + 4,
+            "takes no pictures of 228 pixels; of 224 it does",
+        ),
+        ("halonet26t", 96, "takes no pictures of 96 pixels; of 256 it does"),
+        ("efficientvim_m1", 64, "efficientvim_m1 gives neither feature maps nor tokens"),
+    ],
+)
+def test_pictures_that_a_backbone_does_not_take_are_refused_before_any_weight_is_made(
+    backbone: str, side: int, reason: str
+) -> None:
+    """In a sentence that names a side which it takes, and even where weights are missing."""
+    with pytest.raises(RecipeError, match=reason) as refused:
+        EmbeddingNetwork(small_network(backbone=backbone, pretrained="required"), sides=[side])
+    assert [fault.path for fault in refused.value.faults] == ["network.backbone"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sides"),
+    [
+        ("levit_128s", (96,)),  # made for this one side
+        ("levit_128s", ()),  # for that of the pretraining
+        ("xcit_nano_12_p8_224", (64, 96)),
+        ("vit_tiny_patch16_224", (64, 96)),
+        ("coat_lite_tiny", (64,)),  # without its head, which always pools
+        ("efficientvit_b0", (64, 96)),
+        ("deit_tiny_distilled_patch16_224", (64, 96)),
+    ],
+)
+def test_backbones_give_embeddings_of_every_side_of_the_recipe(
+    backbone: str, sides: tuple[int, ...]
+) -> None:
+    """Whatever it takes to make them by timm; in training as in evaluation."""
+    network = EmbeddingNetwork(small_network(backbone=backbone), sides=sides)
+    for side in sides or (224,):
+        pictures = torch.randn(2, 3, side, side)
+        features = network.features.compute(network.backbone, pictures)
+        maps = network.features.as_maps(features)
+        assert maps.shape[:2] == (2, network.features.channels)
+        assert math.isqrt(positions := maps[0, 0].numel()) ** 2 == positions
+        assert network(pictures).shape == (2, 16)
+        assert network.eval()(pictures).shape == (2, 16)
+
+
+def test_a_backbone_made_for_one_side_is_refused_for_several() -> None:
+    """All of them are named."""
+    message = "levit_128s takes no pictures of 96 pixels.*; the recipe asks for 96, 128"
+    with pytest.raises(RecipeError, match=message):
+        EmbeddingNetwork(small_network(backbone="levit_128s"), sides=[128, 96, 128])
+
+
+def test_weights_follow_a_backbone_to_another_side(tmp_path: Path) -> None:
+    """Tables of positions are resized by timm where it can, and otherwise that is said."""
+    torch.manual_seed(5)
+    for name in ("pit_ti_224", "levit_128s"):
+        state = timm.create_model(name, num_classes=0).state_dict()
+        torch.save(state, tmp_path / f"{name}.pth")
+    parts = small_network(backbone="pit_ti_224")
+    network = EmbeddingNetwork(parts, weights=tmp_path / "pit_ti_224.pth", sides=[96])
+    given, found = torch.load(tmp_path / "pit_ti_224.pth"), network.backbone.state_dict()
+    assert torch.equal(found["cls_token"], given["cls_token"])
+    assert found["pos_embed"].shape[2] < given["pos_embed"].shape[2]
+    corner = found["pos_embed"][0, :, 0, 0], given["pos_embed"][0, :, 0, 0]
+    assert torch.nn.functional.cosine_similarity(*corner, dim=0) > 0.3
+    parts = small_network(backbone="levit_128s")
+    with pytest.raises(RecipeError, match="cannot be resized to pictures of 96 pixels; they are"):
+        EmbeddingNetwork(parts, weights=tmp_path / "levit_128s.pth", sides=[96])
 
 
 def test_pictures_are_prepared_as_in_pretraining() -> None:

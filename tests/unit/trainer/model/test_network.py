@@ -34,8 +34,8 @@ def test_transformers_of_any_picture_size_give_embeddings(backbone: str) -> None
     network = EmbeddingNetwork(small_network(backbone=backbone)).eval()
     for side in (96, 128):
         assert network(torch.randn(2, 3, side, side)).shape == (2, 16)
-    pooled = network.pooling(network._as_maps(network.backbone(torch.randn(2, 3, 96, 96))))
-    assert pooled.shape == (2, network.backbone.num_features)
+    maps = network.features.as_maps(network.backbone(torch.randn(2, 3, 96, 96)))
+    assert network.pooling(maps).shape == (2, network.backbone.num_features)
 
 
 def test_fixing_the_side_changes_no_embedding() -> None:

@@ -1,4 +1,4 @@
-"""The fast gradient of strided depthwise convolutions is the gradient."""
+"""Strided convolutions on CPUs have the gradients of any convolution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.model.strided_convolutions import StridedDepthwise, use_cpu_gradients
+from trainer.model.strided_convolutions import (
+    StridedDepthwise,
+    StridedPointwise,
+    use_cpu_gradients,
+)
 
 
 def gradients(layer: nn.Conv2d, pictures: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
@@ -38,6 +42,24 @@ def test_gradients_equal_those_of_a_plain_convolution(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("stride", [2, (2, 1), 3])
+def test_few_channels_by_one_pixel_have_the_gradients_of_a_plain_convolution(
+    stride: int | tuple[int, int], side: int
+) -> None:
+    """In float64 and in the usual order of channels, in which oneDNN does not break."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 5, 1, stride).double()
+    safe = copy.deepcopy(plain)
+    use_cpu_gradients(nn.Sequential(safe))
+    assert type(safe) is StridedPointwise
+    pictures = torch.randn(2, 3, side, side, dtype=torch.float64)
+    weights = torch.randn(2, 5, side, side, dtype=torch.float64)
+    wanted, got = (gradients(layer, pictures, weights) for layer in (plain, safe))
+    for ours, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+
+
 def test_autocast_computes_in_bfloat16_and_keeps_the_weights_precision() -> None:
     """As a plain convolution does."""
     layer = nn.Conv2d(4, 4, 3, 2, 1, groups=4, bias=False)
@@ -61,9 +83,12 @@ def test_autocast_computes_in_bfloat16_and_keeps_the_weights_precision() -> None
         nn.Conv2d(4, 4, 2, 2, 1, groups=4, bias=False),
         nn.Conv2d(4, 4, 3, 2, 1, groups=4, bias=False, padding_mode="reflect"),
         nn.Conv2d(4, 8, 3, 2, 1, groups=4, bias=False),
+        nn.Conv2d(16, 8, 1, 2),
+        nn.Conv2d(4, 8, 1, 1),
+        nn.Conv2d(4, 8, 1, 2, 1),
     ],
 )
 def test_other_convolutions_stay_as_they_are(other: nn.Conv2d) -> None:
-    """Not strided, not depthwise, or padded otherwise."""
+    """Not strided, neither depthwise nor of few channels, or padded otherwise."""
     use_cpu_gradients(nn.Sequential(other))
     assert type(other) is nn.Conv2d
