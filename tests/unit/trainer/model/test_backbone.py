@@ -117,18 +117,17 @@ def test_a_backbone_made_for_one_side_is_refused_for_several() -> None:
 
 
 def test_weights_follow_a_backbone_to_another_side(tmp_path: Path) -> None:
-    """Tables of positions are resized by timm where it can, and otherwise that is said."""
+    """By timm, which resizes what depends on the side; where it cannot, that is said."""
     torch.manual_seed(5)
-    for name in ("pit_ti_224", "levit_128s"):
+    for name in ("test_vit_relpos", "levit_128s"):
         state = timm.create_model(name, num_classes=0).state_dict()
         torch.save(state, tmp_path / f"{name}.pth")
-    parts = small_network(backbone="pit_ti_224")
-    network = EmbeddingNetwork(parts, weights=tmp_path / "pit_ti_224.pth", sides=[96])
-    given, found = torch.load(tmp_path / "pit_ti_224.pth"), network.backbone.state_dict()
-    assert torch.equal(found["cls_token"], given["cls_token"])
-    assert found["pos_embed"].shape[2] < given["pos_embed"].shape[2]
-    corner = found["pos_embed"][0, :, 0, 0], given["pos_embed"][0, :, 0, 0]
-    assert torch.nn.functional.cosine_similarity(*corner, dim=0) > 0.3
+    parts = small_network(backbone="test_vit_relpos")
+    network = EmbeddingNetwork(parts, weights=tmp_path / "test_vit_relpos.pth", sides=[96])
+    given, found = torch.load(tmp_path / "test_vit_relpos.pth"), network.backbone.state_dict()
+    assert len(found) > 100
+    assert all(torch.equal(tensor, given[name]) for name, tensor in found.items())
+    assert network(torch.randn(2, 3, 96, 96)).shape == (2, 16)
     parts = small_network(backbone="levit_128s")
     with pytest.raises(RecipeError, match="cannot be resized to pictures of 96 pixels; they are"):
         EmbeddingNetwork(parts, weights=tmp_path / "levit_128s.pth", sides=[96])
