@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -105,10 +106,23 @@ def reranking(setting: Setting) -> dict[str, Any]:
     return {f"rerank_{name}_gain": after[name] - before[name] for name in ("gap", "top1", "auroc")}
 
 
+def architectures(_: Setting) -> dict[str, Any]:
+    """Count the architectures that work, are refused in a sentence, or break; all without weights.
+
+    In a process of its own, since that one forks.
+    """
+    command = [sys.executable, str(Path(__file__).with_name("architectures.py"))]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    print(said, file=sys.stderr)
+    return {name: value for name, value in found.items() if name.startswith("architectures_")}
+
+
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "learned": learned_confidence,
     "adapter": adapter,
     "rerank": reranking,
+    "architectures": architectures,
 }
 """The parts, each of which may be asked for alone."""
 

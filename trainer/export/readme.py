@@ -62,6 +62,7 @@ def write_readme(
     for member in members:
         prefix = f"{member.name}." if len(members) > 1 else ""
         parts += _describe_training(folder, member.name, prefix, provenance)
+    parts += _describe_adapters(provenance)
     parts += ["## Provenance", f"```json\n{json.dumps(dict(provenance), indent=2)}\n```", _USE]
     (folder / README).write_text("\n\n".join(parts), encoding="utf-8")
 
@@ -89,7 +90,7 @@ def _describe_training(
     if backbone:
         yield f"Backbone: `{backbone}`."
     if not report.is_file():
-        yield "It was not trained by Cairn: its network is a pretrained one as it is."
+        yield "A pretrained network that Cairn did not train."
         yield _describe_weights(backbone, provenance.get("weights"))
         return
     metrics: Any = json.loads(report.read_bytes())
@@ -106,6 +107,13 @@ def _describe_training(
         "Landmarks v2 names one for each picture in its lists of attributions."
     )
     yield from _describe_metrics(metrics)
+
+
+def _describe_adapters(provenance: Mapping[str, JsonValue]) -> Iterator[str]:
+    for name in ("whitened", "adapted"):
+        learned = provenance.get(name)
+        if isinstance(learned, dict):
+            yield f"Then {name}: a linear layer learned from {learned['pictures']} photographs."
 
 
 def _describe_weights(backbone: str | None, source: JsonValue) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from embedder.manifest import read_manifest
 from tests.factories import tiny_embedder, view_bytes
@@ -55,10 +56,12 @@ def test_a_file_of_weights_is_named_by_its_digest_with_the_license_of_timms(
     folder = tiny_embedder(tmp_path / "embedder")
     (folder / "recipe.yaml").write_text("network: {backbone: mobilenetv2_100}")
     members = read_manifest(folder)[0].members
-    write_readme(folder, "zero", members, {"weights": "sha256:ab"})
+    whitened: dict[str, JsonValue] = {"pictures": 29}
+    write_readme(folder, "zero", members, {"weights": "sha256:ab", "whitened": whitened})
     page = (folder / README).read_text(encoding="utf-8")
-    assert "It was not trained by Cairn" in page
+    assert "A pretrained network that Cairn did not train." in page
     assert "Pretrained weights: a file, sha256:ab. License: apache-2.0, as timm states" in page
+    assert "Then whitened: a linear layer learned from 29 photographs." in page
     (folder / "recipe.yaml").unlink()
     write_readme(folder, "zero", members, {})
     page = (folder / README).read_text(encoding="utf-8")
