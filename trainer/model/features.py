@@ -60,8 +60,11 @@ def find_features(backbone: nn.Module, sides: Sequence[int], *, headless: bool) 
     """Find out what a backbone on the meta device gives for pictures of these sides.
 
     Raises:
-        UnsuitableError: It takes no pictures of a side, or gives neither maps nor tokens.
+        UnsuitableError: It takes no pictures of a side, gives neither maps nor tokens, or has
+            weights that cannot lie in channels-last order.
     """
+    if any(parameter.ndim > 4 for parameter in backbone.parameters()):
+        raise UnsuitableError("has convolutions of three dimensions, which are not supported")
     found = [_features_at(backbone.eval(), side, headless=headless) for side in sides]
     if any(one != found[0] for one in found):
         raise UnsuitableError("gives other features for each size of the pictures")

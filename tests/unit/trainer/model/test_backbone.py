@@ -70,6 +70,7 @@ def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
             "takes no pictures of 228 pixels; of 224 it does",
         ),
         ("halonet26t", 96, "takes no pictures of 96 pixels; of 256 it does"),
+        ("lambda_resnet26t", 96, "lambda_resnet26t has convolutions of three dimensions"),
         ("efficientvim_m1", 64, "efficientvim_m1 gives neither feature maps nor tokens"),
     ],
 )
