@@ -77,13 +77,16 @@ class Ended:
     left_behind: int = 0
 
 
-def run(words: Sequence[object], log: Path, watch: Watch | None = None) -> Ended:
+def run(
+    words: Sequence[object], log: Path, watch: Watch | None = None, *, refusal: str | None = None
+) -> Ended:
     """Run ``python WORDS...`` with its stderr on a terminal, to the end or until it is killed.
 
     Args:
         words: Of the command line.
         log: File for all that it writes to stderr.
         watch: Looks at each line and each state of a progress bar.
+        refusal: Words of a refusal that is an end as good as any, then without a result.
 
     Raises:
         SystemExit: It failed; its last lines are told.
@@ -110,7 +113,7 @@ def run(words: Sequence[object], log: Path, watch: Watch | None = None) -> Ended
     family = memory.stop()
     cpu, read, written = (a - b for a, b in zip(_counters(), before, strict=True))
     text = log.read_text(encoding="utf-8")
-    if code and not killed:
+    if code and not killed and (refusal is None or refusal not in text):
         raise SystemExit(f"{' '.join(command[1:])} ended with {code}; see {log}\n{text[-2000:]}")
     usage = Usage(seconds, cpu, memory.most / 1e9, read / 1e9, written / 1e9)
     left = _still_running(family) if killed else 0
