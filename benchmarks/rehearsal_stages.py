@@ -277,7 +277,7 @@ def evaluate(rehearsal: Rehearsal, name: str) -> Figures:
 
 
 def calibrate(rehearsal: Rehearsal, name: str) -> Figures:
-    """Calibrate by all queries, which is refused where some hundred steps have taught too little."""
+    """Calibrate by all queries; refused where some hundred steps have taught too little."""
     words = ("--embedder", rehearsal.embedder, "--data", rehearsal.data)
     refusal = "cannot be calibrated"
     ended = rehearsal.index(name, "calibrate", *words, "--precision-target", 0.05, refusal=refusal)
