@@ -21,7 +21,7 @@ def halve(n: int, halvings: int = HALVINGS, *, seed: int = 0) -> Iterator[tuple[
     """Yield twice ``halvings`` times the places to fit to and those to judge by, ascending.
 
     >>> [(one.tolist(), other.tolist()) for one, other in halve(4, 1)]
-    [([1, 2], [0, 3]), ([0, 3], [1, 2])]
+    [([0, 2], [1, 3]), ([1, 3], [0, 2])]
     """
     rng = np.random.default_rng(seed)
     for _ in range(halvings):

@@ -77,7 +77,7 @@ def run(words: list[str], folder: Path) -> str:
         text=True,
         check=False,
     )
-    hardly_trained = ("cannot be calibrated", "no adapter improves")
+    hardly_trained = ("cannot be calibrated", "lower it or train longer", "no adapter improves")
     refused = any(reason in ended.stderr for reason in hardly_trained)
     assert ended.returncode == 0 or refused, f"{words}: {ended.stderr}"
     return ended.stdout

@@ -228,6 +228,7 @@ KINDS_OF_ERROR = [
     (415, ServiceRefusedError, 10),
     (421, ServiceRefusedError, 10),
     (422, ServiceRefusedError, 10),
+    (431, ServiceRefusedError, 10),
     (429, ServiceBusyError, 11),
     (503, ServiceBusyError, 11),
     (500, ServiceFailedError, 12),
