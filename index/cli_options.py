@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BuildId = Annotated[str | None, Parameter(metavar="ID")]
 Penalty = Annotated[float, Parameter(validator=Number(gte=0, lt=math.inf), metavar="W")]
+Reranked = Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000), metavar="N")]
 
 
 @Parameter(name="*")
@@ -226,7 +227,7 @@ class RankingOptions:
     vote_power: (
         Annotated[float, Parameter(validator=Number(gt=0, lt=math.inf), metavar="P")] | None
     ) = None
-    rerank: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000), metavar="N")] = None
+    rerank: Reranked = None
     distractors: Annotated[str | None, Parameter(metavar="DIR_OR_LIST")] = None
     gallery_penalty: Penalty = 0.0
     query_penalty: Penalty = 0.0

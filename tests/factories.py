@@ -22,6 +22,7 @@ from embedder.artifacts.arrays import write_npz
 from embedder.artifacts.files import record
 from embedder.manifest import EmbedderManifest, Member, Preprocess, write_manifest
 from embedder.preprocess import PictureLimits, decode, to_array
+from index.ranking.calibration import Calibration
 
 GRID = 4
 
@@ -58,6 +59,24 @@ def photographs(directory: Path, *, landmarks: int = 5, views: int = 6) -> Path:
         for view in range(views):
             (folder / f"picture-{landmark}-{view}.jpg").write_bytes(view_bytes(landmark, view))
     return directory
+
+
+def calibration(**other: object) -> Calibration:
+    """Make a calibration whose answers are as likely right as wrong at 0.5."""
+    facts = {
+        "slope": 10.0,
+        "intercept": -5.0,
+        "threshold": 0.6,
+        "precision_target": 0.9,
+        "precision": 0.92,
+        "answered": 0.5,
+        "queries": 100,
+        "unknown": 30,
+        "right": 60,
+        "data": "d",
+        "build_id": "b",
+    }
+    return Calibration.model_validate(facts | other)
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:

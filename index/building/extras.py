@@ -35,7 +35,7 @@ from index.gallery.distractors import (
 from index.gallery.gallery import VECTORS, Gallery
 from index.gallery.manifest import DistractorReference, GalleryManifest
 from index.progress import watch_rows
-from index.ranking.calibration import Calibration
+from index.ranking.calibration import Calibration, needs_distractors
 from index.ranking.ranking import Ranking
 from index.search.faiss_search import open_vectors
 from photographs import list_pictures
@@ -170,8 +170,10 @@ def write_penalties(segment: Path, distractors: NDArray[np.float32], count: int)
 def _valid_calibration(extras: Extras, distractors: FileRecord) -> Calibration | None:
     """Drop a calibration of confidences that were penalized by other distractors."""
     calibration = extras.calibration
-    penalized = extras.ranking.penalized or (calibration is not None and calibration.penalized)
-    if not penalized or extras.calibrated_with in (None, distractors):
+    if not needs_distractors(extras.ranking, calibration) or extras.calibrated_with in (
+        None,
+        distractors,
+    ):
         return calibration
     if calibration is not None:
         _log.warning(

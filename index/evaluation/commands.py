@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from embedder.command_line import Folder, PositiveCount, print_line
-from index.cli_options import BuildId, Data, Embedding
+from index.cli_options import BuildId, Data, Embedding, Reranked
 from index.evaluation.defaults import PRECISION_TARGET, RETRIEVED, SHOWN_NEIGHBORS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Retrieving:
     """
 
     k: PositiveCount = RETRIEVED
-    rerank: Annotated[int | None, Parameter(validator=Number(gte=0, lte=1000), metavar="N")] = None
+    rerank: Reranked = None
     solution: Annotated[Path | None, Parameter(metavar="CSV")] = None
     build: BuildId = None
 

@@ -10,7 +10,7 @@ from embedder.artifacts.documents import FrozenModel, read_document, validate, w
 from embedder.artifacts.files import FileRecord
 from embedder.embedder import Embedder
 from embedder.preprocess import PictureLimits
-from index.ranking.calibration import Calibration
+from index.ranking.calibration import Calibration, needs_distractors
 from index.ranking.ranking import Ranking
 from index.search.kinds import AUTO, resolve
 from photographs import Layout
@@ -196,9 +196,7 @@ class GalleryManifest(FrozenModel):
 
     @model_validator(mode="after")
     def _penalties_need_distractors(self) -> Self:
-        calibration = self.calibration
-        penalized = self.ranking.penalized or (calibration is not None and calibration.penalized)
-        if penalized and self.distractors is None:
+        if self.distractors is None and needs_distractors(self.ranking, self.calibration):
             raise ValueError("a ranking or calibration with penalties needs distractors")
         return self
 

@@ -178,7 +178,8 @@ def recognize_by_each(
 ) -> list[list[Recognition]]:
     """Answer queries as :func:`recognize`, and as :func:`recognize_by` by each of some rankings.
 
-    Rankings of one gallery penalty, and all without, share a search.
+    Rankings of one gallery penalty, and all without, share a search; those that also rerank as
+    many rows share that.
 
     Returns:
         The answers of the gallery's own rule, then those by each ranking.
@@ -190,12 +191,22 @@ def recognize_by_each(
     width = max(k, *(rule.width for rule in rules))
     strengths = {rule.ranking.gallery_penalty for rule in rules}
     found = {strength: _find(strength, gallery, queries, width) for strength in strengths}
+    orders = {(rule.ranking.gallery_penalty, rule.ranking.reranked) for rule in rules}
+    ordered = {
+        (strength, count): _reorder(count, gallery, queries, *found[strength])
+        for strength, count in orders
+    }
     return [
         [
             _answer(rule, gallery, query[None], seen, (k, 0))
             for query, seen in zip(
                 queries,
-                _see(rule, gallery, queries, *found[rule.ranking.gallery_penalty]),
+                _see(
+                    rule,
+                    gallery,
+                    queries,
+                    *ordered[rule.ranking.gallery_penalty, rule.ranking.reranked],
+                ),
                 strict=True,
             )
         ]
@@ -265,6 +276,9 @@ def _look(
 ) -> list[Seen]:
     """Find the ``width`` best rows of each query, or of all of them together."""
     found, scores = _find(rule.ranking.gallery_penalty, gallery, queries, width)
+    together = together and len(queries) > 1
+    if not together:
+        found, scores = _reorder(rule.ranking.reranked, gallery, queries, found, scores)
     return _see(rule, gallery, queries, found, scores, together=together)
 
 
@@ -291,10 +305,8 @@ def _see(
     penalties = np.zeros(len(queries), np.float32)
     if rule.ranking.query_penalty or (rule.measures and gallery.distractors is not None):
         penalties = _distractors(gallery).of_queries(queries, rule.ranking.query_distractors)
-    if together and len(queries) > 1:
+    if together:
         return [_merge(found, scores, penalties, gallery.catalog.order)]
-    if rule.ranking.reranked:
-        found, scores = _reorder(rule.ranking.reranked, gallery, queries, found, scores)
     each = zip(found.rows, found.similarities, scores, penalties.tolist(), strict=True)
     return [Seen(*one) for one in each]
 
@@ -307,6 +319,8 @@ def _reorder(
     scores: NDArray[np.float32],
 ) -> tuple[Neighbors, NDArray[np.float32]]:
     """Rerank the ``count`` first rows of each query, less their penalties; others follow."""
+    if not count:
+        return found, scores
     places = np.tile(np.arange(found.rows.shape[1]), (len(queries), 1))
     costs = found.similarities - scores
     for own, rows, cost, query in zip(places, found.rows, costs, queries, strict=True):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from embedder.artifacts.documents import FrozenModel
+from index.ranking.ranking import Ranking
 from index.ranking.signals import SIGNALS
 
 STANDARD_ERRORS = 1.0
@@ -113,6 +114,11 @@ class Calibration(FrozenModel):
     def known(self, confidence: float) -> bool:
         """Tell whether an answer of this confidence is accepted."""
         return confidence >= self.threshold
+
+
+def needs_distractors(ranking: Ranking, calibration: Calibration | None) -> bool:
+    """Tell whether answers by a ranking and a calibration need distractors."""
+    return ranking.penalized or (calibration is not None and calibration.penalized)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,7 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
     Raises:
         RecipeError: timm knows no such backbone.
     """
-    try:
-        known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    except RuntimeError:  # the model exists, these weights of it do not
-        known = None
+    known = _configuration(backbone)
     if known is None:
         raise _recipe_error("network.backbone", f"timm knows no pretrained {backbone!r}")
     fit = _FITS[known.crop_mode]
@@ -133,10 +130,7 @@ def pretrained_preprocess(backbone: str, side: int | None = None) -> Preprocess:
 
 def pretrained_license(backbone: str) -> str | None:
     """Return the license that timm states for a backbone's weights; None where it states none."""
-    try:
-        known = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
-    except RuntimeError:  # the model exists, these weights of it do not
-        return None
+    known = _configuration(backbone)
     return known.license if known else None
 
 
@@ -158,6 +152,14 @@ def require_class_token(backbone: nn.Module, name: str) -> None:
     """Raise a RecipeError for a backbone without a class token."""
     if getattr(backbone, "cls_token", None) is None:
         raise _recipe_error("network.pooling", f"{name} has no class token")
+
+
+def _configuration(name: str) -> Any:  # noqa: ANN401 - timm's own
+    """Return what timm knows of the pretraining of a model; None where it knows nothing."""
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:  # the model exists, these weights of it do not
+        return None
 
 
 def _recipe_error(path: str, reason: str) -> RecipeError:
@@ -207,7 +209,7 @@ def _find_variant(
 
 def _variants(name: str, sides: Sequence[int], heads: Sequence[_Head]) -> Iterator[_Variant]:
     """Yield ways to make a backbone, those first that suit the most sizes of pictures."""
-    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    configuration = _configuration(name)
     options: list[dict[str, Any]] = [{}]
     if configuration and configuration.fixed_input_size:
         options = [{"dynamic_img_size": True}, {}]
@@ -218,7 +220,7 @@ def _variants(name: str, sides: Sequence[int], heads: Sequence[_Head]) -> Iterat
 
 
 def _pretrained_side(name: str) -> int:
-    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    configuration = _configuration(name)
     return max(configuration.input_size[1:]) if configuration else 224
 
 

@@ -145,6 +145,7 @@ def set_up_run(
         *(listed.labeled_ids() for listed in (own, *named.values(), distractors)),
         ((query.id, " ".join(query.landmark_ids)) for query in queries or ()),
     )
+    weights_digest = _digest_weights(weights)
     context = RunContext(
         recipe=recipe,
         training_sets=tuple(sets[stage.list] for stage in recipe.stages),
@@ -158,8 +159,8 @@ def set_up_run(
         out=out,
         device=device,
         precision=_choose_precision(recipe, device),
-        weights=(initial := _digest_weights(weights)),
-        digest=_digest_inputs(recipe, everything, initial),
+        weights=weights_digest,
+        digest=_digest_inputs(recipe, everything, weights_digest),
     )
     _log.info(
         "%d training pictures of %d landmarks, %d validation pictures, of which %d are asked for "

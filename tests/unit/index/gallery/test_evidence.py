@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from index.gallery.recognize import recognize, recognize_by_each, recognize_measured
-from index.ranking.calibration import Calibration, LearnedConfidence
+from index.ranking.calibration import LearnedConfidence
 from index.ranking.ranking import Ranking
 from index.ranking.signals import CENTER_ROWS, SEEN_ROWS, SIGNALS
 from index.search.kinds import EXACT, fastscan
+from tests.factories import calibration
 from tests.unit.index.gallery.test_part import DIMENSION, RULES, World, questions
 
 LEARNED = LearnedConfidence(
@@ -25,20 +26,7 @@ LEARNED = LearnedConfidence(
     gap_gain=0.01,
     better=0.9,
 )
-CALIBRATION = Calibration(
-    slope=10.0,
-    intercept=-5.0,
-    threshold=0.6,
-    precision_target=0.9,
-    precision=0.92,
-    answered=0.5,
-    queries=100,
-    unknown=30,
-    right=60,
-    data="d",
-    build_id="b",
-    learned=LEARNED,
-)
+CALIBRATION = calibration(learned=LEARNED)
 
 
 @pytest.fixture(scope="module", params=[EXACT, fastscan(DIMENSION)], ids=lambda kind: kind.name)

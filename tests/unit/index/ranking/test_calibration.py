@@ -7,13 +7,13 @@ import pytest
 from pydantic import ValidationError
 
 from index.ranking.calibration import (
-    Calibration,
     LearnedConfidence,
     choose_threshold,
     fit_logistic,
     logistic,
 )
 from index.ranking.signals import SIGNALS, SIGNS, Evidence
+from tests.factories import calibration
 
 
 def test_one_binary_feature_gives_the_log_odds() -> None:
@@ -94,23 +94,11 @@ def test_a_threshold_lies_between_two_confidences(gap: float) -> None:
 
 def test_a_calibration_speaks_of_one_confidence() -> None:
     """The probability follows the curve, and the threshold itself is believed."""
-    calibration = Calibration(
-        slope=10.0,
-        intercept=-5.0,
-        threshold=0.6,
-        precision_target=0.9,
-        precision=0.92,
-        answered=0.5,
-        queries=100,
-        unknown=30,
-        right=60,
-        data="d",
-        build_id="b",
-    )
-    assert calibration.probability(0.5) == 0.5
-    assert calibration.probability(1000.0) == 1.0
-    assert calibration.known(0.6)
-    assert not calibration.known(0.5999)
+    one = calibration()
+    assert one.probability(0.5) == 0.5
+    assert one.probability(1000.0) == 1.0
+    assert one.known(0.6)
+    assert not one.known(0.5999)
 
 
 def test_a_weight_of_the_wrong_sign_is_left_out() -> None:

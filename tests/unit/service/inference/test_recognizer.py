@@ -20,7 +20,6 @@ from index.building.recipe import BuildRecipe
 from index.gallery.gallery import Gallery
 from index.gallery.store import Store
 from index.maintenance.remove import remove
-from index.ranking.calibration import Calibration
 from photographs import open_data
 from service.contract.schemas import Answer, Embedding, Landmarks, Verification
 from service.inference.browser import GalleryBrowser
@@ -28,23 +27,11 @@ from service.inference.errors import IdUnknownError, NothingToSearchError
 from service.inference.pipeline import Pipeline
 from service.inference.recognizer import Recognizer, Result
 from service.inference.tasks import Options, Task
-from tests.factories import photographs, tiny_embedder, view_bytes
+from tests.factories import calibration, photographs, tiny_embedder, view_bytes
 
 REMOVED = "landmark-3/picture-3-0"
 VIEW = view_bytes(1, 50)
-CALIBRATION = Calibration(
-    slope=9,
-    intercept=-4,
-    threshold=0.9,
-    precision_target=0.95,
-    precision=0.97,
-    answered=0.9,
-    queries=100,
-    unknown=10,
-    right=85,
-    data="x",
-    build_id="y",
-)
+CALIBRATION = calibration(slope=9.0, intercept=-4.0, threshold=0.9)
 
 
 @pytest.fixture(scope="module")

@@ -54,10 +54,11 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
         EmbeddingNetwork(small_network(), weights=tmp_path / "none")
 
 
-def test_an_unknown_backbone_is_a_fault_of_the_recipe() -> None:
-    """The fault names the place and the value."""
-    with pytest.raises(RecipeError, match=r"network\.backbone.*nosuchnet"):
-        EmbeddingNetwork(small_network(backbone="nosuchnet"))
+@pytest.mark.parametrize("backbone", ["nosuchnet", "resnet18.nosuchtag"])
+def test_an_unknown_backbone_is_a_fault_of_the_recipe(backbone: str) -> None:
+    """The fault names the place and the value, of known networks with unknown weights too."""
+    with pytest.raises(RecipeError, match=rf"network\.backbone.*{backbone}"):
+        EmbeddingNetwork(small_network(backbone=backbone))
 
 
 @pytest.mark.parametrize(
